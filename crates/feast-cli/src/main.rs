@@ -1,0 +1,2 @@
+//! The `feast` command.
+fn main() {}

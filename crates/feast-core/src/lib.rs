@@ -1,0 +1,85 @@
+//! The vocabulary and the rules of the feature store, and the traits its backends implement.
+//!
+//! This crate knows Arrow and nothing else: no protobuf, no SQL, no HTTP, no Python, no runtime and no I/O.
+//! Resolving, comparing and validating are pure functions over an immutable [`RegistrySnapshot`].
+//!
+//! ```
+//! use feast_core::{Entity, EntityKeyEncoder, ValueType};
+//!
+//! let driver = Entity::new("driver", "driver_id", ValueType::Int64);
+//! assert_eq!(driver.join_key, "driver_id");
+//! assert_eq!(feast_core::ENTITY_KEY_VERSION, 3);
+//! # let _: Option<EntityKeyEncoder> = None;
+//! ```
+//!
+//! Reading order: definitions ([`Project`], [`Entity`], [`DataSource`], [`FeatureView`], [`FeatureService`]), the
+//! snapshot that holds them, how a request is resolved against it ([`RetrievalPlan`]), then the plug-in traits
+//! ([`RegistryStore`], [`OnlineStore`], [`Transformer`]).
+
+mod error;
+mod suggest;
+
+mod value_type;
+
+mod data_source;
+mod entity;
+mod feature_service;
+mod feature_view;
+mod field;
+mod object;
+mod permission;
+mod project;
+mod saved_dataset;
+mod transformation;
+
+mod diff;
+mod infer;
+mod registry;
+mod retrieval;
+mod validate;
+
+mod entity_key;
+mod interval;
+mod online;
+mod time_to_live;
+mod transformer;
+
+pub use data_source::{DataSource, DataSourceOptions, FileFormat, StreamFormat, TableFormat, TableReference};
+pub use diff::{Action, FieldChange, ObjectChange, RegistryDiff, diff};
+pub use entity::{DUMMY_ENTITY, DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, Entity};
+pub use entity_key::{ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, encode_key_prefix};
+pub use error::{Error, ErrorCode, ErrorKind, Result};
+pub use feature_service::{FeatureService, FeatureViewProjection, LoggingConfig, LoggingDestination};
+pub use feature_view::{
+    Aggregation, BatchFeatures, ConflictPolicy, FeatureView, FeatureViewKind, FeatureViewMeta, FeatureViewState,
+    LabelFeatures, OnDemandFeatures, OnDemandSource, StreamFeatures,
+};
+pub use field::Field;
+pub use infer::{SourceSchemas, infer};
+pub use interval::{Interval, merge_intervals};
+pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
+pub use online::{
+    KnownStore, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, TableChange, timestamp_type,
+};
+pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
+pub use project::Project;
+pub use registry::{
+    ManagedTable, ProjectContents, RegistryChange, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion,
+    VersionRecord,
+};
+pub use retrieval::{
+    EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedOnDemandView, PlannedView,
+    RetrievalPlan,
+};
+pub use saved_dataset::{
+    Profile, SavedDataset, SavedDatasetColumn, SavedDatasetMeta, SavedDatasetStorage, ValidationReference,
+};
+pub use suggest::{did_you_mean, list_names};
+pub use time_to_live::{TimeToLive, is_expired};
+pub use transformation::{Substrait, Transformation, UserDefinedFunction};
+pub use transformer::Transformer;
+pub use validate::{Problem, validate};
+pub use value_type::{OPAQUE_VALUE_KEY, ValueType};
+
+/// An instant in UTC. Stores and Arrow columns keep microseconds.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,132 @@
+//! The trait of online stores: tables, keys and columns, nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, TimeUnit};
+use async_trait::async_trait;
+
+use crate::{EntityKeys, FeatureView, Field, Result};
+
+/// The Arrow type of every timestamp column inside the product: microseconds in UTC.
+pub fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// One version of one view as an online store sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnlineTable {
+    /// Owning project.
+    pub project: String,
+    /// Name of the view, with `_vN` where versions have tables of their own.
+    pub view: String,
+    /// The join key columns.
+    pub join_keys: Vec<Field>,
+    /// The feature columns.
+    pub columns: Vec<Field>,
+    /// Labels of the view, for stores that label tables.
+    pub tags: crate::Tags,
+}
+
+impl OnlineTable {
+    /// The table of the latest version of a view.
+    pub fn of(project: &str, view: &FeatureView) -> Self {
+        Self {
+            project: project.to_owned(),
+            view: view.name.clone(),
+            join_keys: view.key_columns(),
+            columns: view.features.clone(),
+            tags: view.tags.clone(),
+        }
+    }
+
+    /// `<project>_<view>`, the name of the table in stores that have tables.
+    pub fn name(&self) -> String {
+        format!("{}_{}", self.project, self.view)
+    }
+}
+
+/// What a request wants from one table.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlineRead<'a> {
+    /// The table to read.
+    pub table: &'a OnlineTable,
+    /// Distinct keys.
+    pub keys: &'a EntityKeys,
+    /// Positions in `table.columns`.
+    pub columns: &'a [usize],
+}
+
+/// Rows to keep; row `i` belongs to key `i`. A key may occur several times.
+#[derive(Debug, Clone, Copy)]
+pub struct OnlineWrite<'a> {
+    /// The table to write.
+    pub table: &'a OnlineTable,
+    /// One key per row.
+    pub keys: &'a EntityKeys,
+    /// One column per column of the table, in its order, of the declared Arrow types.
+    pub rows: &'a RecordBatch,
+    /// When each row became true; never null.
+    pub event_timestamps: &'a TimestampMicrosecondArray,
+    /// When each row was written by its source, where the source says so.
+    pub created_timestamps: Option<&'a TimestampMicrosecondArray>,
+}
+
+/// One row per key, in key order.
+#[derive(Debug, Clone)]
+pub struct OnlineRows {
+    /// The wanted columns in the wanted order, of the declared Arrow types; null where there is no value.
+    pub values: RecordBatch,
+    /// Event time of each row; null means that the entity is not there.
+    pub event_timestamps: TimestampMicrosecondArray,
+}
+
+/// A change to the tables of a store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableChange {
+    /// Creates the table, or brings an existing one up to date.
+    Ensure(OnlineTable),
+    /// Drops the table and its rows.
+    Drop(OnlineTable),
+}
+
+/// Keeps the latest row per entity key.
+///
+/// A store sees tables, keys and columns; it knows nothing of registries, feature services, ttl or transformations.
+#[async_trait]
+pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// Reads all tables of one request, in one round trip where the backend can. The answer has one entry per read,
+    /// in order. A table that does not exist is an error that says to run `feast apply`.
+    async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>>;
+
+    /// Upserts rows. The newest event time wins, within the batch and against the store; at equal event times the
+    /// greater created time, then the later write. Writing a batch twice changes nothing. A row is written whole or
+    /// not at all; when the call fails, any subset of the rows may have been written.
+    async fn write(&self, write: OnlineWrite<'_>) -> Result<()>;
+
+    /// Applies table changes in order. Safe to repeat.
+    async fn update(&self, changes: &[TableChange]) -> Result<()>;
+
+    /// Reaches the backend and returns, or says why it cannot.
+    async fn check(&self) -> Result<()>;
+
+    /// How many rows one [`write`](Self::write) should carry.
+    fn preferred_batch_rows(&self) -> usize;
+}
+
+/// One line of a table of known stores.
+pub struct KnownStore {
+    /// Name in `feature_store.yaml`.
+    pub name: &'static str,
+    /// Other names that mean the same.
+    pub aliases: &'static [&'static str],
+    /// Connects from the store's part of the configuration (JSON) and the folder relative paths are based on.
+    pub connect: fn(&serde_json::Value, &std::path::Path) -> Result<Arc<dyn OnlineStore>>,
+}
+
+impl fmt::Debug for KnownStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownStore").field("name", &self.name).field("aliases", &self.aliases).finish_non_exhaustive()
+    }
+}

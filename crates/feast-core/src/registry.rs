@@ -1,0 +1,330 @@
+//! The registry as readers see it (an immutable snapshot) and as backends store it.
+
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use hashbrown::HashMap;
+use indexmap::IndexMap;
+
+use crate::{
+    DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, ObjectKind, ObjectRef, Permission,
+    Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference, did_you_mean,
+};
+
+/// Names one state of a registry. Two equal versions have equal contents.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RegistryVersion(pub String);
+
+impl fmt::Display for RegistryVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The objects of one project, by name.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ProjectContents {
+    pub project: Project,
+    pub entities: IndexMap<String, Arc<Entity>>,
+    pub data_sources: IndexMap<String, Arc<DataSource>>,
+    /// Batch, stream, on-demand and label views.
+    pub feature_views: IndexMap<String, Arc<FeatureView>>,
+    pub feature_services: IndexMap<String, Arc<FeatureService>>,
+    pub saved_datasets: IndexMap<String, Arc<SavedDataset>>,
+    pub validation_references: IndexMap<String, Arc<ValidationReference>>,
+    pub permissions: IndexMap<String, Arc<Permission>>,
+}
+
+impl ProjectContents {
+    /// Adds or replaces an object.
+    pub fn put(&mut self, object: RegistryObject) {
+        let name = object.name().to_owned();
+        match object {
+            RegistryObject::Project(project) => self.project = Arc::unwrap_or_clone(project),
+            RegistryObject::Entity(entity) => drop(self.entities.insert(name, entity)),
+            RegistryObject::DataSource(source) => drop(self.data_sources.insert(name, source)),
+            RegistryObject::FeatureView(view) => drop(self.feature_views.insert(name, view)),
+            RegistryObject::FeatureService(service) => drop(self.feature_services.insert(name, service)),
+            RegistryObject::SavedDataset(dataset) => drop(self.saved_datasets.insert(name, dataset)),
+            RegistryObject::ValidationReference(reference) => {
+                drop(self.validation_references.insert(name, reference));
+            }
+            RegistryObject::Permission(permission) => drop(self.permissions.insert(name, permission)),
+        }
+    }
+
+    /// The object with this kind and name.
+    pub fn get(&self, reference: &ObjectRef) -> Option<RegistryObject> {
+        let name = reference.name.as_str();
+        match reference.kind {
+            ObjectKind::Project => {
+                (self.project.name == name).then(|| RegistryObject::Project(Arc::new(self.project.clone())))
+            }
+            ObjectKind::Entity => self.entities.get(name).cloned().map(RegistryObject::Entity),
+            ObjectKind::DataSource => self.data_sources.get(name).cloned().map(RegistryObject::DataSource),
+            ObjectKind::FeatureService => self.feature_services.get(name).cloned().map(RegistryObject::FeatureService),
+            ObjectKind::SavedDataset => self.saved_datasets.get(name).cloned().map(RegistryObject::SavedDataset),
+            ObjectKind::ValidationReference => {
+                self.validation_references.get(name).cloned().map(RegistryObject::ValidationReference)
+            }
+            ObjectKind::Permission => self.permissions.get(name).cloned().map(RegistryObject::Permission),
+            view_kind => self
+                .feature_views
+                .get(name)
+                .filter(|view| view.object_kind() == view_kind)
+                .cloned()
+                .map(RegistryObject::FeatureView),
+        }
+    }
+
+    /// All objects of a kind, in registry order.
+    pub fn list(&self, kind: ObjectKind) -> Vec<RegistryObject> {
+        match kind {
+            ObjectKind::Project => vec![RegistryObject::Project(Arc::new(self.project.clone()))],
+            ObjectKind::Entity => self.entities.values().cloned().map(RegistryObject::Entity).collect(),
+            ObjectKind::DataSource => self.data_sources.values().cloned().map(RegistryObject::DataSource).collect(),
+            ObjectKind::FeatureService => {
+                self.feature_services.values().cloned().map(RegistryObject::FeatureService).collect()
+            }
+            ObjectKind::SavedDataset => {
+                self.saved_datasets.values().cloned().map(RegistryObject::SavedDataset).collect()
+            }
+            ObjectKind::ValidationReference => {
+                self.validation_references.values().cloned().map(RegistryObject::ValidationReference).collect()
+            }
+            ObjectKind::Permission => self.permissions.values().cloned().map(RegistryObject::Permission).collect(),
+            view_kind => self
+                .feature_views
+                .values()
+                .filter(|view| view.object_kind() == view_kind)
+                .cloned()
+                .map(RegistryObject::FeatureView)
+                .collect(),
+        }
+    }
+
+    /// All objects but the project itself, kind by kind.
+    pub fn objects(&self) -> impl Iterator<Item = RegistryObject> {
+        ObjectKind::ALL.iter().filter(|kind| **kind != ObjectKind::Project).flat_map(|kind| self.list(*kind))
+    }
+
+    /// The view with this name, of whatever kind.
+    ///
+    /// # Errors
+    /// `FeatureViewNotFound` with the closest name.
+    pub fn feature_view(&self, name: &str) -> Result<&Arc<FeatureView>> {
+        self.feature_views.get(name).ok_or_else(|| {
+            ObjectRef::new(ObjectKind::FeatureView, name)
+                .not_found(&self.project.name)
+                .with_hint_opt(did_you_mean(name, self.feature_views.keys().map(String::as_str)))
+        })
+    }
+
+    /// The feature service with this name.
+    ///
+    /// # Errors
+    /// `FeatureServiceNotFound` with the closest name.
+    pub fn feature_service(&self, name: &str) -> Result<&Arc<FeatureService>> {
+        self.feature_services.get(name).ok_or_else(|| {
+            ObjectRef::new(ObjectKind::FeatureService, name)
+                .not_found(&self.project.name)
+                .with_hint_opt(did_you_mean(name, self.feature_services.keys().map(String::as_str)))
+        })
+    }
+
+    /// The object with this kind and name.
+    ///
+    /// # Errors
+    /// The `NotFound` error of the kind, with the closest name.
+    pub fn require(&self, reference: &ObjectRef) -> Result<RegistryObject> {
+        self.get(reference).ok_or_else(|| {
+            let names: Vec<RegistryObject> = self.list(reference.kind);
+            reference
+                .not_found(&self.project.name)
+                .with_hint_opt(did_you_mean(&reference.name, names.iter().map(RegistryObject::name)))
+        })
+    }
+
+    /// The views that are fed by pushes to `push_source`.
+    ///
+    /// # Errors
+    /// `PushSourceNotFound` with the closest name of a push source.
+    pub fn views_of_push_source(&self, push_source: &str) -> Result<Vec<Arc<FeatureView>>> {
+        let fed = |view: &FeatureView| {
+            view.stream_source().is_some_and(|source| {
+                matches!(source.options, crate::DataSourceOptions::Push) && source.name == push_source
+            })
+        };
+        let views: Vec<Arc<FeatureView>> = self.feature_views.values().filter(|view| fed(view)).cloned().collect();
+        if views.is_empty() {
+            let known = self.feature_views.values().filter_map(|view| view.stream_source()).map(|s| s.name.as_str());
+            return Err(Error::new(
+                crate::ErrorCode::PushSourceNotFound,
+                format!("no feature view of project `{}` is fed by a push source `{push_source}`", self.project.name),
+            )
+            .with_hint_opt(did_you_mean(push_source, known)));
+        }
+        Ok(views)
+    }
+}
+
+/// A snapshot of a view's definition, kept when its schema changes.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the names are those of Feast's message")]
+pub struct VersionRecord {
+    pub project: String,
+    pub version_number: i32,
+    pub view: Arc<FeatureView>,
+    pub created: Option<Timestamp>,
+    pub description: String,
+    pub version_id: String,
+}
+
+/// A table of the online store as Feast records it in the registry, so that Feast's own `plan` finds nothing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagedTable {
+    /// Python class of the infra object.
+    pub class_type: String,
+    /// Name of the table.
+    pub name: String,
+    /// Absolute path of the database file.
+    pub path: String,
+}
+
+/// One state of a registry. It never changes; a request uses one snapshot from start to end.
+#[derive(Default)]
+pub struct RegistrySnapshot {
+    /// Which state this is; `None` for a registry that does not exist yet.
+    pub version: Option<RegistryVersion>,
+    /// Projects by name.
+    pub projects: IndexMap<String, Arc<ProjectContents>>,
+    /// Older definitions of views.
+    pub versions: Vec<VersionRecord>,
+    /// Tables that were created for views.
+    pub managed_tables: Vec<ManagedTable>,
+    /// Last commit.
+    pub updated: Option<Timestamp>,
+    plans: PlanMemo,
+}
+
+impl fmt::Debug for RegistrySnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistrySnapshot")
+            .field("version", &self.version)
+            .field("projects", &self.projects.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RegistrySnapshot {
+    /// The contents of a project.
+    ///
+    /// # Errors
+    /// `ProjectNotFound` with the names of the projects there are.
+    pub fn project(&self, name: &str) -> Result<&Arc<ProjectContents>> {
+        self.projects.get(name).ok_or_else(|| {
+            ObjectRef::new(ObjectKind::Project, name)
+                .not_found(name)
+                .with_hint_opt(did_you_mean(name, self.projects.keys().map(String::as_str)))
+                .with_hint_opt(self.projects.is_empty().then(|| {
+                    "the registry is empty; run `feast apply` in the feature repository to fill it".to_owned()
+                }))
+        })
+    }
+
+    /// What a request must read to answer `selection`. Repeated selections are answered from a memo that lives and
+    /// dies with the snapshot.
+    ///
+    /// # Errors
+    /// As [`RetrievalPlan::resolve`].
+    pub fn resolve(
+        &self,
+        project: &str,
+        selection: &FeatureSelection,
+        full_feature_names: bool,
+    ) -> Result<Arc<RetrievalPlan>> {
+        let contents = self.project(project)?;
+        let key = (project.to_owned(), selection.memo_key(), full_feature_names);
+        if let Some(plan) = self.plans.get(&key) {
+            return Ok(plan);
+        }
+        let plan = Arc::new(RetrievalPlan::resolve(contents, selection, full_feature_names)?);
+        self.plans.put(key, &plan);
+        Ok(plan)
+    }
+}
+
+type PlanKey = (String, String, bool);
+
+/// Plans by request. The lock is held for a map access only, never across an await.
+#[derive(Default)]
+struct PlanMemo(RwLock<HashMap<PlanKey, Arc<RetrievalPlan>>>);
+
+impl PlanMemo {
+    /// Beyond this many different requests, new plans are made each time: callers decide what they ask for, so the
+    /// memo must not grow with them.
+    const MOST: usize = 4096;
+
+    fn get(&self, key: &PlanKey) -> Option<Arc<RetrievalPlan>> {
+        self.0.read().ok()?.get(key).cloned()
+    }
+
+    fn put(&self, key: PlanKey, plan: &Arc<RetrievalPlan>) {
+        if let Ok(mut plans) = self.0.write()
+            && plans.len() < Self::MOST
+        {
+            plans.insert(key, Arc::clone(plan));
+        }
+    }
+}
+
+/// One change to a registry.
+#[derive(Debug, Clone)]
+pub enum RegistryChange {
+    /// Adds or replaces an object.
+    Put(RegistryObject),
+    /// Removes an object; removing what is not there changes nothing. Removing a project removes its objects.
+    Delete(ObjectRef),
+    /// Adds a snapshot of a definition.
+    PutVersion(VersionRecord),
+    /// Removes all snapshots of a view.
+    DeleteVersions(String),
+    /// Adds or replaces the record of a table.
+    PutManagedTable(ManagedTable),
+    /// Removes the record of the table with this name.
+    DeleteManagedTable(String),
+}
+
+/// Changes to one project, committed together.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryChanges {
+    /// The project; created when it does not exist.
+    pub project: String,
+    /// The changes, in order.
+    pub changes: Vec<RegistryChange>,
+}
+
+/// Where definitions rest.
+#[async_trait]
+pub trait RegistryStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// Reads the whole registry. A registry that does not exist yet is an empty snapshot without version.
+    ///
+    /// # Errors
+    /// `CorruptRegistry` when the stored bytes are not a registry; never an empty snapshot instead.
+    async fn load(&self) -> Result<RegistrySnapshot>;
+
+    /// Commits changes on top of `base` atomically and returns the new version; with `None` as base the registry must
+    /// not exist yet. Objects that no change names keep their stored bytes.
+    ///
+    /// # Errors
+    /// `Conflict` when the stored version is not `base`; nothing was changed then.
+    async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion>;
+
+    /// The stored version, cheap enough to poll; `None` when the registry does not exist.
+    async fn version(&self) -> Result<Option<RegistryVersion>>;
+
+    /// Removes the registry with all its projects.
+    async fn teardown(&self) -> Result<()>;
+}

@@ -1,0 +1,322 @@
+//! Everything that is wrong with the definitions of a project, at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use chrono::TimeDelta;
+use serde::Serialize;
+
+use crate::{
+    DUMMY_ENTITY, FeatureView, FeatureViewProjection, Field, ObjectKind, ObjectRef, OnDemandSource, ProjectContents,
+    SourceSchemas, ValueType, did_you_mean,
+};
+
+/// Something wrong with one object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Problem {
+    /// The object.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// File and line of the definition, when known.
+    pub location: Option<String>,
+    /// What is wrong; reads on from the name of the object.
+    pub message: String,
+    /// How to fix it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem without location and hint.
+    pub fn new(object: ObjectRef, message: impl Into<String>) -> Self {
+        Self { object, location: None, message: message.into(), hint: None }
+    }
+
+    /// Adds how to fix it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a hint where there is one.
+    #[must_use]
+    pub fn with_hint_opt(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(location) = &self.location {
+            write!(f, "{location}: ")?;
+        }
+        write!(f, "{} {}", self.object, self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks the definitions of a project after inference. Pure.
+///
+/// `registered` supplies objects that the desired contents refer to without defining them; sources without a schema
+/// in `schemas` are not compared with their views.
+pub fn validate(
+    desired: &ProjectContents,
+    registered: Option<&ProjectContents>,
+    schemas: &SourceSchemas,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_project_name(desired, &mut problems);
+    check_view_names(desired, registered, &mut problems);
+    for source in desired.data_sources.values() {
+        let reference = ObjectRef::new(ObjectKind::DataSource, &source.name);
+        if source.name.is_empty() {
+            problems.push(Problem::new(reference, "has no name").with_hint("give it one with `name=`"));
+        }
+    }
+    for view in desired.feature_views.values() {
+        check_view(view, desired, registered, schemas, &mut problems);
+    }
+    for service in desired.feature_services.values() {
+        let reference = ObjectRef::new(ObjectKind::FeatureService, &service.name);
+        for projection in &service.projections {
+            check_projection(&reference, projection, desired, registered, &mut problems);
+        }
+    }
+    problems
+}
+
+fn check_project_name(desired: &ProjectContents, problems: &mut Vec<Problem>) {
+    let name = &desired.project.name;
+    let valid = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if !valid {
+        problems.push(
+            Problem::new(ObjectRef::new(ObjectKind::Project, name), "is not a valid project name")
+                .with_hint("use letters, digits, `_` and `-`, starting with a letter or digit"),
+        );
+    }
+}
+
+/// Names of views are unique among all kinds, ignoring case: they become names of tables.
+fn check_view_names(desired: &ProjectContents, registered: Option<&ProjectContents>, problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<String, ObjectRef> = registered
+        .iter()
+        .flat_map(|contents| contents.feature_views.values())
+        .filter(|view| !desired.feature_views.contains_key(&view.name))
+        .map(|view| (view.name.to_lowercase(), view.reference()))
+        .collect();
+    for view in desired.feature_views.values() {
+        let reference = view.reference();
+        if let Some(other) = seen.insert(view.name.to_lowercase(), reference.clone())
+            && other != reference
+        {
+            problems.push(
+                Problem::new(reference.clone(), format!("has the same name as {other}"))
+                    .with_hint("names of feature views are unique among all kinds of views, ignoring case"),
+            );
+        }
+        if let Some(other) = registered.and_then(|contents| contents.feature_views.get(&view.name))
+            && other.object_kind() != view.object_kind()
+        {
+            problems.push(
+                Problem::new(reference, format!("has the same name as {} in the registry", other.reference()))
+                    .with_hint(format!("delete the old one first with `feast delete {}`", view.name)),
+            );
+        }
+    }
+}
+
+fn check_view(
+    view: &FeatureView,
+    desired: &ProjectContents,
+    registered: Option<&ProjectContents>,
+    schemas: &SourceSchemas,
+    problems: &mut Vec<Problem>,
+) {
+    let mut report = |problem: Problem| problems.push(problem);
+    let problem = |message: String| Problem::new(view.reference(), message);
+    if view.name.is_empty() || view.name.contains([':', '@']) {
+        report(problem("has an invalid name".to_owned()).with_hint("a name is not empty and has neither `:` nor `@`"));
+    }
+    for entity in view.entities.iter().filter(|name| *name != DUMMY_ENTITY) {
+        let known = |contents: &ProjectContents| contents.entities.contains_key(entity);
+        if !known(desired) && !registered.is_some_and(known) {
+            report(
+                problem(format!("refers to entity `{entity}`, which does not exist"))
+                    .with_hint_opt(did_you_mean(entity, desired.entities.keys().map(String::as_str)))
+                    .with_hint_opt(desired.entities.is_empty().then(|| "define it in the repository".to_owned())),
+            );
+        }
+    }
+    if view.ttl.is_some_and(|ttl| ttl < TimeDelta::zero()) {
+        report(problem("has a negative ttl".to_owned()).with_hint("use a positive `timedelta`, or 0 for no limit"));
+    }
+    let mut names = HashSet::new();
+    let times = view
+        .batch_source()
+        .map(|source| [source.timestamp_field.clone(), source.created_timestamp_column.clone()])
+        .unwrap_or_default();
+    for field in &view.features {
+        if !names.insert(field.name.as_str()) {
+            report(problem(format!("declares feature `{}` twice", field.name)).with_hint("remove one of them"));
+        }
+        if view.join_keys().any(|key| key == field.name) {
+            report(
+                problem(format!("declares `{}` both as a join key and as a feature", field.name))
+                    .with_hint("rename the feature with `field_mapping` of the source"),
+            );
+        }
+        if !field.name.is_empty() && times.contains(&field.name) {
+            report(
+                problem(format!("declares the timestamp column `{}` as a feature", field.name))
+                    .with_hint("remove it from the schema"),
+            );
+        }
+        if field.name.is_empty() || field.value_type == ValueType::Invalid {
+            report(
+                problem(format!("declares feature `{}` without a type", field.name))
+                    .with_hint("give it one with `dtype=`"),
+            );
+        }
+    }
+    if let Some(on_demand) = view.on_demand() {
+        for source in on_demand.sources.values() {
+            match source {
+                OnDemandSource::Projection(projection) => {
+                    check_projection(&view.reference(), projection, desired, registered, problems);
+                }
+                OnDemandSource::FeatureView(source) => {
+                    let projection = FeatureViewProjection {
+                        feature_view_name: source.name.clone(),
+                        ..FeatureViewProjection::default()
+                    };
+                    check_projection(&view.reference(), &projection, desired, registered, problems);
+                }
+                OnDemandSource::Request(_) => {}
+            }
+        }
+    } else {
+        check_columns(view, schemas, problems);
+    }
+}
+
+/// Every column a view reads exists in its source, in a type that can become the declared one.
+fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec<Problem>) {
+    let has_transformation = match &view.kind {
+        crate::FeatureViewKind::Batch(batch) => batch.transformation.is_some() || !batch.source_views.is_empty(),
+        crate::FeatureViewKind::Stream(stream) => {
+            stream.transformation.is_some() || stream.user_defined_function.is_some() || !stream.aggregations.is_empty()
+        }
+        _ => false,
+    };
+    let Some(source) = view.batch_source() else { return };
+    let Some(schema) = schemas.get(&source.name) else { return };
+    let columns: Vec<&str> = schema.fields().iter().map(|field| source.mapped(field.name())).collect();
+    let find =
+        |name: &str| schema.fields().iter().find(|field| source.mapped(field.name()) == name || field.name() == name);
+    let missing = |role: &str, name: &str| {
+        Problem::new(
+            view.reference(),
+            format!("takes {role} `{name}` from source `{}`, which has no such column", source.name),
+        )
+        .with_hint_opt(did_you_mean(name, columns.iter().copied()))
+    };
+    let keys: Vec<Field> = if view.is_entity_less() { Vec::new() } else { view.entity_columns.clone() };
+    let features: &[Field] = if has_transformation { &[] } else { &view.features };
+    for (role, field) in keys.iter().map(|f| ("join key", f)).chain(features.iter().map(|f| ("feature", f))) {
+        match find(&field.name) {
+            None => problems.push(missing(role, &field.name)),
+            Some(column) => {
+                let opaque = field.value_type.is_opaque();
+                if !opaque && !arrow::compute::can_cast_types(column.data_type(), &field.value_type.arrow_type()) {
+                    problems.push(
+                        Problem::new(
+                            view.reference(),
+                            format!(
+                                "declares {role} `{}` as {}, but its column in source `{}` is {}",
+                                field.name,
+                                field.value_type,
+                                source.name,
+                                column.data_type()
+                            ),
+                        )
+                        .with_hint("declare the type of the column, or change the source"),
+                    );
+                }
+            }
+        }
+    }
+    for (role, name) in [
+        ("event time", &source.timestamp_field),
+        ("created time", &source.created_timestamp_column),
+        ("date partition", &source.date_partition_column),
+    ] {
+        if !name.is_empty() && find(name).is_none() {
+            problems.push(missing(role, name));
+        }
+    }
+}
+
+fn check_projection(
+    owner: &ObjectRef,
+    projection: &FeatureViewProjection,
+    desired: &ProjectContents,
+    registered: Option<&ProjectContents>,
+    problems: &mut Vec<Problem>,
+) {
+    let name = &projection.feature_view_name;
+    let view = desired.feature_views.get(name).or_else(|| registered?.feature_views.get(name));
+    let Some(view) = view else {
+        problems.push(
+            Problem::new(owner.clone(), format!("refers to feature view `{name}`, which does not exist"))
+                .with_hint_opt(did_you_mean(name, desired.feature_views.keys().map(String::as_str)))
+                .with_hint_opt(desired.feature_views.is_empty().then(|| "define it in the repository".to_owned())),
+        );
+        return;
+    };
+    for feature in projection.features.iter().filter(|feature| view.feature(&feature.name).is_none()) {
+        problems.push(
+            Problem::new(
+                owner.clone(),
+                format!("takes feature `{}` of feature view `{name}`, which has no such feature", feature.name),
+            )
+            .with_hint_opt(did_you_mean(&feature.name, view.features.iter().map(|field| field.name.as_str()))),
+        );
+    }
+    for key in projection.join_key_map.keys().filter(|key| !view.join_keys().any(|known| known == key.as_str())) {
+        problems.push(
+            Problem::new(owner.clone(), format!("maps join key `{key}`, which feature view `{name}` does not have"))
+                .with_hint_opt(did_you_mean(key, view.join_keys())),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{FeatureService, FeatureViewKind, Project, RegistryObject};
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let mut contents = ProjectContents { project: Project::new("-p"), ..ProjectContents::default() };
+        let mut view = FeatureView::new("stats", FeatureViewKind::Batch(crate::BatchFeatures::default()));
+        view.entities = vec!["driver".to_owned()];
+        view.features = vec![Field::new("a", ValueType::Int64), Field::new("a", ValueType::Int64)];
+        contents.put(RegistryObject::FeatureView(Arc::new(view)));
+        let projection =
+            FeatureViewProjection { feature_view_name: "stat".to_owned(), ..FeatureViewProjection::default() };
+        let service =
+            FeatureService { name: "s".to_owned(), projections: vec![projection], ..FeatureService::default() };
+        contents.put(RegistryObject::FeatureService(Arc::new(service)));
+        let texts: Vec<String> =
+            validate(&contents, None, &SourceSchemas::new()).iter().map(ToString::to_string).collect();
+        assert_eq!(texts.len(), 4, "{texts:?}");
+        assert!(texts[3].contains("did you mean `stats`?"), "{texts:?}");
+    }
+}

@@ -1,0 +1,204 @@
+"""Hands frames of any library to the engine as an Arrow stream, without copying where the library allows it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from feast.errors import FeastExtrasDependencyImportError
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def microseconds(moment: dt.datetime, parameter: str) -> int:
+    """Microseconds since 1970 in UTC; a time without a zone is UTC."""
+    if not isinstance(moment, dt.datetime):
+        raise TypeError(
+            f"`{parameter}` must be a datetime, but is {moment!r} ({type(moment).__name__})"
+        )
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def from_microseconds(value: int | None) -> dt.datetime | None:
+    """The time in UTC."""
+    return None if value is None else _EPOCH + dt.timedelta(microseconds=value)
+
+
+def is_pandas(data: Any) -> bool:
+    """Whether this is a pandas DataFrame, without importing pandas to find out."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def to_stream(data: Any, parameter: str) -> Any:
+    """An object with `__arrow_c_stream__` that holds the rows of a frame."""
+    if type(data).__name__ == "FeastDataFrame":
+        data = data.data
+    if is_pandas(data):
+        return _from_pandas(data, parameter)
+    if type(data).__name__ == "LazyFrame" and hasattr(data, "collect"):
+        return data.collect()
+    if hasattr(data, "__arrow_c_stream__"):
+        return data
+    if hasattr(data, "__arrow_c_array__"):
+        pyarrow = _pyarrow("a single Arrow array")
+        return pyarrow.Table.from_batches([pyarrow.record_batch(data)])
+    if isinstance(data, Mapping):
+        return from_columns(data, parameter)
+    raise TypeError(
+        f"`{parameter}` must be a pandas, Polars or Arrow frame, or a mapping from columns to lists, "
+        f"but is of class {type(data).__name__}"
+    )
+
+
+def from_columns(columns: Mapping[str, Any], parameter: str) -> Any:
+    """A stream made of Python lists, one per column."""
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
+        raise ValueError(f"the columns of `{parameter}` must be equally long, but {found}")
+    try:
+        import pyarrow
+    except ImportError:
+        pass
+    else:
+        return pyarrow.table(
+            {
+                name: _arrow_column(pyarrow, name, values, parameter)
+                for name, values in columns.items()
+            }
+        )
+    try:
+        import polars
+    except ImportError:
+        raise FeastExtrasDependencyImportError(
+            "pandas", "Python lists need pyarrow or Polars to become Arrow"
+        ) from None
+    return polars.DataFrame({name: list(values) for name, values in columns.items()}, strict=False)
+
+
+def _from_pandas(frame: Any, parameter: str) -> Any:
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"`{parameter}` has more than one column named `{repeated[0]}`; rename or drop one"
+        )
+    names = [str(name) for name in frame.columns]
+    try:
+        import pyarrow
+    except ImportError:
+        columns = (frame.iloc[:, position] for position in range(len(names)))
+        lists = [column.astype(object).where(column.notna(), None).tolist() for column in columns]
+        return from_columns(dict(zip(names, lists)), parameter)
+    arrays = [
+        _arrow_column(pyarrow, name, frame.iloc[:, at], parameter) for at, name in enumerate(names)
+    ]
+    return pyarrow.Table.from_arrays(arrays, names=names)
+
+
+def _arrow_column(pyarrow: Any, name: str, values: Any, parameter: str) -> Any:
+    if getattr(values, "dtype", None) == object or isinstance(values, (list, tuple)):
+        values = _plain_objects(values)
+    try:
+        array = pyarrow.array(values, from_pandas=True)
+    except (
+        pyarrow.ArrowInvalid,
+        pyarrow.ArrowTypeError,
+        pyarrow.ArrowNotImplementedError,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"column `{name}` of `{parameter}` holds values that do not fit together in one type: {reason}; "
+            "give the column one type"
+        ) from None
+    if pyarrow.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    return array
+
+
+def _plain_objects(values: Any) -> Any:
+    """Objects that Arrow does not know, as text: UUIDs."""
+    first = next((value for value in values if not _is_missing(value)), None)
+    if type(first).__name__ == "UUID":
+        return [None if _is_missing(value) else str(value) for value in values]
+    return values
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _pyarrow(what: str) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise FeastExtrasDependencyImportError(
+            "pyarrow", f"{what} needs pyarrow: {error}"
+        ) from None
+    return pyarrow
+
+
+def to_table(stream: Any, timeout: float | None = None) -> Any:
+    """Reads a stream into a `pyarrow.Table`; gives up between two batches once `timeout` seconds have passed."""
+    import time
+
+    pyarrow = _pyarrow("a table")
+    started = time.monotonic()
+    reader = pyarrow.RecordBatchReader.from_stream(stream)
+    if timeout is None:
+        return reader.read_all()
+    batches = []
+    for batch in reader:
+        batches.append(batch)
+        if time.monotonic() - started > timeout:
+            raise TimeoutError(f"the query took longer than the timeout of {timeout} s")
+    return pyarrow.Table.from_batches(batches, schema=reader.schema)
+
+
+def to_pandas(table: Any) -> Any:
+    """A table as pandas DataFrame.
+
+    Integers and booleans become the numpy type while all are present, and pandas' nullable type when one is missing,
+    so that no integer turns into a float.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise FeastExtrasDependencyImportError("pandas", str(error)) from None
+    pyarrow = _pyarrow("a DataFrame")
+    nullable = {
+        pyarrow.int8(): pandas.Int8Dtype(),
+        pyarrow.int16(): pandas.Int16Dtype(),
+        pyarrow.int32(): pandas.Int32Dtype(),
+        pyarrow.int64(): pandas.Int64Dtype(),
+        pyarrow.bool_(): pandas.BooleanDtype(),
+    }
+    frame = table.to_pandas(types_mapper=nullable.get)
+    for position, column in enumerate(table.columns):
+        if column.null_count == 0 and column.type in nullable:
+            frame.isetitem(position, column.to_pandas())
+    return frame
+
+
+def to_tensors(columns: Mapping[str, list[Any]], kind: str, default_value: Any) -> dict[str, Any]:
+    """Numbers as tensors, missing ones replaced; everything else as lists."""
+    if kind != "torch":
+        raise ValueError(f"there are no tensors of kind `{kind}`, only `torch`")
+    try:
+        import torch
+    except ImportError as error:
+        raise FeastExtrasDependencyImportError("pytorch", str(error)) from None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    result: dict[str, Any] = {}
+    for name, values in columns.items():
+        sample = next((value for value in values if value is not None), default_value)
+        filled = [default_value if value is None else value for value in values]
+        result[name] = (
+            torch.tensor(filled, device=device) if isinstance(sample, (int, float)) else filled
+        )
+    return result

@@ -24,11 +24,6 @@ def microseconds(moment: dt.datetime, parameter: str) -> int:
     return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
-def from_microseconds(value: int | None) -> dt.datetime | None:
-    """The time in UTC."""
-    return None if value is None else _EPOCH + dt.timedelta(microseconds=value)
-
-
 def is_pandas(data: Any) -> bool:
     """Whether this is a pandas DataFrame, without importing pandas to find out."""
     pandas = sys.modules.get("pandas")

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from feast._objects import VIEW_KINDS, kind_of, with_nested_sources
 _IGNORED_AT_ROOT = {".git", ".venv"}
 _IGNORED_ANYWHERE = {".ipynb_checkpoints", ".pytest_cache", "__pycache__"}
 _PRIVATE = "_feast_repository."
+_MISSING_NAME = re.compile(r"cannot import name '([^']+)' from '([^']+)'")
 
 # Modules of earlier loads in this process, by name: a second load must see the files as they are now.
 _loaded: dict[str, str] = {}
@@ -53,12 +55,7 @@ class Repository:
     def load(self) -> None:
         """Imports the files and collects their objects."""
         if not self.root.is_dir():
-            self._problem(
-                "repository",
-                "",
-                f"there is no directory `{self.root}`",
-                "check the path of the repository",
-            )
+            self._problem(f"repository `{self.root}`", "", "does not exist", "check the path")
             return
         found: list[Any] = []
         with self._surroundings():
@@ -94,16 +91,16 @@ class Repository:
         if len(projects) > 1:
             named = " and ".join(f"`{each.name}` (`{self._location(each)}`)" for each in projects)
             self._problem(
-                "project",
+                "the repository",
                 self._location(projects[1]),
-                f"the repository defines {len(projects)} projects, {named}; expected at most one",
+                f"defines {len(projects)} projects, {named}; expected at most one",
                 f"keep the one named `{project}`, and give every other project a repository of its own",
             )
         elif projects and projects[0].name != project:
             self._problem(
                 f"project `{projects[0].name}`",
                 self._location(projects[0]),
-                f"the project is named `{projects[0].name}`, but `feature_store.yaml` says `{project}`",
+                f"is not the project of `feature_store.yaml`, which is `{project}`",
                 "use the same name in both places",
             )
 
@@ -122,8 +119,8 @@ class Repository:
                 self._problem(
                     f"{kind.words} `{obj.name}`",
                     location,
-                    _words(error),
-                    getattr(error, "hint", None),
+                    f"cannot be serialized: {_words(error)}",
+                    _hint(error),
                 )
                 continue
             getattr(registry, kind.registry_field).append(message)
@@ -156,7 +153,7 @@ class Repository:
                 self._problem(
                     "file `.feastignore`",
                     f".feastignore:{number}",
-                    f"`{pattern}` is not a pattern: {_words(error)}",
+                    f"has a line that is not a pattern, `{pattern}`: {_words(error)}",
                     "write a path relative to the repository, with `*` for any name and `**` for any folders",
                 )
         return ignored
@@ -208,24 +205,24 @@ class Repository:
 
     def _import_problem(self, path: Path, error: BaseException) -> None:
         place = self._place(error.__traceback__) or (str(path), 1)
-        message, hint = _words(error), getattr(error, "hint", None)
+        message, hint = f"cannot be imported: {_words(error)}", _hint(error)
         if isinstance(error, SyntaxError) and error.filename:
             place = (error.filename, error.lineno or 1)
             line = (error.text or "").strip()
-            message = f"not valid Python: {error.msg}" + (f", in `{line}`" if line else "")
+            message = f"is not valid Python: {error.msg}" + (f", in `{line}`" if line else "")
             hint = "correct the line, or name the file in `.feastignore` if it is no part of the repository"
         elif isinstance(error, ModuleNotFoundError) and error.name:
-            message = f"there is no module `{error.name}`"
+            message = f"imports module `{error.name}`, which does not exist"
             top = error.name.partition(".")[0]
             if top == "feast":
                 hint = "check the spelling: this version of `feast` has no such module"
             else:
                 hint = f"install `{top}` where `feast` runs, or correct the import"
-        elif isinstance(error, ImportError) and error.name and getattr(error, "name_from", None):
-            message = f"`{error.name}` has no `{error.name_from}`"
-            hint = _near_name(error.name, error.name_from)
+        elif isinstance(error, ImportError) and (missing := _MISSING_NAME.match(str(error))):
+            message = f"imports `{missing[1]}` from `{missing[2]}`, which has no such name"
+            hint = _near_name(missing[2], missing[1])
         elif isinstance(error, SystemExit):
-            message = f"the file ends the program (exit code {error.code or 0}) when it is imported"
+            message = f"ends the program (exit code {error.code or 0}) when it is imported"
             hint = 'move what it does below `if __name__ == "__main__":`, or name the file in `.feastignore`'
         self._problem(
             f"file `{self._relative(str(path))}`",
@@ -258,17 +255,17 @@ class Repository:
             first = kept.setdefault(key, obj)
             if first is obj or _is_same(first, obj):
                 continue
-            other = f"`{self._location(first)}`"
+            place = self._location(first)
             if first.name != obj.name:
-                other = f"`{first.name}` at {other} (names are compared without case)"
+                other = f"`{first.name}` at `{place}` (names are compared without case)"
             elif kind_of(first) is not kind:
-                other = f"a {kind_of(first).words} at {other}"
+                other = f"the {kind_of(first).words} at `{place}`"
             else:
-                other = f"another definition at {other}"
+                other = f"another definition at `{place}`"
             self._problem(
                 f"{kind.words} `{obj.name}`",
                 self._location(obj),
-                f"the name is taken by {other}",
+                f"has the name of {other}",
                 "rename one of them, or define the object once and import it where it is used",
             )
         return list(kept.values())
@@ -322,6 +319,12 @@ def _words(error: BaseException) -> str:
     if text and isinstance(error, (FeastError, ValueError, TypeError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _hint(error: BaseException) -> str | None:
+    """What an error of ours advises, unless its text says so already."""
+    hint = getattr(error, "hint", None)
+    return hint if isinstance(hint, str) and hint not in str(error) else None
 
 
 def _near_name(module: str, name: str) -> str:

@@ -25,22 +25,22 @@ from feast.retrieval_job import RetrievalJob
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from feast.base_feature_view import BaseFeatureView
-    from feast.feature_service import FeatureService
-    from feast.feature_view import FeatureView, FeatureViewState
-    from feast.labeling.label_view import LabelView
-    from feast.on_demand_feature_view import OnDemandFeatureView
     from feast.permissions.permission import Permission
-    from feast.stream_feature_view import StreamFeatureView
 
+    from feast.base_feature_view import BaseFeatureView
     from feast.data_source import DataSource
     from feast.diff.infra_diff import InfraDiff
     from feast.diff.registry_diff import RegistryDiff
     from feast.entity import Entity
+    from feast.feature_service import FeatureService
+    from feast.feature_view import FeatureView, FeatureViewState
     from feast.infra.registry.registry import Registry
+    from feast.labeling.label_view import LabelView
+    from feast.on_demand_feature_view import OnDemandFeatureView
     from feast.project import Project
     from feast.repo_contents import RepoContents
     from feast.saved_dataset import SavedDataset, SavedDatasetStorage, ValidationReference
+    from feast.stream_feature_view import StreamFeatureView
 
 __all__ = ["FeatureStore"]
 
@@ -195,7 +195,7 @@ class FeatureStore:
         no_promote: bool,
     ) -> None:
         options = {
-            "partial": True,
+            "prune": False,
             "delete": [[_kind(each), each.name] for each in deleted],
             "skip_feature_view_validation": skip_feature_view_validation,
             "no_promote": no_promote,
@@ -215,7 +215,7 @@ class FeatureStore:
 
         objects = with_nested_sources(each for group in desired_repo_contents for each in group)
         options = {
-            "partial": False,
+            "prune": True,
             "delete": [],
             "skip_feature_view_validation": skip_feature_view_validation,
             "locations": _locations(objects),
@@ -651,13 +651,9 @@ class FeatureStore:
         transform_on_write: bool = True,
     ) -> None:
         """Writes rows of one feature view to the online store. Rows come as a frame, or as lists in `inputs`."""
-        if (df is None) == (inputs is None):
-            found = "neither is" if df is None else "both are"
-            raise ValueError(
-                f"writing to feature view `{feature_view_name}` takes `df` or `inputs`, but {found} given"
-            )
-        rows = _frames.to_stream(inputs, "inputs") if df is None else _frames.to_stream(df, "df")
-        self._native.write_to_online_store(feature_view_name, rows)
+        self._native.write_to_online_store(
+            feature_view_name, _rows_to_write(feature_view_name, df, inputs)
+        )
 
     async def write_to_online_store_async(
         self,
@@ -932,6 +928,15 @@ def _selection(features: Any) -> list[str] | bytes:
     return bytes(features.to_proto().SerializeToString())
 
 
+def _rows_to_write(feature_view: str, df: Any, inputs: Any) -> Any:
+    if (df is None) == (inputs is None):
+        found = "neither is" if df is None else "both are"
+        raise ValueError(
+            f"writing to feature view `{feature_view}` takes `df` or `inputs`, but {found} given"
+        )
+    return _frames.to_stream(inputs, "inputs") if df is None else _frames.to_stream(df, "df")
+
+
 def _push_target(to: Any) -> str:
     if not isinstance(to, PushMode):
         valid = ", ".join(f"`PushMode.{mode.name}`" for mode in PushMode)
@@ -985,13 +990,8 @@ def _plain_list(values: Any) -> list[Any]:
 
 
 def _plain_value(value: Any) -> Any:
-    if value is None or type(value) in (int, str, float, bool, bytes):
-        return value
-    if type(value).__module__ == "numpy":
-        return value.item()
+    """A value of a protobuf message as what it holds; the engine knows all other values."""
     if type(value).__name__ == "Value" and hasattr(value, "WhichOneof"):
         member = value.WhichOneof("val")
         return None if member is None else getattr(value, member)
-    if type(value).__name__ in ("UUID", "Decimal"):
-        return str(value)
     return value

@@ -414,9 +414,9 @@ def _effective(store: Any, repo_path: Path) -> RepoConfig:
 
 
 def _read_yaml(path: Path) -> str:
-    """The file's text with `$NAME` and `${NAME}` replaced from the environment; an unset name stays as it is."""
+    """The file's text; the engine fills in environment variables."""
     try:
-        return os.path.expandvars(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"there is no feature store configuration at `{path}`: "

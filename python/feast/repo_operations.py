@@ -67,7 +67,7 @@ def apply_total(
     contents = _contents(Path(repo_path), repo_config.project)
     store = FeatureStore(config=_located(repo_config, repo_path))
     options = {
-        "partial": False,
+        "prune": True,
         "delete": [],
         "skip_source_validation": skip_source_validation,
         "skip_feature_view_validation": skip_feature_view_validation,
@@ -102,7 +102,7 @@ def _contents(root: Path, project: str | None) -> RepoContents:
         repository.check_project(project)
     if repository.problems:
         lines = [
-            f"{each['location']}: {each['object']}: {each['message']}"
+            f"{each['location']}: {each['object']} {each['message']}"
             + (f"; {each['hint']}" if each["hint"] else "")
             for each in repository.problems
         ]

@@ -177,6 +177,10 @@ class RetrievalJob:
         return RetrievalMetadata(
             features=found.get("features", []),
             keys=found.get("keys", []),
-            min_event_timestamp=_frames.from_microseconds(found.get("min_event_timestamp")),
-            max_event_timestamp=_frames.from_microseconds(found.get("max_event_timestamp")),
+            min_event_timestamp=_time(found.get("min_event_timestamp")),
+            max_event_timestamp=_time(found.get("max_event_timestamp")),
         )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -8,6 +8,12 @@ from typing import Any
 
 from feast.diff.property_diff import PropertyDiff, TransitionType
 
+_TRANSITIONS = {
+    "create": TransitionType.CREATE,
+    "update": TransitionType.UPDATE,
+    "drop": TransitionType.DELETE,
+}
+
 
 @dataclass
 class InfraObjectDiff:
@@ -38,15 +44,15 @@ class InfraDiff:
     @classmethod
     def _from_native(cls, answer: str) -> InfraDiff:
         result = cls()
-        for change in json.loads(answer).get("infra", []):
+        for change in json.loads(answer).get("tables", []):
             result.infra_object_diffs.append(
                 InfraObjectDiff(
-                    name=change["name"],
-                    infra_object_type=change.get("type", "table"),
+                    name=change["table"],
+                    infra_object_type="table",
                     current_infra_object=None,
                     new_infra_object=None,
                     infra_object_property_diffs=[],
-                    transition_type=TransitionType[change["action"].upper()],
+                    transition_type=_TRANSITIONS[change["action"]],
                 )
             )
         return result

@@ -60,9 +60,7 @@ class RegistryDiff:
     @classmethod
     def _from_native(cls, answer: str, new_objects: dict[tuple[str, str], Any]) -> RegistryDiff:
         result = cls()
-        found = json.loads(answer)
-        found = found.get("registry", found)
-        for change in found.get("changes", []):
+        for change in json.loads(answer).get("changes", []):
             fields = [
                 PropertyDiff(each["field"], _shown(each.get("before")), _shown(each.get("after")))
                 for each in change.get("fields", [])

@@ -1,0 +1,39 @@
+"""The public methods have the names, parameters and defaults of Feast 0.67.
+
+`feast_api.json` lists them as `inspect` saw them there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+from feast.feature_store import FeatureStore
+from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.online_response import OnlineResponse
+
+SHAPES = {"KEYWORD_ONLY": "*", "VAR_KEYWORD": "**"}
+
+
+def described(member) -> str:
+    if isinstance(member, property):
+        return "property"
+    parameters = []
+    for name, parameter in inspect.signature(member).parameters.items():
+        if name != "self":
+            default = "" if parameter.default is parameter.empty else f"={parameter.default}"
+            parameters.append(SHAPES.get(parameter.kind.name, "") + name + default)
+    return ("async " if inspect.iscoroutinefunction(member) else "") + f"({', '.join(parameters)})"
+
+
+def test_every_method_of_feast_is_there_with_its_parameters():
+    expected = json.loads((Path(__file__).parent / "feast_api.json").read_text())
+    classes = {each.__name__: each for each in (FeatureStore, RetrievalJob, OnlineResponse)}
+    # What Feast sets on instances is there as a property here.
+    found = {
+        name: described(inspect.getattr_static(classes[name.split(".")[0]], name.split(".")[1]))
+        for name in expected
+    }
+
+    assert found == expected

@@ -36,6 +36,10 @@ pub struct DataSource {
     pub batch_source: Option<Box<DataSource>>,
     /// What is special to the kind of source.
     pub options: DataSourceOptions,
+    /// Feast's number of the kind where it is not the one that belongs to the options, such as Iceberg's for a custom
+    /// source; kept as Feast stores it.
+    #[serde(skip)]
+    pub type_number: Option<i32>,
     /// When it was created and changed.
     #[serde(skip)]
     pub meta: Meta,

@@ -68,7 +68,7 @@ pub enum Action {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Policy {
-    /// Everybody; stored as a role policy without roles.
+    /// Everybody; stored as a policy without a type.
     #[default]
     AllowAll,
     Roles(Vec<String>),

@@ -1,0 +1,63 @@
+"""Tables of Microsoft SQL Server."""
+
+from __future__ import annotations
+
+from feast._source_base import (
+    JsonOptions,
+    StoredSource,
+    all_options,
+    option,
+)
+from feast.credentials import ConnectionRef
+
+
+class MsSqlServerOptions(JsonOptions):
+    """The table and, if it has one of its own, the connection."""
+
+    _keys = {"connection_str": "connection_string"}
+
+    def __init__(self, connection_str: str | None, table_ref: str | None) -> None:
+        self.connection_str = connection_str
+        self.table_ref = table_ref
+
+
+class MsSqlServerSource(StoredSource):
+    """A table of Microsoft SQL Server. Its event time is called `event_timestamp_column`."""
+
+    _options_class = MsSqlServerOptions
+    _also = ("date_partition_column",)
+    _value_types = "mssql_to_feast_value_type"
+
+    mssqlserver_options = all_options()
+    table_ref = option("table_ref")
+
+    def __init__(
+        self,
+        name: str,
+        table_ref: str | None = None,
+        event_timestamp_column: str | None = None,
+        created_timestamp_column: str | None = "",
+        field_mapping: dict[str, str] | None = None,
+        date_partition_column: str | None = "",
+        connection_str: str | None = "",
+        description: str | None = None,
+        tags: dict[str, str] | None = None,
+        owner: str | None = None,
+        connection_ref: ConnectionRef | None = None,
+    ) -> None:
+        self._options = MsSqlServerOptions(connection_str, table_ref)
+        super().__init__(
+            name=name,
+            timestamp_field=event_timestamp_column,
+            created_timestamp_column=created_timestamp_column,
+            field_mapping=field_mapping,
+            date_partition_column=date_partition_column,
+            description=description,
+            tags=tags,
+            owner=owner,
+            connection_ref=connection_ref,
+        )
+
+    def get_table_query_string(self) -> str:
+        """The table."""
+        return f"`{self.table_ref}`"

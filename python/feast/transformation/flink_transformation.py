@@ -1,0 +1,53 @@
+"""Transformations that run on Flink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from feast.transformation.base import Transformation
+from feast.transformation.mode import TransformationMode
+
+
+class FlinkTransformation(Transformation):
+    """A function on Flink tables."""
+
+    _mode = TransformationMode.FLINK
+
+    def __new__(
+        cls,
+        udf: Callable[..., Any] | None = None,
+        udf_string: str | None = None,
+        name: str | None = None,
+        tags: dict[str, str] | None = None,
+        description: str = "",
+        owner: str = "",
+        *args: Any,
+        **kwargs: Any,
+    ) -> FlinkTransformation:
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        udf: Callable[..., Any] | None = None,
+        udf_string: str | None = None,
+        name: str | None = None,
+        tags: dict[str, str] | None = None,
+        description: str = "",
+        owner: str = "",
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            mode=TransformationMode.FLINK,
+            udf=udf,  # type: ignore[arg-type]
+            udf_string=udf_string or "",
+            name=name,
+            tags=tags,
+            description=description,
+            owner=owner,
+        )
+
+    def transform(self, *inputs: Any) -> Any:
+        """Runs the function on Flink tables."""
+        return self.function()(*inputs)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from drivers import HOUR, T0, definitions
 
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, PushSource
-from feast.types import Float32, Int64, String
-
-T0 = datetime(2026, 11, 20, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+from feast import FeatureStore
 
 
 @pytest.fixture
@@ -34,43 +31,6 @@ def repository(tmp_path: Path) -> Path:
         "project: proj\nregistry: registry.db\nonline_store:\n  type: sqlite\n  path: online.db\n"
     )
     return tmp_path
-
-
-def definitions() -> dict[str, object]:
-    """The objects of the feature store, by name."""
-    driver = Entity(name="driver", join_keys=["driver_id"])
-    schema = [
-        Field(name="driver_id", dtype=Int64),
-        Field(name="conv_rate", dtype=Float32),
-        Field(name="trips", dtype=Int64),
-        Field(name="city", dtype=String),
-    ]
-
-    def source(name: str) -> FileSource:
-        return FileSource(
-            name=name,
-            path=f"{name}.parquet",
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created",
-        )
-
-    stats = FeatureView(
-        name="driver_stats",
-        entities=[driver],
-        ttl=timedelta(days=1),
-        schema=schema,
-        source=source("stats"),
-        tags={"team": "rides"},
-    )
-    pushed = FeatureView(
-        name="driver_push",
-        entities=[driver],
-        ttl=timedelta(0),
-        schema=schema,
-        source=PushSource(name="push", batch_source=source("pushed")),
-    )
-    service = FeatureService(name="model", features=[stats[["conv_rate", "trips"]]])
-    return {"driver": driver, "driver_stats": stats, "driver_push": pushed, "model": service}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HOUR, T0, definitions
+from drivers import HOUR, T0, definitions
 
 from feast import Entity, FeatureStore, FeatureViewState, RepoConfig
 from feast.data_source import PushMode

@@ -108,6 +108,8 @@ class StoredSource(DataSource):
     _options_class: ClassVar[type[Any]]
     # Constructor parameters whose options have other names (parameter → option).
     _parameters: ClassVar[dict[str, str]] = {}
+    # What the constructor calls the event time column.
+    _event_time: ClassVar[str] = "timestamp_field"
     # Further members of the message that this kind of source fills.
     _also: ClassVar[tuple[str, ...]] = ()
     # The function of `feast.type_map` for its column types.
@@ -143,6 +145,7 @@ class StoredSource(DataSource):
         """Reads `feast.core.DataSource`."""
         options = cls._options_class.from_proto(getattr(data_source, cls._member))
         arguments = shared_arguments(data_source)
+        arguments[cls._event_time] = arguments.pop("timestamp_field")
         arguments.update({name: getattr(data_source, name) for name in cls._also})
         renamed = {option_name: parameter for parameter, option_name in cls._parameters.items()}
         for name, value in vars(options).items():

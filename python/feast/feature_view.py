@@ -340,19 +340,13 @@ class FeatureView(BaseFeatureView):
             source=source_of(spec),
             sink_source=batch_source_of(spec) if spec.source_views else None,
             mode=spec.mode or None,
-            **cls._more_arguments(spec),
         )
         view._read(spec, feature_view_proto.meta)
         return view
 
-    @classmethod
-    def _more_arguments(cls, spec: Any) -> dict[str, Any]:
-        """What a subclass needs to be built at all."""
-        return {}
-
     def _read(self, spec: Any, meta: Any) -> None:
         """Sets everything that views of all kinds keep in the same members of their messages."""
-        from feast._wire import read_times, read_version, to_datetime
+        from feast._wire import from_duration, read_times, read_version, to_datetime
 
         self.entities = list(spec.entities)
         self.features = [Field.from_proto(one) for one in spec.features]
@@ -361,7 +355,7 @@ class FeatureView(BaseFeatureView):
         self.tags = dict(spec.tags)
         self.owner = spec.owner
         self.org = spec.org
-        self.ttl = spec.ttl.ToTimedelta()
+        self.ttl = from_duration(spec, "ttl")
         self.online = spec.online
         self.offline = getattr(spec, "offline", False)
         if spec.HasField("stream_source"):

@@ -15,7 +15,7 @@ from feast.base_feature_view import (
     split_schema,
 )
 from feast.batch_feature_view import read_transformation
-from feast.data_source import RequestSource
+from feast.data_source import DataSource, RequestSource
 from feast.entity import Entity
 from feast.feature_view import DUMMY_ENTITY_NAME, FeatureView, FeatureViewState
 from feast.feature_view_projection import FeatureViewProjection
@@ -256,6 +256,26 @@ class OnDemandFeatureView(BaseFeatureView):
 
         return pyarrow.table(columns, names=names)
 
+    def transform_ibis(self, ibis_table: Any, full_feature_names: bool = False) -> Any:
+        """The features for an Ibis table of inputs; only for mode `substrait`."""
+        from feast.transformation.substrait_transformation import SubstraitTransformation
+
+        transformation = self._transformation()
+        if not isinstance(transformation, SubstraitTransformation):
+            raise TypeError(f"{self._where}: mode `{self.mode}` does not run on Ibis tables")
+        added = {}
+        for projection in self.source_feature_view_projections.values():
+            for feature in projection.features:
+                full = f"{projection.name}__{feature.name}"
+                for have, want in ((full, feature.name), (feature.name, full)):
+                    if have in ibis_table.columns and want not in ibis_table.columns:
+                        added[want] = ibis_table[have]
+        result = transformation.transform_ibis(ibis_table.mutate(**added) if added else ibis_table)
+        result = result.drop(*[name for name in added if name in result.columns])
+        prefix = f"{self.projection.name_to_use()}__" if full_feature_names else ""
+        names = {prefix + one.name: one.name for one in self.features if prefix}
+        return result.rename(names) if names else result
+
     def transform_dict(self, feature_dict: dict[str, Any]) -> dict[str, Any]:
         """Inputs and features for a dictionary of columns."""
         inputs = dict(feature_dict)
@@ -418,7 +438,7 @@ def _read_source(view: str, message: Any) -> Any:
     if kind == "feature_view_projection":
         return FeatureViewProjection.from_proto(message.feature_view_projection)
     if kind == "request_data_source":
-        return RequestSource.from_proto(message.request_data_source)
+        return DataSource.from_proto(message.request_data_source)
     raise ValueError(f"on-demand feature view `{view}`: a source in the registry says no kind")
 
 

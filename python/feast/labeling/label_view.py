@@ -193,13 +193,13 @@ class LabelView(BaseFeatureView):
     @classmethod
     def from_proto(cls, label_view_proto: Any) -> LabelView:
         """Reads `feast.core.LabelView`."""
-        from feast._wire import read_times
+        from feast._wire import from_duration, read_times
 
         spec = label_view_proto.spec
         view = cls(
             name=spec.name,
             source=DataSource.from_proto(spec.source) if spec.HasField("source") else None,
-            ttl=spec.ttl.ToTimedelta(),
+            ttl=from_duration(spec, "ttl"),
             online=spec.online,
             description=spec.description,
             tags=dict(spec.tags),

@@ -25,6 +25,7 @@ class MsSqlServerSource(StoredSource):
     """A table of Microsoft SQL Server. Its event time is called `event_timestamp_column`."""
 
     _options_class = MsSqlServerOptions
+    _event_time = "event_timestamp_column"
     _also = ("date_partition_column",)
     _value_types = "mssql_to_feast_value_type"
 

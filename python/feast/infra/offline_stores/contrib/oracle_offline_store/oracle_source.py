@@ -22,6 +22,7 @@ class OracleSource(StoredSource):
     """A table of Oracle. Its event time is called `event_timestamp_column`."""
 
     _options_class = OracleOptions
+    _event_time = "event_timestamp_column"
     _also = ("date_partition_column",)
     _value_types = "oracle_to_feast_value_type"
 

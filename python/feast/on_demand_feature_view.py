@@ -412,6 +412,10 @@ class OnDemandFeatureView(BaseFeatureView):
             aggregations=[Aggregation.from_proto(one) for one in spec.aggregations],
             enabled=not spec.disabled,
         )
+        if hidden:
+            # The stored source rather than a new one: it knows its times.
+            view._input_schema_sentinel = hidden[0]
+            view.source_request_sources[hidden[0].name] = hidden[0]
         view.entities = list(spec.entities)
         view.entity_columns = [Field.from_proto(one) for one in spec.entity_columns]
         view.features = [Field.from_proto(one) for one in spec.features]

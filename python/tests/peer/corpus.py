@@ -222,6 +222,12 @@ pinned = FeatureView(
     name="pinned", entities=[driver], schema=SCHEMA, source=file_source, version="v2"
 )
 
+
+
+def roll_up(rows):
+    return rows
+
+
 rolled_up = BatchFeatureView(
     name="rolled_up",
     source=[driver_stats],
@@ -230,8 +236,8 @@ rolled_up = BatchFeatureView(
     schema=SCHEMA,
     mode="python",
     ttl=timedelta(hours=2),
-    udf=lambda rows: rows,
-    udf_string="def rolled_up(rows):\n    return rows\n",
+    udf=roll_up,
+    udf_string="def roll_up(rows):\n    return rows\n",
 )
 
 stream_stats = StreamFeatureView(

@@ -119,7 +119,7 @@ def forget_differences(kind: str, name: str, values: Any) -> None:
     if kind == "stream_feature_view":
         # The old member for functions is unreadable without the pickle, so that we leave it out.
         spec.pop("user_defined_function", None)
-    if name == "no_ttl":
+    if name in ("no_ttl", "plain_batch"):
         spec.pop("ttl", None)  # Both mean "any age"; Feast writes zero for none.
     if kind == "data_source" and name == "athena":
         spec.pop("owner", None)  # Feast forgets the owner of these.

@@ -77,28 +77,32 @@ class FeatureStore:
                 or self.repo_path / "feature_store.yaml"
             )
             text = _read_yaml(path)
-        self._open(text, path)
+        self._open(text, path, interpolate=config is None)
         self._config = config
         self._embedding_provider = embedding_provider
 
-    def _open(self, text: str, path: Path | None) -> None:
+    def _open(self, text: str, path: Path | None, interpolate: bool) -> None:
         from feast._feast import Store
 
         try:
-            self._native = Store(text, str(self.repo_path))
+            self._native = Store(text, str(self.repo_path), interpolate)
         except FeastConfigError as error:
             raise FeastConfigError(error._error_message, path) from None
-        self._yaml = text
+        self._yaml, self._interpolate = text, interpolate
         self._config: RepoConfig | None = None
         self._embedding_provider = None
         self._current_project: ContextVar[str | None] = ContextVar("current_project", default=None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"repo_path": self.repo_path, "yaml": self._yaml}
+        return {
+            "repo_path": self.repo_path,
+            "yaml": self._yaml,
+            "interpolate": self._interpolate,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.repo_path = state["repo_path"]
-        self._open(state["yaml"], None)
+        self._open(state["yaml"], None, state["interpolate"])
 
     def __repr__(self) -> str:
         return f"FeatureStore(project={self.project!r}, repo_path={str(self.repo_path)!r})"

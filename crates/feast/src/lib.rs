@@ -1,1 +1,39 @@
-//! feast
+//! The feature store: `feature_store.yaml` put together to parts, and one file per verb.
+//!
+//! This crate knows every part and none of their insides: the registry gives snapshots, the offline store gives Arrow
+//! streams, the online store takes and gives Arrow columns. It knows no protocol: HTTP, gRPC, the command line and
+//! Python are built on top of it.
+//!
+//! ```no_run
+//! # async fn example() -> feast_core::Result<()> {
+//! let config = feast::RepoConfig::load(std::path::Path::new("feature_repo"), None)?;
+//! let store = feast::FeatureStore::open(config)?;
+//! let snapshot = store.registry().snapshot().await?;
+//! println!("{} projects", snapshot.projects.len());
+//! # Ok(()) }
+//! ```
+
+mod config;
+mod observer;
+mod store;
+
+mod apply;
+mod definitions;
+mod delete;
+mod get_historical_features;
+mod get_online_features;
+mod materialize;
+mod push;
+mod saved_dataset;
+mod versions;
+
+pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
+pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig};
+pub use definitions::{Definitions, LoadProblem, problems_error};
+pub use get_historical_features::HistoricalFeatures;
+pub use get_online_features::OnlineRequest;
+pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView, Window};
+pub use observer::{Event, Observer, Silent};
+pub use push::PushTarget;
+pub use saved_dataset::SaveDataset;
+pub use store::{FeatureStore, FeatureStoreBuilder};

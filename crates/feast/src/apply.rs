@@ -1,0 +1,317 @@
+//! `plan` and `apply`: from the definitions of a repository to the registry and the online tables.
+//!
+//! Order of `apply`: create tables, commit the registry, drop tables. Every step can be repeated, and nothing is
+//! dropped that a published snapshot still names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::Utc;
+use feast_core::{
+    Action, DUMMY_ENTITY, DataSource, DataSourceOptions, Entity, Error, ErrorCode, FeatureView, ManagedTable, ObjectChange,
+    ObjectKind, ObjectRef, OnlineTable, Problem, ProjectContents, RegistryChange, RegistryChanges, RegistryDiff,
+    RegistryObject, RegistrySnapshot, Result, SourceSchemas, TableChange, diff, infer, validate,
+};
+use serde::Serialize;
+
+use crate::{Definitions, Event, FeatureStore, problems_error, versions};
+
+/// How often `apply` starts over when others commit at the same time.
+const ATTEMPTS: usize = 10;
+
+/// What to do with definitions.
+#[derive(Debug, Clone, Default)]
+pub struct ApplyOptions {
+    /// Deletes objects of the registry that the definitions do not have.
+    pub prune: bool,
+    /// Deletes these objects.
+    pub delete: Vec<ObjectRef>,
+    /// Does not look at the data of sources, except where a definition leaves something open.
+    pub skip_source_validation: bool,
+    /// Does not check feature views against their sources.
+    pub skip_feature_view_validation: bool,
+}
+
+/// What an `apply` will do, or has done.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ApplyPlan {
+    /// Changes to the registry.
+    #[serde(flatten)]
+    pub diff: RegistryDiff,
+    /// Changes to the online store.
+    pub tables: Vec<TablePlan>,
+    /// What the user may want to know.
+    pub warnings: Vec<String>,
+    /// The definitions after inference.
+    #[serde(skip)]
+    pub inferred: ProjectContents,
+}
+
+/// A change to one table of the online store.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TablePlan {
+    /// What happens.
+    pub action: TableAction,
+    /// Name of the view.
+    pub feature_view: String,
+    /// Name of the table.
+    pub table: String,
+    #[serde(skip)]
+    change: TableChange,
+}
+
+/// What happens to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum TableAction {
+    Create,
+    Update,
+    Drop,
+}
+
+impl ApplyPlan {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.diff.is_empty() && self.tables.is_empty()
+    }
+}
+
+impl FeatureStore {
+    /// Compares definitions with the registry; changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidDefinition` telling all problems of the definitions at once.
+    pub async fn plan(&self, definitions: &Definitions, options: &ApplyOptions) -> Result<ApplyPlan> {
+        let snapshot = self.registry.refresh().await?;
+        self.plan_against(&snapshot, definitions, options).await
+    }
+
+    /// Brings the online store and the registry to the state that the definitions describe.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::plan`]; `Conflict` when others keep changing the same registry. Nothing is half applied: the
+    /// registry is changed in one commit, and tables created before it are harmless.
+    pub async fn apply(&self, definitions: &Definitions, options: &ApplyOptions) -> Result<ApplyPlan> {
+        for _ in 0..ATTEMPTS {
+            let snapshot = self.registry.refresh().await?;
+            let plan = self.plan_against(&snapshot, definitions, options).await?;
+            self.create_tables(&plan).await?;
+            let changes = self.changes(&snapshot, &plan);
+            if !changes.changes.is_empty() {
+                match self.registry.commit(snapshot.version.as_ref(), &changes).await {
+                    Err(error) if error.code() == ErrorCode::Conflict => continue,
+                    committed => committed?,
+                };
+            }
+            self.drop_tables(&plan).await?;
+            return Ok(plan);
+        }
+        Err(Error::new(ErrorCode::Conflict, "the registry kept changing while the definitions were applied")
+            .with_hint("run `feast apply` again"))
+    }
+
+    async fn plan_against(
+        &self,
+        snapshot: &RegistrySnapshot,
+        definitions: &Definitions,
+        options: &ApplyOptions,
+    ) -> Result<ApplyPlan> {
+        let mut desired = definitions.contents.clone();
+        let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
+        self.fill_project(&mut desired, current);
+        let (schemas, mut problems) = self.schemas(&desired, options).await;
+        problems.extend(infer(&mut desired, current, &schemas));
+        // Feast stores this entity in every project and would report it as missing.
+        if !desired.entities.contains_key(DUMMY_ENTITY) {
+            desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));
+        }
+        let checked = if options.skip_feature_view_validation { SourceSchemas::new() } else { schemas };
+        problems.extend(validate(&desired, current, &checked));
+        if !problems.is_empty() || !definitions.load_problems.is_empty() {
+            return Err(problems_error(definitions, &problems));
+        }
+        let mut diff = diff(current, &desired, options.prune);
+        add_deletes(&mut diff, current, &options.delete)?;
+        let tables = self.table_plans(current, &diff);
+        let warnings = self.config.warnings.clone();
+        Ok(ApplyPlan { diff, tables, warnings, inferred: desired })
+    }
+
+    /// A repository without a project object keeps the project as it is, or makes one from the configuration.
+    fn fill_project(&self, desired: &mut ProjectContents, current: Option<&ProjectContents>) {
+        if desired.project.name.is_empty() {
+            desired.project = match current {
+                Some(current) => current.project.clone(),
+                None => feast_core::Project {
+                    name: self.project().to_owned(),
+                    description: self.config.project_description.clone(),
+                    ..feast_core::Project::default()
+                },
+            };
+        }
+    }
+
+    /// The schemas of all sources whose rows this store can read, and what was wrong with the others.
+    async fn schemas(&self, desired: &ProjectContents, options: &ApplyOptions) -> (SourceSchemas, Vec<Problem>) {
+        let mut sources: BTreeMap<&str, &DataSource> = BTreeMap::new();
+        let of_views = desired.feature_views.values().flat_map(|view| view.data_sources());
+        for source in desired.data_sources.values().map(Arc::as_ref).chain(of_views).filter_map(DataSource::batch) {
+            sources.entry(&source.name).or_insert(source);
+        }
+        let mut schemas = SourceSchemas::new();
+        let mut problems = Vec::new();
+        for (name, source) in sources {
+            let file = matches!(source.options, DataSourceOptions::File { .. });
+            if !file || (options.skip_source_validation && !leaves_something_open(desired, source)) {
+                continue;
+            }
+            match self.offline.schema(source).await {
+                Ok(schema) => {
+                    schemas.insert(name.to_owned(), schema);
+                }
+                // What this product cannot read may still be defined and listed.
+                Err(error) if error.code() == ErrorCode::Unsupported => {}
+                Err(error) => problems.push(
+                    Problem::new(ObjectRef::new(ObjectKind::DataSource, name), format!("cannot be read: {error}"))
+                        .with_hint(error.hint().unwrap_or("correct the source, or use `--skip-source-validation`")),
+                ),
+            }
+        }
+        (schemas, problems)
+    }
+
+    fn table_plans(&self, current: Option<&ProjectContents>, diff: &RegistryDiff) -> Vec<TablePlan> {
+        if self.online.is_none() {
+            return Vec::new();
+        }
+        let plan = |action, view: &FeatureView| {
+            let table = OnlineTable::of(self.project(), view);
+            TablePlan {
+                action,
+                feature_view: view.name.clone(),
+                table: table.name(),
+                change: match action {
+                    TableAction::Drop => TableChange::Drop(table),
+                    TableAction::Create | TableAction::Update => TableChange::Ensure(table),
+                },
+            }
+        };
+        let stored = |name: &str| current.and_then(|contents| contents.feature_views.get(name));
+        diff.changes
+            .iter()
+            .filter(|change| change.object.kind.is_feature_view())
+            .filter_map(|change| {
+                let before = stored(&change.object.name).filter(|view| view.has_online_table());
+                let after = match &change.definition {
+                    Some(RegistryObject::FeatureView(view)) if view.has_online_table() => Some(view),
+                    _ => None,
+                };
+                match (before, after) {
+                    (None, Some(view)) => Some(plan(TableAction::Create, view)),
+                    (Some(old), Some(new)) => {
+                        let same = OnlineTable::of("", old).columns == OnlineTable::of("", new).columns
+                            && old.key_columns() == new.key_columns();
+                        (!same).then(|| plan(TableAction::Update, new))
+                    }
+                    (Some(view), None) => Some(plan(TableAction::Drop, view)),
+                    (None, None) => None,
+                }
+            })
+            .collect()
+    }
+
+    /// Creates what the plan creates, and also what the registry says exists: tables that were lost come back.
+    async fn create_tables(&self, plan: &ApplyPlan) -> Result<()> {
+        let Some(online) = &self.online else { return Ok(()) };
+        for table in plan.tables.iter().filter(|table| table.action != TableAction::Drop) {
+            self.observer.on(&Event::TableChanged { view: table.feature_view.clone(), dropped: false });
+        }
+        let ensures: Vec<TableChange> = plan
+            .inferred
+            .feature_views
+            .values()
+            .filter(|view| view.has_online_table())
+            .map(|view| TableChange::Ensure(OnlineTable::of(self.project(), view)))
+            .collect();
+        online.update(&ensures).await
+    }
+
+    async fn drop_tables(&self, plan: &ApplyPlan) -> Result<()> {
+        let Some(online) = &self.online else { return Ok(()) };
+        let drops: Vec<TableChange> = plan
+            .tables
+            .iter()
+            .filter(|table| table.action == TableAction::Drop)
+            .inspect(|table| self.observer.on(&Event::TableChanged { view: table.feature_view.clone(), dropped: true }))
+            .map(|table| table.change.clone())
+            .collect();
+        online.update(&drops).await
+    }
+
+    /// The one commit of an apply.
+    fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> RegistryChanges {
+        let now = Utc::now();
+        let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
+        let mut changes = Vec::new();
+        for change in &plan.diff.changes {
+            match &change.definition {
+                None => {
+                    changes.push(RegistryChange::Delete(change.object.clone()));
+                    if change.object.kind.is_feature_view() {
+                        changes.push(RegistryChange::DeleteVersions(change.object.name.clone()));
+                    }
+                }
+                Some(definition) => {
+                    let stored = current.and_then(|contents| contents.get(&change.object));
+                    let (object, records) = versions::stamp(definition, stored.as_ref(), snapshot, self.project(), now);
+                    changes.extend(records.into_iter().map(RegistryChange::PutVersion));
+                    changes.push(RegistryChange::Put(object));
+                }
+            }
+        }
+        for table in &plan.tables {
+            if let Some(record) = self.managed_table(&table.table) {
+                changes.push(match table.action {
+                    TableAction::Drop => RegistryChange::DeleteManagedTable(record.name),
+                    TableAction::Create | TableAction::Update => RegistryChange::PutManagedTable(record),
+                });
+            }
+        }
+        RegistryChanges { project: self.project().to_owned(), changes }
+    }
+
+    /// How Feast records a table of its SQLite store in the registry; other stores have no such record.
+    pub(crate) fn managed_table(&self, table: &str) -> Option<ManagedTable> {
+        let (name, options) = self.config.online_store.as_ref()?;
+        (name == "sqlite").then(|| ManagedTable {
+            class_type: "feast.infra.online_stores.sqlite.SqliteTable".to_owned(),
+            name: table.to_owned(),
+            path: feast_online::sqlite_path(options, &self.config.repo_path).display().to_string(),
+        })
+    }
+}
+
+/// Whether a schema is needed to fill the definitions in.
+fn leaves_something_open(desired: &ProjectContents, source: &DataSource) -> bool {
+    source.timestamp_field.is_empty()
+        || desired.feature_views.values().any(|view| {
+            view.batch_source().is_some_and(|own| own.name == source.name)
+                && (view.features.is_empty() || view.entity_columns.len() < view.entities.len())
+        })
+}
+
+/// Adds objects that the caller wants deleted.
+fn add_deletes(diff: &mut RegistryDiff, current: Option<&ProjectContents>, delete: &[ObjectRef]) -> Result<()> {
+    for object in delete.iter().filter(|object| object.name != DUMMY_ENTITY) {
+        match current {
+            Some(current) => drop(current.require(object)?),
+            None => return Err(object.not_found(&diff.project)),
+        }
+        diff.undefined.retain(|undefined| undefined != object);
+        diff.changes.retain(|change| change.object != *object);
+        let fields = Vec::new();
+        diff.changes.push(ObjectChange { action: Action::Delete, object: object.clone(), fields, definition: None });
+    }
+    Ok(())
+}

@@ -1,0 +1,517 @@
+//! `feature_store.yaml`: reading it, filling in environment variables, checking it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean, list_names};
+use serde_json::{Map, Value};
+
+/// Name of the configuration file of a feature repository.
+pub const CONFIG_FILE: &str = "feature_store.yaml";
+
+/// Larger files are not configurations.
+const MOST_BYTES: usize = 1 << 20;
+
+const KEYS: &[&str] = &[
+    "project",
+    "project_description",
+    "provider",
+    "registry",
+    "online_store",
+    "offline_store",
+    "batch_engine",
+    "auth",
+    "feature_server",
+    "materialization",
+    "entity_key_serialization_version",
+    "coerce_tz_aware",
+    "flags",
+    "embedding_model",
+    "openlineage",
+    "mlflow",
+    "data_quality_monitoring",
+    "repo_path",
+];
+
+const REGISTRY_KEYS: &[&str] = &[
+    "registry_type",
+    "registry_store_type",
+    "path",
+    "read_path",
+    "cache_ttl_seconds",
+    "cache_mode",
+    "s3_additional_kwargs",
+    "purge_feast_metadata",
+    "enable_online_feature_view_versioning",
+    "serve_features_while_materializing",
+    "sqlalchemy_config_kwargs",
+    "thread_pool_executor_worker_count",
+    "schema_mode",
+    "is_tls",
+    "cert",
+    "client_cert",
+    "client_key",
+    "authority",
+    "account",
+    "user",
+    "password",
+    "role",
+    "warehouse",
+    "database",
+    "schema",
+    "project",
+    "mcp",
+];
+
+/// Where definitions rest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryConfig {
+    /// `file` by default.
+    pub registry_type: String,
+    /// Path, URL or `host:port`, as the type wants it.
+    pub path: String,
+    /// How long a snapshot is taken as current; `None`: until it is refreshed by hand.
+    pub cache_ttl: Option<Duration>,
+    /// Every other key.
+    pub options: Map<String, Value>,
+}
+
+/// A checked `feature_store.yaml`.
+#[derive(Clone)]
+pub struct RepoConfig {
+    /// Name of the project.
+    pub project: String,
+    /// Used where the repository defines no project object.
+    pub project_description: String,
+    /// Kept and shown; it decides nothing.
+    pub provider: String,
+    /// Where definitions rest.
+    pub registry: RegistryConfig,
+    /// Type and options of the online store; `None` when there is none.
+    pub online_store: Option<(String, Value)>,
+    /// Type and options of the offline store.
+    pub offline_store: (String, Value),
+    /// Rows per write of a materialization; `None`: what the store prefers.
+    pub online_write_batch_size: Option<usize>,
+    /// Version of the entity key serialization.
+    pub entity_key_serialization_version: u8,
+    /// Where relative paths start.
+    pub repo_path: PathBuf,
+    /// The whole configuration with defaults filled in.
+    pub effective: Value,
+    /// Things worth telling the user, such as keys nobody reads.
+    pub warnings: Vec<String>,
+}
+
+/// Values may be secrets: only the shape is shown.
+impl fmt::Debug for RegistryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryConfig").field("registry_type", &self.registry_type).finish_non_exhaustive()
+    }
+}
+
+/// Values may be secrets: only the shape is shown.
+impl fmt::Debug for RepoConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepoConfig")
+            .field("project", &self.project)
+            .field("registry", &self.registry)
+            .field("online_store", &self.online_store.as_ref().map(|(name, _)| name))
+            .field("offline_store", &self.offline_store.0)
+            .field("repo_path", &self.repo_path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RepoConfig {
+    /// Reads the configuration file of a repository.
+    ///
+    /// # Errors
+    /// `FileNotFound` when there is none, `InvalidConfiguration` as [`RepoConfig::parse`].
+    pub fn load(repo_path: &Path, file: Option<&Path>) -> Result<Self> {
+        let path = file.map_or_else(|| repo_path.join(CONFIG_FILE), Path::to_path_buf);
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::new(
+                ErrorCode::FileNotFound,
+                format!("there is no configuration file `{}`", path.display()),
+            )
+            .with_hint("run `feast` inside a feature repository, name one with `--chdir`, or make one with `feast init`"),
+            _ => Error::invalid_configuration(format!("`{}` cannot be read", path.display())).with_source(error),
+        })?;
+        Self::parse(&text, repo_path).map_err(|error| error.with_context("file", path.display()))
+    }
+
+    /// Parses the text of a configuration, fills in environment variables and checks it.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` naming the key, what was found and what is valid; `RegistryNotSet` without a registry.
+    pub fn parse(text: &str, repo_path: &Path) -> Result<Self> {
+        Self::parse_with(text, repo_path, &|name| std::env::var(name).ok())
+    }
+
+    /// Parses a configuration that a program made: a `$` in it is a `$`.
+    ///
+    /// # Errors
+    /// As [`RepoConfig::parse`].
+    pub fn parse_literal(text: &str, repo_path: &Path) -> Result<Self> {
+        Self::from_value(read_yaml(text)?, repo_path)
+    }
+
+    /// [`RepoConfig::parse`] with the environment as a function.
+    ///
+    /// # Errors
+    /// As [`RepoConfig::parse`].
+    pub fn parse_with(text: &str, repo_path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut value = read_yaml(text)?;
+        interpolate(&mut value, "", environment)?;
+        Self::from_value(value, repo_path)
+    }
+
+    fn from_value(value: Value, repo_path: &Path) -> Result<Self> {
+        let Value::Object(map) = value else {
+            return Err(Error::invalid_configuration("the configuration is empty or not a mapping").with_hint(
+                "it needs at least `project:` and `registry:`; `feast init` writes a complete one",
+            ));
+        };
+        Self::from_map(map, repo_path)
+    }
+
+    fn from_map(map: Map<String, Value>, repo_path: &Path) -> Result<Self> {
+        let mut warnings = unknown_keys(&map)?;
+        let project = text_of(&map, "project")?.ok_or_else(|| {
+            Error::invalid_configuration("`project` is missing").with_hint("add `project: <name>`")
+        })?;
+        check_project_name(&project)?;
+        let registry = registry_config(&map)?;
+        let online_store = match map.get("online_store") {
+            None => Some(("sqlite".to_owned(), Value::Object(Map::new()))),
+            Some(Value::Null) => None,
+            Some(Value::String(none)) if none == "none" => None,
+            Some(_) => Some(typed(&map, "online_store", "sqlite")?),
+        };
+        let offline_store = match map.get("offline_store") {
+            None | Some(Value::Null) => ("dask".to_owned(), Value::Object(Map::new())),
+            Some(_) => typed(&map, "offline_store", "dask")?,
+        };
+        let version = match map.get("entity_key_serialization_version") {
+            None | Some(Value::Null) => ENTITY_KEY_VERSION,
+            Some(value) => value.as_u64().and_then(|v| u8::try_from(v).ok()).filter(|v| *v <= 3).ok_or_else(|| {
+                Error::invalid_configuration(format!(
+                    "`entity_key_serialization_version` is {value}, expected a number up to 3"
+                ))
+                .with_hint("use 3; older versions are only for data that was written with them")
+            })?,
+        };
+        if version < ENTITY_KEY_VERSION {
+            warnings.push(format!("entity key serialization version {version} is outdated; 3 is the current one"));
+        }
+        let materialization = object_of(&map, "materialization")?;
+        let online_write_batch_size = match materialization.get("online_write_batch_size") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(value.as_u64().filter(|n| *n > 0).ok_or_else(|| {
+                Error::invalid_configuration(format!(
+                    "`materialization.online_write_batch_size` is {value}, expected a positive number of rows"
+                ))
+            })? as usize),
+        };
+        let provider = text_of(&map, "provider")?.unwrap_or_else(|| "local".to_owned());
+        let effective = effective(&map, &registry, online_store.as_ref(), &offline_store, version);
+        Ok(Self {
+            project,
+            project_description: text_of(&map, "project_description")?.unwrap_or_default(),
+            provider,
+            registry,
+            online_store,
+            offline_store,
+            online_write_batch_size,
+            entity_key_serialization_version: version,
+            repo_path: repo_path.to_path_buf(),
+            effective,
+            warnings,
+        })
+    }
+}
+
+fn read_yaml(text: &str) -> Result<Value> {
+    if text.len() > MOST_BYTES {
+        return Err(Error::invalid_configuration("the configuration is larger than 1 MiB"));
+    }
+    yaml_serde::from_str(text)
+        .map_err(|error| Error::invalid_configuration(format!("the configuration is not valid YAML: {error}")))
+}
+
+/// Unknown keys that look like a misspelt one are errors, others are reported and ignored as Feast does.
+fn unknown_keys(map: &Map<String, Value>) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for key in map.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        let hint = did_you_mean(key, KEYS.iter().copied());
+        if hint.as_deref().is_some_and(|hint| hint.starts_with("did you mean")) {
+            return Err(Error::invalid_configuration(format!("`{key}` is not a key of the configuration"))
+                .with_hint_opt(hint));
+        }
+        warnings.push(format!("`{key}` is not a key of the configuration and is ignored"));
+    }
+    Ok(warnings)
+}
+
+fn check_project_name(name: &str) -> Result<()> {
+    let valid = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if valid {
+        return Ok(());
+    }
+    Err(Error::invalid_configuration(format!("`project` is `{name}`, which is not a valid project name"))
+        .with_hint("use letters, digits, `_` and `-`, starting with a letter or digit"))
+}
+
+fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
+    let not_set = || {
+        Error::new(ErrorCode::RegistryNotSet, "`registry` is missing")
+            .with_hint("add `registry: data/registry.db`, or a mapping with `registry_type` and `path`")
+    };
+    let mut options = match map.get("registry") {
+        None | Some(Value::Null) => return Err(not_set()),
+        Some(Value::String(path)) => [("path".to_owned(), Value::String(path.clone()))].into_iter().collect(),
+        Some(Value::Object(options)) => options.clone(),
+        Some(other) => {
+            return Err(Error::invalid_configuration(format!("`registry` is {}, expected a path or a mapping", kind(other))));
+        }
+    };
+    for key in options.keys().filter(|key| !REGISTRY_KEYS.contains(&key.as_str())) {
+        return Err(Error::invalid_configuration(format!("`registry.{key}` is not a key of the registry configuration"))
+            .with_hint(format!("valid keys are {}", list_names(REGISTRY_KEYS.iter().copied()))));
+    }
+    let registry_type = text_of(&options, "registry_type")?.unwrap_or_else(|| "file".to_owned());
+    let path = text_of(&options, "path")?.unwrap_or_default();
+    if path.is_empty() {
+        return Err(not_set());
+    }
+    let seconds = match options.get("cache_ttl_seconds") {
+        None | Some(Value::Null) => 600,
+        Some(value) => value.as_u64().ok_or_else(|| {
+            Error::invalid_configuration(format!(
+                "`registry.cache_ttl_seconds` is {}, expected a number of seconds (0: never refresh by itself)",
+                kind(value)
+            ))
+        })?,
+    };
+    for key in ["registry_type", "path", "cache_ttl_seconds"] {
+        options.remove(key);
+    }
+    let cache_ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
+    Ok(RegistryConfig { registry_type, path, cache_ttl, options })
+}
+
+/// Type and options of a store that is given as a mapping with `type`, or as the type alone.
+fn typed(map: &Map<String, Value>, key: &str, default: &str) -> Result<(String, Value)> {
+    match map.get(key) {
+        Some(Value::String(name)) => Ok((name.clone(), Value::Object(Map::new()))),
+        Some(Value::Object(options)) => {
+            let mut options = options.clone();
+            let name = match options.remove("type") {
+                None | Some(Value::Null) => default.to_owned(),
+                Some(Value::String(name)) => name,
+                Some(other) => {
+                    return Err(Error::invalid_configuration(format!("`{key}.type` is {}, expected a name", kind(&other))));
+                }
+            };
+            Ok((name, Value::Object(options)))
+        }
+        other => Err(Error::invalid_configuration(format!(
+            "`{key}` is {}, expected a name or a mapping with `type`",
+            other.map_or("missing", kind)
+        ))),
+    }
+}
+
+fn text_of(map: &Map<String, Value>, key: &str) -> Result<Option<String>> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::invalid_configuration(format!("`{key}` is {}, expected text", kind(other)))
+            .with_hint("put the value in quotes")),
+    }
+}
+
+fn object_of(map: &Map<String, Value>, key: &str) -> Result<Map<String, Value>> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(object)) => Ok(object.clone()),
+        Some(other) => Err(Error::invalid_configuration(format!("`{key}` is {}, expected a mapping", kind(other)))),
+    }
+}
+
+/// The kind of a value, never the value: it may be a secret.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+fn effective(
+    map: &Map<String, Value>,
+    registry: &RegistryConfig,
+    online: Option<&(String, Value)>,
+    offline: &(String, Value),
+    version: u8,
+) -> Value {
+    let mut all = map.clone();
+    let store = |(name, options): &(String, Value)| {
+        let mut object = Map::from_iter([("type".to_owned(), Value::String(name.clone()))]);
+        object.extend(options.as_object().cloned().unwrap_or_default());
+        Value::Object(object)
+    };
+    let mut entry = registry.options.clone();
+    entry.insert("registry_type".to_owned(), registry.registry_type.clone().into());
+    entry.insert("path".to_owned(), registry.path.clone().into());
+    entry.insert("cache_ttl_seconds".to_owned(), registry.cache_ttl.map_or(0, |ttl| ttl.as_secs()).into());
+    all.insert("registry".to_owned(), Value::Object(entry));
+    all.insert("online_store".to_owned(), online.map_or(Value::Null, store));
+    all.insert("offline_store".to_owned(), store(offline));
+    all.insert("entity_key_serialization_version".to_owned(), version.into());
+    for (key, default) in [
+        ("provider", Value::String("local".to_owned())),
+        ("batch_engine", serde_json::json!({"type": "local"})),
+        ("auth", serde_json::json!({"type": "no_auth"})),
+    ] {
+        all.entry(key).or_insert(default);
+    }
+    Value::Object(all)
+}
+
+/// Fills `${NAME}`, `${NAME:-default}` and `$NAME` into every text of the configuration.
+///
+/// A text that is nothing but one `${...}` gets the type its value has as YAML, so that numbers and booleans stay
+/// what they are. Values never become structure: a value with line breaks cannot add keys.
+fn interpolate(value: &mut Value, path: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    let child = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(map) => {
+            for (name, entry) in map.iter_mut() {
+                interpolate(entry, &child(name), environment)?;
+            }
+        }
+        Value::Array(items) => {
+            for (position, item) in items.iter_mut().enumerate() {
+                interpolate(item, &child(&position.to_string()), environment)?;
+            }
+        }
+        Value::String(text) if text.contains('$') => {
+            let (filled, whole) = fill(text, path, environment)?;
+            let scalar = whole.then(|| yaml_serde::from_str::<Value>(&filled).ok()).flatten();
+            *value = match scalar {
+                Some(scalar @ (Value::Bool(_) | Value::Number(_) | Value::Null)) => scalar,
+                _ => Value::String(filled),
+            };
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Returns the filled text and whether the text was one single `${...}`.
+fn fill(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<(String, bool)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut filled = String::new();
+    let mut rest = text;
+    let mut whole = false;
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(inner) = after.strip_prefix('{')
+            && let Some(end) = inner.find('}')
+        {
+            let (name, default) = match inner[..end].split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (&inner[..end], None),
+            };
+            let found = environment(name).filter(|found| default.is_none() || !found.is_empty());
+            let found = found.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+                Error::invalid_configuration(format!("`{path}` needs the environment variable `{name}`, which is not set"))
+                    .with_hint(format!("set it, or give a default with `${{{name}:-default}}`"))
+            })?;
+            filled.push_str(&found);
+            whole = at == 0 && rest.len() == text.len() && end + 1 == inner.len();
+            rest = &inner[end + 1..];
+        } else {
+            let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+            match environment(&after[..end]).filter(|_| end > 0) {
+                Some(found) => filled.push_str(&found),
+                // A lone `$name` is as likely a part of a password as a variable: it stays, as in Feast.
+                None => filled.push_str(&rest[at..=at + end]),
+            }
+            rest = &after[end..];
+        }
+    }
+    filled.push_str(rest);
+    Ok((filled, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn parse(text: &str) -> Result<RepoConfig> {
+        let environment = |name: &str| match name {
+            "TTL" => Some("60".to_owned()),
+            "SECRET" => Some("a: b\nproject: evil".to_owned()),
+            _ => None,
+        };
+        RepoConfig::parse_with(text, Path::new("/repo"), &environment)
+    }
+
+    #[test]
+    fn defaults_are_feasts() {
+        let config = parse("project: p\nregistry: data/registry.db\n").unwrap();
+        assert_eq!(config.registry.registry_type, "file");
+        assert_eq!(config.registry.cache_ttl, Some(Duration::from_secs(600)));
+        assert_eq!(config.online_store.unwrap().0, "sqlite");
+        assert_eq!(config.offline_store.0, "dask");
+        assert_eq!(config.entity_key_serialization_version, 3);
+    }
+
+    #[test]
+    fn variables_keep_their_type_and_cannot_add_structure() {
+        let text = "project: p\nregistry:\n  path: ${SECRET}\n  cache_ttl_seconds: ${TTL}\n\
+                    online_store:\n  type: redis\n  password: pa$word\n  connection_string: ${URL:-localhost:6379},db=0\n";
+        let config = parse(text).unwrap();
+        assert_eq!(config.project, "p");
+        assert_eq!(config.registry.path, "a: b\nproject: evil");
+        assert_eq!(config.registry.cache_ttl, Some(Duration::from_secs(60)));
+        let (_, options) = config.online_store.unwrap();
+        assert_eq!(options["connection_string"], "localhost:6379,db=0");
+        assert_eq!(options["password"], "pa$word");
+    }
+
+    #[test]
+    fn wrong_configurations_say_what_is_wrong() {
+        let cases = [
+            ("", "the configuration is empty or not a mapping"),
+            ("project: p", "`registry` is missing"),
+            ("registry: r", "`project` is missing"),
+            ("project: 5\nregistry: r", "`project` is a number, expected text"),
+            ("project: a b\nregistry: r", "`project` is `a b`, which is not a valid project name"),
+            ("project: p\nregistry: ${UNSET}", "`registry` needs the environment variable `UNSET`, which is not set"),
+            ("project: p\nregistry: r\nonline_stor: x", "`online_stor` is not a key of the configuration"),
+            ("project: p\nregistry: {path: r, pth: x}", "`registry.pth` is not a key of the registry configuration"),
+            ("project: [", "the configuration is not valid YAML"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{text:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = parse("project: p\nregistry: r\nonline_store: {type: redis, connection_string: hunter2}").unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Removing objects, and removing everything.
+
+use feast_core::{
+    Error, ObjectKind, ObjectRef, OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject, Result,
+    TableChange, did_you_mean,
+};
+
+use crate::{Event, FeatureStore, versions};
+
+impl FeatureStore {
+    /// Deletes one object, and the online table of a view.
+    ///
+    /// # Errors
+    /// The `NotFound` error of the kind; `InvalidRequest` when a feature service or a view still uses the object.
+    pub async fn delete(&self, object: &ObjectRef) -> Result<()> {
+        let contents = self.contents(true).await?;
+        let stored = contents.require(object)?;
+        if let Some(user) = user_of(&contents, object) {
+            return Err(Error::invalid_request(format!("{object} is still used by {user}"))
+                .with_hint(format!("delete or change {user} first")));
+        }
+        let table = match &stored {
+            RegistryObject::FeatureView(view) if view.has_online_table() => Some(OnlineTable::of(self.project(), view)),
+            _ => None,
+        };
+        let name = table.as_ref().map(OnlineTable::name);
+        self.registry
+            .commit_with(|_| {
+                let mut changes = vec![RegistryChange::Delete(object.clone())];
+                if object.kind.is_feature_view() {
+                    changes.push(RegistryChange::DeleteVersions(object.name.clone()));
+                }
+                changes.extend(name.clone().map(RegistryChange::DeleteManagedTable));
+                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+            })
+            .await?;
+        if let (Some(table), Some(online)) = (table, &self.online) {
+            self.observer.on(&Event::TableChanged { view: object.name.clone(), dropped: true });
+            online.update(&[TableChange::Drop(table)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds the object with this name, whatever its kind, for `feast delete NAME`.
+    ///
+    /// # Errors
+    /// `NotFound` with the closest name; `InvalidRequest` when objects of several kinds have the name.
+    pub async fn find(&self, name: &str) -> Result<ObjectRef> {
+        let contents = self.contents(true).await?;
+        let found: Vec<ObjectRef> =
+            contents.objects().map(|object| object.reference()).filter(|object| object.name == name).collect();
+        match found.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => {
+                let all: Vec<RegistryObject> = contents.objects().collect();
+                Err(Error::new(
+                    feast_core::ErrorCode::FeatureViewNotFound,
+                    format!("project `{}` has no object `{name}`", self.project()),
+                )
+                .with_hint_opt(did_you_mean(name, all.iter().map(RegistryObject::name))))
+            }
+            several => Err(Error::invalid_request(format!(
+                "`{name}` is the name of {}",
+                several.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+            ))
+            .with_hint("delete it with the command of its kind, such as `feast feature-views delete`")),
+        }
+    }
+
+    /// Adds or replaces one object of the registry without touching the online store.
+    ///
+    /// # Errors
+    /// Those of the commit.
+    pub async fn put(&self, object: RegistryObject) -> Result<()> {
+        self.registry
+            .commit_with(|snapshot| {
+                let stored = snapshot.projects.get(self.project()).and_then(|c| c.get(&object.reference()));
+                let now = chrono::Utc::now();
+                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, self.project(), now);
+                if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object) {
+                    // The state is the one recorded thing that callers set by hand.
+                    std::sync::Arc::make_mut(new).meta.state = sent.meta.state;
+                }
+                let mut changes: Vec<RegistryChange> = records.into_iter().map(RegistryChange::PutVersion).collect();
+                changes.push(RegistryChange::Put(stamped));
+                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a project with all its objects and online tables.
+    ///
+    /// # Errors
+    /// `ProjectNotFound`.
+    pub async fn delete_project(&self, name: &str) -> Result<()> {
+        let snapshot = self.registry.refresh().await?;
+        let contents = snapshot.project(name)?;
+        let drops = table_drops(name, contents);
+        let names: Vec<String> = drops
+            .iter()
+            .map(|change| match change {
+                TableChange::Drop(table) | TableChange::Ensure(table) => table.name(),
+            })
+            .collect();
+        self.registry
+            .commit_with(|_| {
+                let mut changes = vec![RegistryChange::Delete(ObjectRef::new(ObjectKind::Project, name))];
+                changes.extend(names.iter().cloned().map(RegistryChange::DeleteManagedTable));
+                Ok(RegistryChanges { project: name.to_owned(), changes })
+            })
+            .await?;
+        match &self.online {
+            Some(online) => online.update(&drops).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the project, its online tables, and the registry when no other project is left in it.
+    ///
+    /// # Errors
+    /// Those of the stores. Tearing down what is not there is no error.
+    pub async fn teardown(&self) -> Result<()> {
+        let snapshot = self.registry.refresh().await?;
+        if snapshot.projects.contains_key(self.project()) {
+            self.delete_project(self.project()).await?;
+        }
+        if snapshot.projects.keys().all(|name| name == self.project()) {
+            self.registry.teardown().await?;
+        }
+        Ok(())
+    }
+}
+
+fn table_drops(project: &str, contents: &ProjectContents) -> Vec<TableChange> {
+    contents
+        .feature_views
+        .values()
+        .filter(|view| view.has_online_table())
+        .map(|view| TableChange::Drop(OnlineTable::of(project, view)))
+        .collect()
+}
+
+/// An object that still refers to `object`.
+fn user_of(contents: &ProjectContents, object: &ObjectRef) -> Option<ObjectRef> {
+    if object.kind.is_feature_view() {
+        let uses = |projections: &[feast_core::FeatureViewProjection]| {
+            projections.iter().any(|projection| projection.feature_view_name == object.name)
+        };
+        let service = contents.feature_services.values().find(|service| uses(&service.projections));
+        return service.map(|service| ObjectRef::new(ObjectKind::FeatureService, &service.name)).or_else(|| {
+            contents
+                .feature_views
+                .values()
+                .filter(|view| view.name != object.name)
+                .find(|view| {
+                    view.on_demand().is_some_and(|on_demand| {
+                        on_demand.sources.values().any(|source| match source {
+                            feast_core::OnDemandSource::FeatureView(view) => view.name == object.name,
+                            feast_core::OnDemandSource::Projection(projection) => {
+                                projection.feature_view_name == object.name
+                            }
+                            feast_core::OnDemandSource::Request(_) => false,
+                        })
+                    })
+                })
+                .map(|view| view.reference())
+        });
+    }
+    let uses = |view: &feast_core::FeatureView| match object.kind {
+        ObjectKind::Entity => view.entities.contains(&object.name),
+        ObjectKind::DataSource => view.data_sources().iter().any(|source| source.name == object.name),
+        _ => false,
+    };
+    contents.feature_views.values().find(|view| uses(view)).map(|view| view.reference())
+}

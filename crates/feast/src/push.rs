@@ -1,0 +1,132 @@
+//! Fresh values: into the online store, the offline store, or both.
+
+use std::str::FromStr;
+
+use arrow::array::RecordBatch;
+use feast_core::{DataSource, EntityKeyEncoder, Error, FeatureView, OnlineTable, Result};
+use feast_online::{OwnedWrite, online_rows};
+
+use crate::FeatureStore;
+
+/// Where pushed rows go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum PushTarget {
+    Online,
+    Offline,
+    OnlineAndOffline,
+}
+
+impl FromStr for PushTarget {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "online" => Ok(Self::Online),
+            "offline" => Ok(Self::Offline),
+            "online_and_offline" => Ok(Self::OnlineAndOffline),
+            other => Err(Error::invalid_request(format!("`{other}` is not a target of a push"))
+                .with_hint("use `online`, `offline` or `online_and_offline`")),
+        }
+    }
+}
+
+impl FeatureStore {
+    /// Writes rows to every view that the push source feeds. All rows are checked against all views before the first
+    /// is written.
+    ///
+    /// # Errors
+    /// `PushSourceNotFound`; missing columns and values that do not fit, naming column, row and value.
+    pub async fn push(&self, push_source: &str, rows: &RecordBatch, target: PushTarget) -> Result<()> {
+        let snapshot = self.registry.snapshot_checked().await?;
+        let views = self.project_of(&snapshot)?.views_of_push_source(push_source)?;
+        let online = target != PushTarget::Offline;
+        let mut writes = Vec::new();
+        for view in views.iter().filter(|_| online) {
+            writes.push(self.checked_rows(view, rows)?);
+        }
+        let mut appended: Vec<&DataSource> = Vec::new();
+        if target != PushTarget::Online {
+            for view in &views {
+                let source = batch_source(view)?;
+                // Views of one push source share its batch source: the rows belong there once.
+                if !appended.iter().any(|known| known.name == source.name) {
+                    appended.push(source);
+                }
+            }
+        }
+        // The offline append is all or nothing and the stricter of the two; what it refuses is not served either.
+        for source in appended {
+            self.offline.append(source, rows.clone()).await?;
+        }
+        for (table, write) in &writes {
+            self.online_store()?.write(write.as_write(table)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows of one view to the online store.
+    ///
+    /// # Errors
+    /// `FeatureViewNotFound`; missing columns and values that do not fit.
+    pub async fn write_to_online_store(&self, feature_view: &str, rows: &RecordBatch) -> Result<()> {
+        let snapshot = self.registry.snapshot_checked().await?;
+        let view = self.project_of(&snapshot)?.feature_view(feature_view)?;
+        let (table, write) = self.checked_rows(view, rows)?;
+        self.online_store()?.write(write.as_write(&table)).await
+    }
+
+    /// Appends rows to the batch source of a view. A reader sees all of them or none.
+    ///
+    /// # Errors
+    /// `FeatureViewNotFound`; columns that differ from those of the source.
+    pub async fn write_to_offline_store(&self, feature_view: &str, rows: RecordBatch) -> Result<u64> {
+        let snapshot = self.registry.snapshot_checked().await?;
+        let view = self.project_of(&snapshot)?.feature_view(feature_view)?;
+        self.offline.append(batch_source(view)?, rows).await
+    }
+
+    fn checked_rows(&self, view: &FeatureView, rows: &RecordBatch) -> Result<(OnlineTable, OwnedWrite)> {
+        if !view.has_online_table() {
+            return Err(Error::invalid_request(format!("{} is not served online", view.reference()))
+                .with_hint("declare it with `online=True` and apply it"));
+        }
+        let source = view.batch_source().or(view.stream_source()).ok_or_else(|| {
+            Error::invalid_request(format!("{} has no source, so its event time column is not known", view.reference()))
+        })?;
+        let table = OnlineTable::of(self.project(), view);
+        let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
+        let created = Some(source.created_timestamp_column.as_str()).filter(|name| !name.is_empty());
+        let renamed = rename(rows, source)?;
+        let write = online_rows(
+            &table,
+            &encoder,
+            &renamed,
+            source.mapped(&source.timestamp_field),
+            created.map(|created| source.mapped(created)),
+        )
+        .map_err(|error| error.with_context("feature view", &view.name))?;
+        Ok((table, write))
+    }
+}
+
+fn batch_source(view: &FeatureView) -> Result<&DataSource> {
+    view.batch_source().ok_or_else(|| {
+        Error::invalid_request(format!("{} has no batch source to append to", view.reference()))
+            .with_hint("give its push source a `batch_source`, or push to `online` only")
+    })
+}
+
+/// The rows with the names that the view uses instead of those of its source.
+fn rename(rows: &RecordBatch, source: &DataSource) -> Result<RecordBatch> {
+    if source.field_mapping.is_empty() {
+        return Ok(rows.clone());
+    }
+    let fields: Vec<_> = rows
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_name(source.mapped(field.name())))
+        .collect();
+    Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), rows.columns().to_vec())?)
+}

@@ -1,0 +1,158 @@
+//! The parts of a feature store, put together from its configuration.
+
+use std::fmt;
+use std::sync::Arc;
+
+use feast_core::{Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
+use feast_offline::OfflineStore;
+use feast_registry::RegistryHandle;
+
+use crate::{Observer, RepoConfig, Silent};
+
+/// A feature store: one project, its registry and its stores. Clones share everything.
+#[derive(Clone)]
+pub struct FeatureStore {
+    pub(crate) config: Arc<RepoConfig>,
+    pub(crate) registry: RegistryHandle,
+    pub(crate) online: Option<Arc<dyn OnlineStore>>,
+    pub(crate) offline: Arc<OfflineStore>,
+    pub(crate) transformer: Option<Arc<dyn Transformer>>,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl fmt::Debug for FeatureStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeatureStore").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Puts a feature store together from a configuration and parts of the caller's own.
+#[derive(Debug)]
+pub struct FeatureStoreBuilder {
+    config: RepoConfig,
+    online: Option<Arc<dyn OnlineStore>>,
+    transformer: Option<Arc<dyn Transformer>>,
+    observer: Arc<dyn Observer>,
+}
+
+impl FeatureStoreBuilder {
+    /// Uses this online store instead of the configured one.
+    #[must_use]
+    pub fn online_store(mut self, store: Arc<dyn OnlineStore>) -> Self {
+        self.online = Some(store);
+        self
+    }
+
+    /// Computes on-demand views with this.
+    #[must_use]
+    pub fn transformer(mut self, transformer: Arc<dyn Transformer>) -> Self {
+        self.transformer = Some(transformer);
+        self
+    }
+
+    /// Tells this what happens.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Connects the parts. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// Unknown or wrongly configured stores.
+    pub fn open(self) -> Result<FeatureStore> {
+        let config = self.config;
+        let registry_store =
+            feast_registry::connect(&config.registry.registry_type, &config.registry.path, &config.repo_path)?;
+        let online = match (self.online, &config.online_store) {
+            (Some(store), _) => Some(store),
+            (None, Some((name, options))) => Some(feast_online::connect(name, options, &config.repo_path)?),
+            (None, None) => None,
+        };
+        let offline = OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?;
+        Ok(FeatureStore {
+            registry: RegistryHandle::new(registry_store, config.registry.cache_ttl),
+            online,
+            offline: Arc::new(offline),
+            transformer: self.transformer,
+            observer: self.observer,
+            config: Arc::new(config),
+        })
+    }
+}
+
+impl FeatureStore {
+    /// A store with the configured parts only.
+    ///
+    /// # Errors
+    /// As [`FeatureStoreBuilder::open`].
+    pub fn open(config: RepoConfig) -> Result<Self> {
+        Self::builder(config).open()
+    }
+
+    /// A store with parts of the caller's own.
+    pub fn builder(config: RepoConfig) -> FeatureStoreBuilder {
+        FeatureStoreBuilder { config, online: None, transformer: None, observer: Arc::new(Silent) }
+    }
+
+    /// The same store, telling another observer.
+    #[must_use]
+    pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self.clone() }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &RepoConfig {
+        &self.config
+    }
+
+    /// Name of the project.
+    pub fn project(&self) -> &str {
+        &self.config.project
+    }
+
+    /// The cached registry.
+    pub fn registry(&self) -> &RegistryHandle {
+        &self.registry
+    }
+
+    /// The offline store.
+    pub fn offline_store(&self) -> &OfflineStore {
+        &self.offline
+    }
+
+    /// The online store.
+    ///
+    /// # Errors
+    /// `Unsupported` when the configuration has none.
+    pub fn online_store(&self) -> Result<&Arc<dyn OnlineStore>> {
+        self.online.as_ref().ok_or_else(|| {
+            Error::unsupported("this feature store has no online store")
+                .with_hint("configure one with `online_store:` in feature_store.yaml")
+        })
+    }
+
+    /// The snapshot to answer from: the cached one, refreshed first when `refresh` is set.
+    ///
+    /// # Errors
+    /// Those of reading the registry.
+    pub async fn snapshot(&self, refresh: bool) -> Result<Arc<RegistrySnapshot>> {
+        if refresh { self.registry.refresh().await } else { self.registry.snapshot().await }
+    }
+
+    /// The objects of this store's project.
+    ///
+    /// # Errors
+    /// `ProjectNotFound` before the first `apply`, and those of reading the registry.
+    pub async fn contents(&self, refresh: bool) -> Result<Arc<ProjectContents>> {
+        let snapshot = self.snapshot(refresh).await?;
+        self.project_of(&snapshot).map(Arc::clone)
+    }
+
+    pub(crate) fn project_of<'a>(&self, snapshot: &'a RegistrySnapshot) -> Result<&'a Arc<ProjectContents>> {
+        snapshot.project(self.project()).map_err(|error| {
+            error.with_hint("run `feast apply` in the feature repository first")
+        })
+    }
+}

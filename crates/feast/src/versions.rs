@@ -1,0 +1,119 @@
+//! What the registry records about an object beside its definition: times, and numbered snapshots of views.
+//!
+//! A new view starts with snapshot 0; a change of its schema or its code makes the next one; a change of
+//! descriptions, tags or owners makes none.
+
+use std::sync::Arc;
+
+use feast_core::{
+    FeatureView, FeatureViewKind, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp, VersionRecord,
+};
+use uuid::Uuid;
+
+/// Returns the object as it is to be stored, and the snapshots that go with it.
+pub(crate) fn stamp(
+    object: &RegistryObject,
+    stored: Option<&RegistryObject>,
+    snapshot: &RegistrySnapshot,
+    project: &str,
+    now: Timestamp,
+) -> (RegistryObject, Vec<VersionRecord>) {
+    macro_rules! with_meta {
+        ($variant:ident, $object:expr) => {{
+            let mut object = (**$object).clone();
+            let created = match stored {
+                Some(RegistryObject::$variant(stored)) => stored.meta.created,
+                _ => None,
+            };
+            object.meta = Meta { created: created.or(Some(now)), updated: Some(now) };
+            (RegistryObject::$variant(Arc::new(object)), Vec::new())
+        }};
+    }
+    match object {
+        RegistryObject::Project(object) => with_meta!(Project, object),
+        RegistryObject::Entity(object) => with_meta!(Entity, object),
+        RegistryObject::DataSource(object) => with_meta!(DataSource, object),
+        RegistryObject::FeatureService(object) => with_meta!(FeatureService, object),
+        RegistryObject::Permission(object) => with_meta!(Permission, object),
+        RegistryObject::SavedDataset(object) => {
+            let mut object = (**object).clone();
+            let created = match stored {
+                Some(RegistryObject::SavedDataset(stored)) => stored.meta.created,
+                _ => None,
+            };
+            object.meta =
+                SavedDatasetMeta { created: created.or(Some(now)), updated: Some(now), ..object.meta };
+            (RegistryObject::SavedDataset(Arc::new(object)), Vec::new())
+        }
+        RegistryObject::ValidationReference(_) => (object.clone(), Vec::new()),
+        RegistryObject::FeatureView(view) => {
+            let old = match stored {
+                Some(RegistryObject::FeatureView(stored)) => Some(stored),
+                _ => None,
+            };
+            stamp_view(view, old, snapshot, project, now)
+        }
+    }
+}
+
+fn stamp_view(
+    view: &FeatureView,
+    old: Option<&Arc<FeatureView>>,
+    snapshot: &RegistrySnapshot,
+    project: &str,
+    now: Timestamp,
+) -> (RegistryObject, Vec<VersionRecord>) {
+    let mut view = view.clone();
+    let newest = snapshot
+        .versions
+        .iter()
+        .filter(|record| record.project == project && record.view.name == view.name)
+        .map(|record| record.version_number)
+        .max();
+    let mut records = Vec::new();
+    let record = |view: &FeatureView, number: i32| VersionRecord {
+        project: project.to_owned(),
+        version_number: number,
+        view: Arc::new(view.clone()),
+        created: Some(now),
+        description: String::new(),
+        version_id: view.meta.version_id.clone(),
+    };
+    match old {
+        None => {
+            view.meta.created = Some(now);
+            view.meta.current_version_number = newest.map_or(0, |newest| newest + 1);
+            view.meta.version_id = Uuid::new_v4().to_string();
+            records.push(record(&view, view.meta.current_version_number));
+        }
+        Some(old) => {
+            // Everything the registry records stays: a new definition never resets what was materialized.
+            view.meta = old.meta.clone();
+            if makes_version(old, &view) {
+                if newest.is_none() {
+                    records.push(record(old, old.meta.current_version_number));
+                }
+                view.meta.current_version_number = newest.unwrap_or(old.meta.current_version_number) + 1;
+                view.meta.version_id = Uuid::new_v4().to_string();
+                records.push(record(&view, view.meta.current_version_number));
+            }
+        }
+    }
+    view.meta.updated = Some(now);
+    (RegistryObject::FeatureView(Arc::new(view)), records)
+}
+
+/// Whether the schema or the code of a view changed.
+fn makes_version(old: &FeatureView, new: &FeatureView) -> bool {
+    let shape = |view: &FeatureView| -> Vec<_> {
+        view.features.iter().chain(&view.entity_columns).map(|field| (field.name.clone(), field.value_type)).collect()
+    };
+    let code = |view: &FeatureView| match &view.kind {
+        FeatureViewKind::Batch(batch) => batch.transformation.clone(),
+        FeatureViewKind::Stream(stream) => stream.transformation.clone(),
+        FeatureViewKind::OnDemand(on_demand) => on_demand.transformation.clone(),
+        FeatureViewKind::Label(_) => None,
+    };
+    let code = |view| serde_json::to_value(code(view)).ok();
+    shape(old) != shape(new) || code(old) != code(new)
+}

@@ -1,0 +1,56 @@
+//! The `feast` command inside Python.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use feast::LoadProblem;
+use feast_cli::{DefinitionLoader, LoadedRepository};
+use feast_core::{Error, Result};
+use pyo3::prelude::*;
+
+/// Runs a command line, program name first, and returns the exit code.
+#[pyfunction]
+pub(crate) fn cli_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
+    py.detach(|| feast_cli::run(argv, Arc::new(InProcess)))
+}
+
+/// Loads definitions in this interpreter.
+#[derive(Debug)]
+struct InProcess;
+
+impl DefinitionLoader for InProcess {
+    fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository> {
+        Python::attach(|py| load(py, repo_path, project)).map_err(|error| {
+            Error::internal("the definitions of the repository could not be loaded").with_source(error.to_string())
+        })
+    }
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Loaded {
+    contents: Vec<u8>,
+    locations: std::collections::BTreeMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Problem {
+    object: String,
+    location: Option<String>,
+    message: String,
+    hint: Option<String>,
+}
+
+fn load(py: Python<'_>, repo_path: &Path, project: &str) -> PyResult<LoadedRepository> {
+    let loaded: Loaded = py.import("feast._repository")?.call_method1("load", (repo_path, project))?.extract()?;
+    let problems = loaded.problems.into_iter().map(|problem| LoadProblem {
+        object: problem.object,
+        location: problem.location,
+        message: problem.message,
+        hint: problem.hint,
+    });
+    Ok(LoadedRepository { contents: loaded.contents, locations: loaded.locations, problems: problems.collect() })
+}

@@ -1,0 +1,330 @@
+//! The answer of an online request, as Python values, Arrow columns or Feast's message.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchIterator};
+use arrow::datatypes::{
+    Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
+use feast_core::{Error, ValueType};
+use feast_online::{EntityColumn, EntityRows, LooseValue, OnlineColumn};
+use feast_proto::types::value::Val;
+use feast_proto::types::Value;
+use prost::Message;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
+
+use crate::errors::{IntoPyResult, to_python};
+use crate::frames::export;
+
+/// The answer of an online request.
+#[pyclass(module = "feast._feast", frozen)]
+pub(crate) struct OnlineFeatures(pub(crate) feast_online::OnlineFeatures);
+
+#[pymethods]
+impl OnlineFeatures {
+    /// Column name -> values, in response order; with event timestamps also `<column>__ts` -> epoch seconds.
+    #[pyo3(signature = (include_event_timestamps=false))]
+    fn to_dict<'py>(&self, py: Python<'py>, include_event_timestamps: bool) -> PyResult<Bound<'py, PyDict>> {
+        let answer = PyDict::new(py);
+        let classes = Classes::default();
+        for column in &self.0.columns {
+            answer.set_item(&column.name, values(py, column, &classes)?)?;
+        }
+        if include_event_timestamps {
+            for column in &self.0.columns {
+                let seconds = (0..self.0.n_rows).map(|row| column.event_timestamp_micros(row).div_euclid(1_000_000));
+                answer.set_item(format!("{}__ts", column.name), PyList::new(py, seconds.collect::<Vec<i64>>())?)?;
+            }
+        }
+        Ok(answer)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let fields: Vec<_> = self.0.columns.iter().map(|column| column.value_type.arrow_field(&column.name)).collect();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let columns: Vec<ArrayRef> = self.0.columns.iter().map(|column| Arc::clone(&column.values)).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::from).py()?;
+        export(py, Box::new(RecordBatchIterator::new([Ok(batch)], schema)), requested_schema)
+    }
+
+    /// Serialized `feast.serving.GetOnlineFeaturesResponse`.
+    fn to_proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let message = feast_server::online_response(&self.0).py()?;
+        Ok(PyBytes::new(py, &message.encode_to_vec()))
+    }
+
+    /// Number of rows.
+    fn __len__(&self) -> usize {
+        self.0.n_rows
+    }
+}
+
+/// Python classes that values are made with, looked up once per answer.
+#[derive(Default)]
+struct Classes {
+    uuid: std::cell::OnceCell<Py<PyAny>>,
+    decimal: std::cell::OnceCell<Py<PyAny>>,
+    json: std::cell::OnceCell<Py<PyAny>>,
+    datetime: std::cell::OnceCell<(Py<PyAny>, Py<PyAny>)>,
+}
+
+impl Classes {
+    fn uuid<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+        lookup(py, &self.uuid, "uuid", "UUID")?.bind(py).call1((text,))
+    }
+
+    fn decimal<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+        lookup(py, &self.decimal, "decimal", "Decimal")?.bind(py).call1((text,))
+    }
+
+    fn json<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+        lookup(py, &self.json, "json", "loads")?.bind(py).call1((text,))
+    }
+
+    /// A `datetime` in UTC.
+    fn datetime<'py>(&self, py: Python<'py>, micros: i64) -> PyResult<Bound<'py, PyAny>> {
+        let (from_timestamp, utc) = match self.datetime.get() {
+            Some(classes) => classes,
+            None => {
+                let module = py.import("datetime")?;
+                let utc = module.getattr("timezone")?.getattr("utc")?.unbind();
+                let class = module.getattr("datetime")?.getattr("fromtimestamp")?.unbind();
+                self.datetime.get_or_init(|| (class, utc))
+            }
+        };
+        from_timestamp.bind(py).call1((micros as f64 / 1e6, utc))
+    }
+}
+
+fn lookup<'a>(
+    py: Python<'_>,
+    cell: &'a std::cell::OnceCell<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<&'a Py<PyAny>> {
+    if cell.get().is_none() {
+        let found = py.import(module)?.getattr(name)?.unbind();
+        let _ = cell.set(found);
+    }
+    cell.get().ok_or_else(|| to_python(&Error::internal("a Python class was not kept")))
+}
+
+fn values<'py>(py: Python<'py>, column: &OnlineColumn, classes: &Classes) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for row in 0..column.values.len() {
+        list.append(value(py, &column.values, column.value_type, row, classes)?)?;
+    }
+    Ok(list)
+}
+
+/// One value as Feast's users know it; a missing value is `None`.
+fn value<'py>(
+    py: Python<'py>,
+    array: &ArrayRef,
+    value_type: ValueType,
+    row: usize,
+    classes: &Classes,
+) -> PyResult<Bound<'py, PyAny>> {
+    use ValueType as T;
+    if array.is_null(row) {
+        return Ok(py.None().into_bound(py));
+    }
+    Ok(match value_type {
+        T::Int32 => array.as_primitive::<Int32Type>().value(row).into_pyobject(py)?.into_any(),
+        T::Int64 => array.as_primitive::<Int64Type>().value(row).into_pyobject(py)?.into_any(),
+        T::Float => f64::from(array.as_primitive::<Float32Type>().value(row)).into_pyobject(py)?.into_any(),
+        T::Double => array.as_primitive::<Float64Type>().value(row).into_pyobject(py)?.into_any(),
+        T::Bool => PyBool::new(py, array.as_boolean().value(row)).to_owned().into_any(),
+        T::String => PyString::new(py, array.as_string::<i32>().value(row)).into_any(),
+        T::Json => classes.json(py, array.as_string::<i32>().value(row))?,
+        T::Uuid | T::TimeUuid => classes.uuid(py, array.as_string::<i32>().value(row))?,
+        T::Decimal => classes.decimal(py, array.as_string::<i32>().value(row))?,
+        T::Bytes => PyBytes::new(py, array.as_binary::<i32>().value(row)).into_any(),
+        T::UnixTimestamp => classes.datetime(py, array.as_primitive::<TimestampMicrosecondType>().value(row))?,
+        other => match other.item() {
+            Some(item) => {
+                let items = array.as_list::<i32>().value(row);
+                let list = PyList::empty(py);
+                for position in 0..items.len() {
+                    list.append(value(py, &items, item, position, classes)?)?;
+                }
+                if other.is_set() { PySet::new(py, list.iter())?.into_any() } else { list.into_any() }
+            }
+            None => {
+                let message = Value::decode(array.as_binary::<i32>().value(row)).map_err(|error| {
+                    to_python(&Error::internal("a stored value is no message").with_source(error))
+                })?;
+                message_value(py, &message, classes)?
+            }
+        },
+    })
+}
+
+/// A value of an open type (map, struct, nested list) as Python objects.
+fn message_value<'py>(py: Python<'py>, message: &Value, classes: &Classes) -> PyResult<Bound<'py, PyAny>> {
+    macro_rules! list {
+        ($list:expr) => {
+            PyList::new(py, $list.val.iter().cloned())?.into_any()
+        };
+    }
+    let map = |map: &feast_proto::types::Map| -> PyResult<Bound<'py, PyAny>> {
+        let dict = PyDict::new(py);
+        for (key, entry) in &map.val {
+            dict.set_item(key, message_value(py, entry, classes)?)?;
+        }
+        Ok(dict.into_any())
+    };
+    let maps = |maps: &feast_proto::types::MapList| -> PyResult<Bound<'py, PyAny>> {
+        let made: PyResult<Vec<_>> = maps.val.iter().map(map).collect();
+        Ok(PyList::new(py, made?)?.into_any())
+    };
+    let texts = |texts: &[String], make: &dyn Fn(&str) -> PyResult<Bound<'py, PyAny>>| -> PyResult<Bound<'py, PyAny>> {
+        let made: PyResult<Vec<_>> = texts.iter().map(|text| make(text)).collect();
+        Ok(PyList::new(py, made?)?.into_any())
+    };
+    let nested = |values: &feast_proto::types::RepeatedValue| -> PyResult<Bound<'py, PyAny>> {
+        let made: PyResult<Vec<_>> = values.val.iter().map(|value| message_value(py, value, classes)).collect();
+        Ok(PyList::new(py, made?)?.into_any())
+    };
+    let uuid = |text: &str| classes.uuid(py, text);
+    let decimal = |text: &str| classes.decimal(py, text);
+    let json = |text: &str| classes.json(py, text);
+    let seconds = |seconds: i64| classes.datetime(py, seconds.saturating_mul(1_000_000));
+    Ok(match &message.val {
+        None | Some(Val::NullVal(_)) => py.None().into_bound(py),
+        Some(Val::BytesVal(bytes)) => PyBytes::new(py, bytes).into_any(),
+        Some(Val::StringVal(text)) => PyString::new(py, text).into_any(),
+        Some(Val::Int32Val(number)) => number.into_pyobject(py)?.into_any(),
+        Some(Val::Int64Val(number)) => number.into_pyobject(py)?.into_any(),
+        Some(Val::DoubleVal(number)) => number.into_pyobject(py)?.into_any(),
+        Some(Val::FloatVal(number)) => f64::from(*number).into_pyobject(py)?.into_any(),
+        Some(Val::BoolVal(flag)) => PyBool::new(py, *flag).to_owned().into_any(),
+        Some(Val::UnixTimestampVal(at)) => seconds(*at)?,
+        Some(Val::BytesListVal(bytes)) => {
+            PyList::new(py, bytes.val.iter().map(|item| PyBytes::new(py, item)))?.into_any()
+        }
+        Some(Val::StringListVal(list)) => list!(list),
+        Some(Val::Int32ListVal(list)) => list!(list),
+        Some(Val::Int64ListVal(list)) => list!(list),
+        Some(Val::DoubleListVal(list)) => list!(list),
+        Some(Val::FloatListVal(list)) => list!(list),
+        Some(Val::BoolListVal(list)) => list!(list),
+        Some(Val::UnixTimestampListVal(list)) => {
+            let made: PyResult<Vec<_>> = list.val.iter().map(|at| seconds(*at)).collect();
+            PyList::new(py, made?)?.into_any()
+        }
+        Some(Val::BytesSetVal(bytes)) => {
+            PySet::new(py, bytes.val.iter().map(|item| PyBytes::new(py, item)))?.into_any()
+        }
+        Some(Val::StringSetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::Int32SetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::Int64SetVal(set) | Val::UnixTimestampSetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::DoubleSetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::FloatSetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::BoolSetVal(set)) => PySet::new(py, set.val.iter())?.into_any(),
+        Some(Val::MapVal(entries) | Val::StructVal(entries)) => map(entries)?,
+        Some(Val::MapListVal(list) | Val::StructListVal(list)) => maps(list)?,
+        Some(Val::JsonVal(text)) => json(text)?,
+        Some(Val::JsonListVal(list)) => texts(&list.val, &json)?,
+        Some(Val::UuidVal(text) | Val::TimeUuidVal(text)) => uuid(text)?,
+        Some(Val::UuidListVal(list) | Val::TimeUuidListVal(list)) => texts(&list.val, &uuid)?,
+        Some(Val::UuidSetVal(set) | Val::TimeUuidSetVal(set)) => {
+            PySet::new(py, texts(&set.val, &uuid)?.try_iter()?.collect::<PyResult<Vec<_>>>()?)?.into_any()
+        }
+        Some(Val::DecimalVal(text)) => decimal(text)?,
+        Some(Val::DecimalListVal(list)) => texts(&list.val, &decimal)?,
+        Some(Val::DecimalSetVal(set)) => {
+            PySet::new(py, texts(&set.val, &decimal)?.try_iter()?.collect::<PyResult<Vec<_>>>()?)?.into_any()
+        }
+        Some(Val::ListVal(list) | Val::SetVal(list)) => nested(list)?,
+        Some(Val::ZonedTimestampVal(at)) => {
+            let zone = py.import("zoneinfo")?.getattr("ZoneInfo")?.call1((at.zone.as_str(),))?;
+            seconds(at.unix_timestamp)?.call_method1("astimezone", (zone,))?
+        }
+        Some(Val::ScalarMapVal(entries)) => {
+            use feast_proto::types::map_key::Key;
+            let dict = PyDict::new(py);
+            for entry in &entries.val {
+                let key = match entry.key.as_ref().and_then(|key| key.key.as_ref()) {
+                    Some(Key::Int32Key(key)) => key.into_pyobject(py)?.into_any(),
+                    Some(Key::Int64Key(key)) => key.into_pyobject(py)?.into_any(),
+                    Some(Key::FloatKey(key)) => f64::from(*key).into_pyobject(py)?.into_any(),
+                    Some(Key::DoubleKey(key)) => key.into_pyobject(py)?.into_any(),
+                    Some(Key::BoolKey(key)) => PyBool::new(py, *key).to_owned().into_any(),
+                    Some(Key::UnixTimestampKey(key)) => seconds(*key)?,
+                    Some(Key::BytesKey(key)) => PyBytes::new(py, key).into_any(),
+                    Some(Key::UuidKey(key) | Key::TimeUuidKey(key)) => uuid(key)?,
+                    Some(Key::DecimalKey(key)) => decimal(key)?,
+                    None => continue,
+                };
+                let held = entry.value.clone().unwrap_or_default();
+                dict.set_item(key, message_value(py, &held, classes)?)?;
+            }
+            dict.into_any()
+        }
+    })
+}
+
+/// The caller's columns: lists of plain Python values.
+pub(crate) fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> {
+    let columns: PyResult<Vec<(String, EntityColumn)>> = entities
+        .iter()
+        .map(|(name, list)| {
+            let name: String = name.extract()?;
+            let column: PyResult<Vec<LooseValue>> = list.try_iter()?.map(|item| loose_value(&name, &item?)).collect();
+            Ok((name, EntityColumn::Values(column?)))
+        })
+        .collect();
+    EntityRows::new(columns?).py()
+}
+
+fn loose_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<LooseValue> {
+    if item.is_none() {
+        return Ok(LooseValue::Null);
+    }
+    // `bool` is a subclass of `int`, so it comes first.
+    if let Ok(flag) = item.cast::<PyBool>() {
+        return Ok(LooseValue::Bool(flag.is_true()));
+    }
+    if item.is_instance_of::<PyInt>() {
+        return Ok(LooseValue::Int(item.extract()?));
+    }
+    if item.is_instance_of::<PyFloat>() {
+        return Ok(LooseValue::Float(item.extract()?));
+    }
+    if let Ok(text) = item.cast::<PyString>() {
+        return Ok(LooseValue::Text(text.to_str()?.to_owned()));
+    }
+    if let Ok(bytes) = item.cast::<PyBytes>() {
+        return Ok(LooseValue::Bytes(bytes.as_bytes().to_vec()));
+    }
+    if let Ok(timestamp) = item.call_method0("timestamp") {
+        return Ok(LooseValue::Timestamp((timestamp.extract::<f64>()? * 1e6).round() as i64));
+    }
+    // NumPy scalars become plain ones.
+    if let Ok(plain) = item.call_method0("item")
+        && !plain.is(item)
+    {
+        return loose_value(column, &plain);
+    }
+    if item.is_instance_of::<PyList>() || item.is_instance_of::<PyDict>() {
+        let text: String = item.py().import("json")?.call_method1("dumps", (item,))?.extract()?;
+        let nested = serde_json::from_str(&text)
+            .map_err(|error| Error::invalid_request(format!("column `{column}` is no JSON")).with_source(error));
+        return Ok(LooseValue::Json(nested.py()?));
+    }
+    // UUID and Decimal are known by their text.
+    let kind = item.get_type().name()?.to_string();
+    if matches!(kind.as_str(), "UUID" | "Decimal") {
+        return Ok(LooseValue::Text(item.str()?.to_str()?.to_owned()));
+    }
+    Err(to_python(&Error::invalid_request(format!(
+        "column `{column}` of the entity rows holds a value of type `{kind}`, which is not understood"
+    ))))
+}

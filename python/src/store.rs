@@ -1,0 +1,442 @@
+//! The feature store as Python sees it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use feast::{
+    ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
+    RepoConfig, Window,
+};
+use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result};
+use prost::Message;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::Value;
+
+use crate::errors::IntoPyResult;
+use crate::frames::{ArrowStream, read_batch, read_batches, reader_of};
+use crate::online_features::{OnlineFeatures, entity_rows};
+use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options};
+use crate::runtime::{awaitable, wait};
+
+/// One feature store: the parts of a `feature_store.yaml`.
+#[pyclass(module = "feast._feast", frozen)]
+pub(crate) struct Store {
+    config: RepoConfig,
+    /// The open store and the process that opened it: connections do not survive a fork.
+    opened: Mutex<(u32, FeatureStore)>,
+}
+
+impl Store {
+    /// The store of this process.
+    fn store(&self) -> Result<FeatureStore> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = std::process::id();
+        if opened.0 != process {
+            let inherited = std::mem::replace(&mut *opened, (process, FeatureStore::open(self.config.clone())?));
+            // The parent still uses the connections behind it; closing them here would disturb it.
+            std::mem::forget(inherited);
+        }
+        Ok(opened.1.clone())
+    }
+}
+
+#[pymethods]
+impl Store {
+    /// `interpolate`: whether `${NAME}` in the text means an environment variable, as it does in files.
+    #[new]
+    #[pyo3(signature = (config_yaml, repo_path, interpolate=true))]
+    fn new(py: Python<'_>, config_yaml: &str, repo_path: &str, interpolate: bool) -> PyResult<Self> {
+        let repo_path = std::path::Path::new(repo_path);
+        let parse = if interpolate { RepoConfig::parse } else { RepoConfig::parse_literal };
+        let config = parse(config_yaml, repo_path).py()?;
+        let store = wait(py, async { FeatureStore::open(config.clone()) })?;
+        Ok(Self { config, opened: Mutex::new((std::process::id(), store)) })
+    }
+
+    #[getter]
+    fn project(&self) -> &str {
+        &self.config.project
+    }
+
+    fn config_json(&self) -> String {
+        self.config.effective.to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Store(project={:?})", self.config.project)
+    }
+
+    // Registry.
+
+    #[pyo3(signature = (kind, project=None, tags=None, refresh=false))]
+    fn list_objects(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        project: Option<String>,
+        tags: Option<std::collections::HashMap<String, String>>,
+        refresh: bool,
+    ) -> PyResult<Vec<Vec<u8>>> {
+        let kind: ObjectKind = kind.parse().py()?;
+        let store = self.store().py()?;
+        let project = project.unwrap_or_else(|| store.project().to_owned());
+        wait(py, async {
+            let snapshot = store.snapshot(refresh).await?;
+            let tagged = |object: &RegistryObject| {
+                tags.iter().flatten().all(|(key, value)| object.tags().get(key) == Some(value))
+            };
+            if kind == ObjectKind::Project {
+                let all = snapshot.projects.values().flat_map(|contents| contents.list(kind)).filter(tagged);
+                return Ok(all.map(|object| feast_proto::encode_object(&object, "")).collect());
+            }
+            // A project that was never applied has no objects; asking for them is no error.
+            let Some(contents) = snapshot.projects.get(&project) else { return Ok(Vec::new()) };
+            let objects = contents.list(kind).into_iter().filter(tagged);
+            Ok(objects.map(|object| feast_proto::encode_object(&object, &project)).collect())
+        })
+    }
+
+    #[pyo3(signature = (kind, name, project=None, refresh=false))]
+    fn get_object(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        name: &str,
+        project: Option<String>,
+        refresh: bool,
+    ) -> PyResult<Vec<u8>> {
+        let reference = ObjectRef::new(kind.parse().py()?, name);
+        let store = self.store().py()?;
+        let project = project.unwrap_or_else(|| store.project().to_owned());
+        wait(py, async {
+            let snapshot = store.snapshot(refresh).await?;
+            if reference.kind == ObjectKind::Project {
+                let object = snapshot.project(&reference.name)?.require(&reference)?;
+                return Ok(feast_proto::encode_object(&object, ""));
+            }
+            match snapshot.projects.get(&project) {
+                Some(contents) => Ok(feast_proto::encode_object(&contents.require(&reference)?, &project)),
+                None => Err(reference.not_found(&project).with_hint("run `feast apply` first")),
+            }
+        })
+    }
+
+    fn registry_bytes(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        let store = self.store().py()?;
+        wait(py, async { Ok(feast_proto::registry_from_snapshot(&*store.snapshot(true).await?, None).encode_to_vec()) })
+    }
+
+    /// The snapshots of a view's definition as JSON, oldest first.
+    fn versions_json(&self, py: Python<'_>, feature_view: &str) -> PyResult<String> {
+        let store = self.store().py()?;
+        wait(py, async {
+            let snapshot = store.snapshot(true).await?;
+            let records = snapshot.versions.iter().filter(|r| r.project == store.project() && r.view.name == feature_view);
+            let listed: Vec<Value> = records
+                .map(|record| {
+                    serde_json::json!({
+                        "version": format!("v{}", record.version_number),
+                        "version_number": record.version_number,
+                        "feature_view_type": record.view.object_kind().identifier(),
+                        "created_timestamp": record.created.map(|created| created.to_rfc3339()),
+                        "version_id": record.version_id,
+                    })
+                })
+                .collect();
+            Ok(Value::Array(listed).to_string())
+        })
+    }
+
+    fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
+        let store = self.store().py()?;
+        wait(py, async { store.registry().refresh().await.map(drop) })
+    }
+
+    fn plan(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<String> {
+        let store = self.store().py()?;
+        let (definitions, options) = parse_apply(contents, options_json, store.project()).py()?;
+        wait(py, async { report(&store.plan(&definitions, &options).await?) })
+    }
+
+    fn apply(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<String> {
+        let store = self.store().py()?;
+        let (definitions, options) = parse_apply(contents, options_json, store.project()).py()?;
+        wait(py, async { report(&store.apply(&definitions, &options).await?) })
+    }
+
+    fn delete_object(&self, py: Python<'_>, kind: &str, name: &str) -> PyResult<()> {
+        let reference = ObjectRef::new(kind.parse().py()?, name);
+        let store = self.store().py()?;
+        wait(py, async {
+            match reference.kind {
+                ObjectKind::Project => store.delete_project(&reference.name).await,
+                _ => store.delete(&reference).await,
+            }
+        })
+    }
+
+    fn put_object(&self, py: Python<'_>, kind: &str, message: &[u8]) -> PyResult<()> {
+        let object = feast_proto::decode_object(kind.parse().py()?, message).py()?;
+        let store = self.store().py()?;
+        wait(py, store.put(object))
+    }
+
+    fn teardown(&self, py: Python<'_>) -> PyResult<()> {
+        let store = self.store().py()?;
+        wait(py, store.teardown())
+    }
+
+    // Offline.
+
+    fn get_historical_features(
+        &self,
+        py: Python<'_>,
+        entity: &Bound<'_, PyAny>,
+        selection: &Bound<'_, PyAny>,
+        options_json: &str,
+    ) -> PyResult<RetrievalJob> {
+        let options = parse_options(options_json).py()?;
+        let full_feature_names = options["full_feature_names"].as_bool().unwrap_or(false);
+        let selection = parse_selection(selection)?;
+        let store = self.store().py()?;
+        let (plan, _) = wait(py, store.resolve_historical(&selection, full_feature_names))?;
+        let entity = if entity.is_none() {
+            let time = |key: &str| options[key].as_i64().map(instant).transpose();
+            EntityRows::Range { start: time("start").py()?, end: time("end").py()? }
+        } else if let Ok(text) = entity.extract::<String>() {
+            match text.ends_with(".parquet") && !text.contains(char::is_whitespace) {
+                true => EntityRows::File(text.into()),
+                false => EntityRows::Sql(text),
+            }
+        } else {
+            let (schema, batches) = read_batches(entity)?;
+            EntityRows::Batches(schema, batches)
+        };
+        Ok(RetrievalJob {
+            store,
+            plan,
+            selection,
+            entity,
+            full_feature_names,
+            filter_by_created_timestamp: options["filter_by_created_timestamp"].as_bool().unwrap_or(false),
+        })
+    }
+
+    #[pyo3(signature = (start, end, options_json, progress=None))]
+    fn materialize(
+        &self,
+        py: Python<'_>,
+        start: Option<i64>,
+        end: i64,
+        options_json: &str,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<String> {
+        let options = parse_options(options_json).py()?;
+        let end = instant(end).py()?;
+        let window = match start {
+            _ if options["disable_event_timestamp"].as_bool() == Some(true) => Window::Everything,
+            Some(start) => Window::Between(instant(start).py()?, end),
+            None => Window::Until(end),
+        };
+        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]) };
+        let mut store = self.store().py()?;
+        if let Some(call) = progress {
+            store = store.observed_by(Arc::new(PythonProgress(call)));
+        }
+        let report = wait(py, store.materialize(request))?;
+        Ok(serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()?)
+    }
+
+    fn write_to_offline_store(
+        &self,
+        py: Python<'_>,
+        feature_view: &str,
+        frame: &Bound<'_, PyAny>,
+        reorder_columns: bool,
+    ) -> PyResult<u64> {
+        // Columns are found by name; `reorder_columns` is Feast's switch for stores that cannot.
+        let _ = reorder_columns;
+        let rows = read_batch(frame)?;
+        let store = self.store().py()?;
+        wait(py, store.write_to_offline_store(feature_view, rows))
+    }
+
+    fn read_storage(&self, py: Python<'_>, storage: &[u8]) -> PyResult<ArrowStream> {
+        let storage = feast_proto::decode_storage(storage).py()?;
+        let DataSourceOptions::File { uri, .. } = storage.0 else {
+            return Err(Error::unsupported("saved datasets can be read from files only, so far")).py();
+        };
+        let store = self.store().py()?;
+        let rows = wait(py, store.offline_store().read_dataset(&uri))?;
+        Ok(ArrowStream::new(reader_of(rows)))
+    }
+
+    // Online.
+
+    fn get_online_features(
+        &self,
+        py: Python<'_>,
+        selection: &Bound<'_, PyAny>,
+        entities: &Bound<'_, PyDict>,
+        options_json: &str,
+    ) -> PyResult<OnlineFeatures> {
+        let (store, request) = self.online_request(selection, entities, options_json)?;
+        wait(py, store.get_online_features(request)).map(OnlineFeatures)
+    }
+
+    fn get_online_features_async<'py>(
+        &self,
+        py: Python<'py>,
+        selection: &Bound<'py, PyAny>,
+        entities: &Bound<'py, PyDict>,
+        options_json: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (store, request) = self.online_request(selection, entities, options_json)?;
+        awaitable(py, async move { store.get_online_features(request).await.map(OnlineFeatures) })
+    }
+
+    fn push(&self, py: Python<'_>, push_source: &str, frame: &Bound<'_, PyAny>, to: &str) -> PyResult<()> {
+        let (rows, target) = (read_batch(frame)?, to.parse::<PushTarget>().py()?);
+        let store = self.store().py()?;
+        wait(py, store.push(push_source, &rows, target))
+    }
+
+    fn push_async<'py>(
+        &self,
+        py: Python<'py>,
+        push_source: String,
+        frame: &Bound<'py, PyAny>,
+        to: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (rows, target) = (read_batch(frame)?, to.parse::<PushTarget>().py()?);
+        let store = self.store().py()?;
+        awaitable(py, async move { store.push(&push_source, &rows, target).await })
+    }
+
+    fn write_to_online_store(&self, py: Python<'_>, feature_view: &str, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+        let rows = read_batch(frame)?;
+        let store = self.store().py()?;
+        wait(py, store.write_to_online_store(feature_view, &rows))
+    }
+
+    fn write_to_online_store_async<'py>(
+        &self,
+        py: Python<'py>,
+        feature_view: String,
+        frame: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let rows = read_batch(frame)?;
+        let store = self.store().py()?;
+        awaitable(py, async move { store.write_to_online_store(&feature_view, &rows).await })
+    }
+
+    /// Serves over HTTP until Ctrl-C.
+    fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
+        let options: feast_server::ServeOptions = serde_json::from_str(options_json)
+            .map_err(|error| Error::invalid_request("the options of `serve` are not valid").with_source(error))
+            .py()?;
+        let store = self.store().py()?;
+        wait(py, feast_server::serve(store, options, |_| {}, std::future::pending()))
+    }
+
+    /// Nothing is held open that the end of the object does not close.
+    fn close(&self) {}
+}
+
+impl Store {
+    fn online_request(
+        &self,
+        selection: &Bound<'_, PyAny>,
+        entities: &Bound<'_, PyDict>,
+        options_json: &str,
+    ) -> PyResult<(FeatureStore, OnlineRequest)> {
+        let options = parse_options(options_json).py()?;
+        let request = OnlineRequest {
+            selection: parse_selection(selection)?,
+            entity_rows: entity_rows(entities)?,
+            full_feature_names: options["full_feature_names"].as_bool().unwrap_or(false),
+        };
+        Ok((self.store().py()?, request))
+    }
+}
+
+/// Tells a Python callable what happens, as JSON.
+#[derive(Debug)]
+struct PythonProgress(Py<PyAny>);
+
+impl Observer for PythonProgress {
+    fn on(&self, event: &Event) {
+        let text = match event {
+            Event::MaterializationStarted { view, start, end } => {
+                serde_json::json!({"event": "started", "feature_view": view, "start": start, "end": end})
+            }
+            Event::RowsWritten { view, rows, total } => {
+                serde_json::json!({"event": "rows", "feature_view": view, "rows": rows, "total": total})
+            }
+            Event::MaterializationFinished { view, rows } => {
+                serde_json::json!({"event": "finished", "feature_view": view, "rows": rows})
+            }
+            Event::MaterializationSkipped { view, reason } => {
+                serde_json::json!({"event": "skipped", "feature_view": view, "reason": reason})
+            }
+            _ => return,
+        };
+        Python::attach(|py| {
+            if let Err(error) = self.0.call1(py, (text.to_string(),)) {
+                // Watching must not fail the work.
+                tracing::debug!(%error, "a progress callback failed");
+            }
+        });
+    }
+}
+
+/// Feature references, or the message of a feature service.
+fn parse_selection(selection: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
+    if let Ok(bytes) = selection.extract::<Vec<u8>>()
+        && selection.is_instance_of::<pyo3::types::PyBytes>()
+    {
+        return match feast_proto::decode_object(ObjectKind::FeatureService, &bytes).py()? {
+            RegistryObject::FeatureService(service) => Ok(FeatureSelection::Service(service)),
+            _ => Err(Error::internal("a feature service was decoded as something else")).py(),
+        };
+    }
+    Ok(FeatureSelection::References(selection.extract::<Vec<String>>().map_err(|_| {
+        crate::errors::to_python(
+            &Error::invalid_request("`features` is neither a list of feature references nor a feature service")
+                .with_hint("write `features=[\"view:feature\", ...]` or `features=store.get_feature_service(name)`"),
+        )
+    })?))
+}
+
+fn parse_apply(contents: &[u8], options_json: &str, project: &str) -> Result<(Definitions, ApplyOptions)> {
+    let options = parse_options(options_json)?;
+    let mut definitions = Definitions::from_message(contents, project)?;
+    if let Some(locations) = options["locations"].as_object() {
+        let known = locations.iter().filter_map(|(object, place)| Some((object.clone(), place.as_str()?.to_owned())));
+        definitions.locations = known.collect();
+    }
+    let delete = options["delete"].as_array().into_iter().flatten();
+    let delete: Result<Vec<ObjectRef>> = delete
+        .map(|entry| {
+            let (kind, name) = (entry[0].as_str().unwrap_or_default(), entry[1].as_str().unwrap_or_default());
+            Ok(ObjectRef::new(kind.parse()?, name))
+        })
+        .collect();
+    let flag = |name: &str| options[name].as_bool().unwrap_or(false);
+    let apply = ApplyOptions {
+        prune: flag("prune"),
+        delete: delete?,
+        skip_source_validation: flag("skip_source_validation"),
+        skip_feature_view_validation: flag("skip_feature_view_validation"),
+    };
+    Ok((definitions, apply))
+}
+
+fn report(plan: &ApplyPlan) -> Result<String> {
+    serde_json::to_string(plan).map_err(|error| Error::internal("a plan is not JSON").with_source(error))
+}
+
+fn names(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+

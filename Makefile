@@ -1,0 +1,118 @@
+# The front door of feast-rs. It needs cargo, python3 (3.11 or newer) and a C compiler; everything else goes into .build/
+# and the cargo target directory, and is reused the next time.
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+CARGO ?= cargo
+CARGO_TARGET_DIR ?= target
+override CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+export CARGO_TARGET_DIR
+
+VENV := $(abspath .build/venv)
+PEER := $(abspath .build/feast-peer)
+DEMO := $(abspath .build/demo)
+ENVIRONMENT = $(PYTHON) scripts/environment.py
+
+# What the wheel and the binary are made from.
+SOURCES := $(shell find Cargo.toml Cargo.lock crates protos python -type f \
+	! -path '*/tests/*' ! -path '*/.*' ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
+
+# The environment's Python is the one that pyo3 builds for; a change of it would compile the native module again.
+WITH_VENV = PATH="$(VENV)/bin:$$PATH" PYO3_PYTHON="$(VENV)/bin/python" FEAST_PYTHON="$(VENV)/bin/python"
+
+RUST_TESTS = $(WITH_VENV) $(CARGO) test --workspace --no-fail-fast
+PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python" \
+	"$(VENV)/bin/python" -m pytest tests ../examples $(PYTEST_ARGUMENTS))
+
+say = @printf '\n==> %s\n'
+
+.PHONY: help demo test lint bench wheel binary clean python-tests rust-tests dev-module tools venv peer
+
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: wheel ## the whole story on real flights: build the wheel, install it, run examples/flights
+	$(say) "demo: installing the wheel into .build/demo (a minute the first time)"
+	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
+	$(say) "demo: running examples/flights (about a minute)"
+	@"$(DEMO)/bin/python" examples/flights/demo.py
+
+test: dev-module peer ## all tests: Rust, Python, examples, and both against Feast 0.67.0
+	@status=0; \
+	printf '\n==> Rust tests (a few minutes)\n'; $(RUST_TESTS) || status=1; \
+	printf '\n==> Python tests, also against Feast 0.67.0 (a few minutes)\n'; $(PYTHON_TESTS) || status=1; \
+	if [ $$status = 0 ]; then printf '\n==> all tests passed\n'; \
+	else printf '\n==> some tests failed, see above\n'; fi; exit $$status
+
+rust-tests: dev-module ## only the Rust tests
+	@$(RUST_TESTS)
+
+python-tests: dev-module peer ## only the Python tests and those of the examples; PYTEST_ARGUMENTS="-k push"
+	@$(PYTHON_TESTS)
+
+# One compilation for the Rust tests and for the native module: same profile, same features.
+dev-module: venv ## the native module in .build/venv, for `.build/venv/bin/python`
+	$(say) "compiling the workspace, dev profile (ten to twenty minutes on two cores the first time)"
+	@$(WITH_VENV) $(CARGO) build --workspace --lib --bins --tests
+	@"$(VENV)/bin/python" scripts/develop.py "$(CARGO_TARGET_DIR)"
+
+lint: venv ## formatting, clippy, ruff, dependency policy
+	$(say) "cargo fmt"
+	@$(CARGO) fmt --all --check
+	$(say) "clippy (some minutes the first time)"
+	@$(WITH_VENV) $(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(say) "ruff"
+	@"$(VENV)/bin/ruff" check --config python/pyproject.toml python examples bench scripts tests
+	$(say) "cargo deny"
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "    skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
+
+bench: wheel binary peer ## start-up times and a plan without changes, beside Feast 0.67.0 in the same run
+	$(say) "bench: installing the wheel into .build/demo"
+	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
+	$(say) "bench: measuring (about two minutes)"
+	@"$(VENV)/bin/python" bench/run.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
+		--results .build/bench $(BENCH_ARGUMENTS)
+
+wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
+
+.build/wheel.stamp: $(SOURCES) $(if $(wildcard dist/feast_rs-*.whl),,FORCE) | venv
+	$(say) "wheel: release build (fifteen to twenty-five minutes on two cores the first time)"
+	@mkdir -p dist && rm -f dist/feast_rs-*.whl
+	@cd python && "$(VENV)/bin/maturin" build --release --locked --interpreter "$(VENV)/bin/python" --out ../dist
+	@touch $@
+
+binary: dist/feast ## dist/feast, the standalone command, release build
+
+# Naming the Python crate gives the dependencies the features that they have in the wheel, so they are compiled once.
+dist/feast: $(SOURCES) | tools
+	$(say) "binary: release build (fifteen to twenty-five minutes on two cores, less after make wheel)"
+	@mkdir -p dist
+	@$(CARGO) build --release --locked -p feast-cli -p feast-python --bin feast
+	@cp "$(CARGO_TARGET_DIR)/release/feast" dist/feast.new && mv dist/feast.new dist/feast
+
+FORCE:
+
+clean: ## remove .build, dist and the cargo target directory
+	rm -rf .build dist python/feast/_feast.abi3.so
+	$(CARGO) clean
+
+tools:
+	@command -v $(CARGO) >/dev/null 2>&1 || { \
+		echo "error: \`$(CARGO)\` not found; install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "error: \`$(PYTHON)\` not found; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)" >&2; exit 1; }
+	@command -v cc >/dev/null 2>&1 || { \
+		echo "error: no C compiler \`cc\`; Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+venv: tools
+	$(say) ".build/venv: what building and testing need (half a minute the first time)"
+	@mkdir -p .build && $(ENVIRONMENT) "$(VENV)" scripts/requirements/dev.txt
+
+peer: tools
+	$(say) ".build/feast-peer: Feast 0.67.0 to compare with (a minute the first time)"
+	@mkdir -p .build && $(ENVIRONMENT) "$(PEER)" scripts/requirements/peer.txt

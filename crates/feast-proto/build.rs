@@ -1,5 +1,7 @@
 //! Compiles `protos/` into Rust messages and into the descriptor set that `reflection` reads.
 
+#![expect(clippy::disallowed_methods, reason = "cargo tells build scripts their folders by environment variables")]
+
 use std::env;
 use std::error::Error;
 use std::fs;

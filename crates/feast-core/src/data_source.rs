@@ -201,7 +201,7 @@ impl DataSource {
 }
 
 fn optional_seconds<S: Serializer>(duration: &Option<TimeDelta>, serializer: S) -> Result<S::Ok, S::Error> {
-    duration.map(|duration| crate::time_to_live::seconds_text(duration)).serialize(serializer)
+    duration.map(crate::time_to_live::seconds_text).serialize(serializer)
 }
 
 pub(crate) fn text_or_length<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,6 +16,8 @@ mod json;
 mod object;
 mod snapshot;
 
+pub mod value_codec;
+
 mod data_source;
 mod entity;
 mod feature_service;

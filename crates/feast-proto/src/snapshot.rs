@@ -69,13 +69,14 @@ pub fn snapshot_from_registry(registry: &core::Registry) -> Result<RegistrySnaps
 }
 
 /// The desired objects of `project`, as the definitions of a repository are handed over: whatever project they name,
-/// they belong to this one. Objects may not appear twice.
+/// they belong to this one. Objects may not appear twice. Without a project among them, the project of the contents
+/// stays without a name.
 ///
 /// # Errors
 /// `InvalidDefinition` when an object cannot be read, appears twice, or when the project is defined under another
 /// name.
 pub fn contents_from_registry(registry: &core::Registry, project: &str) -> Result<ProjectContents> {
-    let mut contents = ProjectContents { project: Project::new(project), ..ProjectContents::default() };
+    let mut contents = ProjectContents::default();
     let read = |message| from_message_or(ErrorCode::InvalidDefinition, message);
     match registry.projects.as_slice() {
         [] => {}

@@ -195,7 +195,7 @@ fn desired_contents_belong_to_the_project_and_are_checked() {
     };
     registry.feature_views.push(view.clone());
     let contents = contents_from_registry(&registry, "mine").unwrap();
-    assert_eq!(contents.project.name, "mine");
+    assert_eq!(contents.project, Project::default());
     assert_eq!(contents.feature_views["v"].project, "mine");
 
     registry.feature_views.push(view);

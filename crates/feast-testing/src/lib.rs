@@ -1,1 +1,6 @@
-//! feast-testing
+//! Conformance suites: what every backend of a trait promises, as tests that a backend runs with one line.
+
+pub mod online_suite;
+pub mod registry_suite;
+
+pub use online_suite::StartedStore;

@@ -1,0 +1,247 @@
+//! The registry as everybody reads it: the newest known snapshot, kept fresh in the background.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion, Result};
+
+/// How often a commit starts over when others commit at the same time.
+const COMMIT_ATTEMPTS: u32 = 50;
+
+/// Longest pause between two attempts to commit.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Shortest pause between two background refreshes after a failed one.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The cached registry. Clones share the cache.
+///
+/// Readers get an immutable snapshot by a pointer load. They wait for the store only while there is no snapshot yet.
+#[derive(Clone)]
+pub struct RegistryHandle(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn RegistryStore>,
+    ttl: Option<Duration>,
+    current: ArcSwapOption<RegistrySnapshot>,
+    /// One read of the store at a time: the later one sees the newer state and is the one that stays.
+    loading: tokio::sync::Mutex<()>,
+    /// Whether a background refresh is under way.
+    refreshing: AtomicBool,
+    opened: Instant,
+    /// Milliseconds after `opened` at which the snapshot was last known to be the stored state.
+    checked: AtomicU64,
+    /// Milliseconds after `opened` before which no background refresh starts again.
+    not_before: AtomicU64,
+    failure: Mutex<Option<(String, Instant)>>,
+}
+
+/// What `/ready` wants to know.
+#[derive(Debug, Clone)]
+pub struct RegistryHealth {
+    /// Version of the snapshot; `None` before the first one, and for a registry that does not exist yet.
+    pub version: Option<RegistryVersion>,
+    /// Time since the snapshot was last known to be the stored state; `None` before the first one.
+    pub age: Option<Duration>,
+    /// Why the last refresh failed and how long ago; `None` when it did not.
+    pub failure: Option<(String, Duration)>,
+}
+
+impl fmt::Debug for RegistryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryHandle")
+            .field("store", &self.0.store)
+            .field("ttl", &self.0.ttl)
+            .field("health", &self.health())
+            .finish()
+    }
+}
+
+impl RegistryHandle {
+    /// A handle whose snapshots [`snapshot_checked`](Self::snapshot_checked) refreshes when they are older than
+    /// `ttl`; never by itself with `None`. Nothing is read yet.
+    pub fn new(store: Arc<dyn RegistryStore>, ttl: Option<Duration>) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            ttl,
+            current: ArcSwapOption::empty(),
+            loading: tokio::sync::Mutex::new(()),
+            refreshing: AtomicBool::new(false),
+            opened: Instant::now(),
+            checked: AtomicU64::new(0),
+            not_before: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        }))
+    }
+
+    /// The store behind the cache.
+    pub fn store(&self) -> &Arc<dyn RegistryStore> {
+        &self.0.store
+    }
+
+    /// The newest known snapshot; the first call reads the store.
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::load`], while there is no snapshot.
+    pub async fn snapshot(&self) -> Result<Arc<RegistrySnapshot>> {
+        match self.0.current.load_full() {
+            Some(snapshot) => Ok(snapshot),
+            None => self.refresh().await,
+        }
+    }
+
+    /// The newest known snapshot, without waiting; when it is older than the ttl, a refresh is started in the
+    /// background. A refresh that fails keeps the snapshot and shows in [`health`](Self::health).
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::load`], while there is no snapshot.
+    pub async fn snapshot_checked(&self) -> Result<Arc<RegistrySnapshot>> {
+        let Some(snapshot) = self.0.current.load_full() else { return self.refresh().await };
+        if self.0.is_due() && !self.0.refreshing.swap(true, Ordering::AcqRel) {
+            let refreshing = Refreshing(Arc::clone(&self.0));
+            let handle = self.clone();
+            tokio::spawn(async move {
+                let _refreshing = refreshing;
+                if let Err(error) = handle.refresh().await {
+                    tracing::warn!(registry = %handle.0.store, %error, "the registry could not be refreshed");
+                }
+            });
+        }
+        Ok(snapshot)
+    }
+
+    /// The stored state of now. The store is read in full only when its version is not the known one.
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::load`]; the known snapshot stays then.
+    pub async fn refresh(&self) -> Result<Arc<RegistrySnapshot>> {
+        let _loading = self.0.loading.lock().await;
+        let loaded = self.0.load().await;
+        self.0.remember(loaded.as_ref().err());
+        loaded
+    }
+
+    /// Commits changes on top of `base`, and reads the registry anew.
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::commit`].
+    pub async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
+        let version = self.0.store.commit(base, changes).await?;
+        // The commit stands, whatever becomes of reading it back.
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(registry = %self.0.store, %error, "the registry could not be read after a commit");
+        }
+        Ok(version)
+    }
+
+    /// Commits the changes that a function derives from the stored state, and returns the state after it. When
+    /// somebody else commits in between, the function is called again with the new state. No changes: no commit.
+    ///
+    /// # Errors
+    /// Those of the function and of the store; `Conflict` when others commit all the time.
+    pub async fn commit_with<F>(&self, mut changes: F) -> Result<Arc<RegistrySnapshot>>
+    where
+        F: FnMut(&RegistrySnapshot) -> Result<RegistryChanges> + Send,
+    {
+        for attempt in 1..=COMMIT_ATTEMPTS {
+            let snapshot = self.refresh().await?;
+            let changes = changes(&snapshot)?;
+            if changes.changes.is_empty() {
+                return Ok(snapshot);
+            }
+            match self.0.store.commit(snapshot.version.as_ref(), &changes).await {
+                Ok(_) => return self.refresh().await,
+                Err(error) if error.code() == ErrorCode::Conflict => tokio::time::sleep(pause(attempt)).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(
+            ErrorCode::Conflict,
+            format!("{} kept changing: {COMMIT_ATTEMPTS} attempts to commit met other commits", self.0.store),
+        )
+        .with_hint("try again when fewer processes change the registry"))
+    }
+
+    /// Removes the registry with all its projects.
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::teardown`].
+    pub async fn teardown(&self) -> Result<()> {
+        self.0.store.teardown().await?;
+        self.refresh().await.map(drop)
+    }
+
+    /// How fresh the snapshot is and whether the last refresh failed.
+    pub fn health(&self) -> RegistryHealth {
+        let snapshot = self.0.current.load_full();
+        let checked = Duration::from_millis(self.0.checked.load(Ordering::Acquire));
+        RegistryHealth {
+            age: snapshot.is_some().then(|| self.0.opened.elapsed().saturating_sub(checked)),
+            version: snapshot.and_then(|snapshot| snapshot.version.clone()),
+            failure: self.0.failure().as_ref().map(|(message, when)| (message.clone(), when.elapsed())),
+        }
+    }
+}
+
+impl Shared {
+    async fn load(&self) -> Result<Arc<RegistrySnapshot>> {
+        let known = self.current.load_full();
+        if let Some(known) = known
+            && self.store.version().await? == known.version
+        {
+            return Ok(known);
+        }
+        let snapshot = Arc::new(self.store.load().await?);
+        self.current.store(Some(Arc::clone(&snapshot)));
+        Ok(snapshot)
+    }
+
+    fn remember(&self, error: Option<&Error>) {
+        let now = self.now();
+        match error {
+            None => {
+                self.checked.store(now, Ordering::Release);
+                *self.failure() = None;
+            }
+            Some(error) => {
+                let pause = self.ttl.unwrap_or(RETRY_PAUSE).min(RETRY_PAUSE);
+                self.not_before.store(now + pause.as_millis() as u64, Ordering::Release);
+                *self.failure() = Some((error.to_string(), Instant::now()));
+            }
+        }
+    }
+
+    /// Whether the snapshot is older than the ttl and no recent attempt has failed.
+    fn is_due(&self) -> bool {
+        let now = self.now();
+        let age = now.saturating_sub(self.checked.load(Ordering::Acquire));
+        self.ttl.is_some_and(|ttl| u128::from(age) > ttl.as_millis()) && now >= self.not_before.load(Ordering::Acquire)
+    }
+
+    fn now(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<(String, Instant)>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the one background refresh, also when its task is dropped halfway.
+struct Refreshing(Arc<Shared>);
+
+impl Drop for Refreshing {
+    fn drop(&mut self) {
+        self.0.refreshing.store(false, Ordering::Release);
+    }
+}
+
+/// A random time up to a bound that grows with the attempts, so that committers do not meet again.
+fn pause(attempt: u32) -> Duration {
+    let bound = Duration::from_millis(5).saturating_mul(attempt).min(LONGEST_PAUSE).as_micros() as u64;
+    Duration::from_micros(RandomState::new().hash_one(attempt) % bound)
+}

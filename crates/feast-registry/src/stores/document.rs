@@ -1,0 +1,376 @@
+//! A serialized `feast.core.Registry` that can be changed without understanding all of it.
+//!
+//! The message is split into its fields, and only fields that a change names are taken apart or replaced. Everything
+//! else, be it of a later Feast or of a plug-in, leaves as it came, byte for byte.
+
+use std::time::SystemTime;
+
+use bytes::{Buf, Bytes, BytesMut};
+use feast_core::{
+    ObjectKind, ObjectRef, Project, RegistryChange, RegistryChanges, RegistryObject, RegistryVersion, VersionRecord,
+};
+use feast_proto::core::{ProjectMetadata, Registry};
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
+
+/// Numbers of the fields of `Registry` that are not objects.
+const SCHEMA_VERSION: u32 = 3;
+const VERSION_ID: u32 = 4;
+const LAST_UPDATED: u32 = 5;
+const INFRA: u32 = 10;
+const PROJECT_METADATA: u32 = 15;
+const VERSION_HISTORY: u32 = 18;
+
+/// Where a kind of object is in a registry, and where its message has its name and its project.
+struct Place {
+    field: u32,
+    name: &'static [u32],
+    project: &'static [u32],
+}
+
+fn place(kind: ObjectKind) -> Place {
+    let (field, name, project): (u32, &[u32], &[u32]) = match kind {
+        ObjectKind::Entity => (1, &[1, 1], &[1, 9]),
+        ObjectKind::FeatureView => (6, &[1, 1], &[1, 2]),
+        ObjectKind::FeatureService => (7, &[1, 1], &[1, 2]),
+        ObjectKind::OnDemandFeatureView => (8, &[1, 1], &[1, 2]),
+        ObjectKind::SavedDataset => (11, &[1, 1], &[1, 2]),
+        ObjectKind::DataSource => (12, &[20], &[21]),
+        ObjectKind::ValidationReference => (13, &[1], &[3]),
+        ObjectKind::StreamFeatureView => (14, &[1, 1], &[1, 2]),
+        ObjectKind::Permission => (16, &[1, 1], &[1, 2]),
+        ObjectKind::Project => (17, &[1, 1], &[1, 1]),
+        ObjectKind::LabelView => (19, &[1, 1], &[1, 2]),
+    };
+    Place { field, name, project }
+}
+
+/// One field as it stands in a message.
+#[derive(Debug, Clone)]
+struct Field {
+    number: u32,
+    /// Key, length and value.
+    whole: Bytes,
+    /// The value of a length-delimited field; empty for others.
+    value: Bytes,
+}
+
+impl Field {
+    fn new(number: u32, value: impl Into<Bytes>) -> Self {
+        let value = value.into();
+        let mut whole = BytesMut::with_capacity(value.len() + 10);
+        encode_key(number, WireType::LengthDelimited, &mut whole);
+        encode_varint(value.len() as u64, &mut whole);
+        whole.extend_from_slice(&value);
+        Self { number, whole: whole.freeze(), value }
+    }
+
+    fn message(number: u32, message: &impl Message) -> Self {
+        Self::new(number, message.encode_to_vec())
+    }
+
+    /// Whether the text at `path` is `expected`.
+    fn says(&self, path: &[u32], expected: &str) -> bool {
+        last(&self.value, path).unwrap_or_default() == expected.as_bytes()
+    }
+}
+
+/// Takes a message apart; `None` when it is none.
+fn split(message: &Bytes) -> Option<Vec<Field>> {
+    let mut rest = message.clone();
+    let mut fields = Vec::new();
+    while rest.has_remaining() {
+        let before = rest.clone();
+        let (number, wire_type) = decode_key(&mut rest).ok()?;
+        let value = if wire_type == WireType::LengthDelimited {
+            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            if length > rest.len() {
+                return None;
+            }
+            rest.split_to(length)
+        } else {
+            skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
+            Bytes::new()
+        };
+        fields.push(Field { number, whole: before.slice(..before.len() - rest.len()), value });
+    }
+    Some(fields)
+}
+
+/// The value at a path of field numbers. Of fields that appear several times, the last one counts.
+fn last(message: &Bytes, path: &[u32]) -> Option<Bytes> {
+    let (number, inner) = path.split_first()?;
+    let fields = split(message)?;
+    fields
+        .iter()
+        .rev()
+        .filter(|field| field.number == *number)
+        .find_map(|field| if inner.is_empty() { Some(field.value.clone()) } else { last(&field.value, inner) })
+}
+
+/// Replaces the first field that `matches`, removes any others, and adds the field where none does.
+fn put(fields: &mut Vec<Field>, new: Field, matches: impl Fn(&Field) -> bool) {
+    let position = fields.iter().position(&matches);
+    fields.retain({
+        let mut index = 0;
+        move |field| {
+            let keep = Some(index) == position || !matches(field);
+            index += 1;
+            keep
+        }
+    });
+    match position {
+        Some(position) => fields[position] = new,
+        None => fields.push(new),
+    }
+}
+
+/// A registry, split into its fields.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RegistryDocument {
+    fields: Vec<Field>,
+}
+
+impl RegistryDocument {
+    /// Takes the bytes of a registry apart; `None` when they are none.
+    pub(super) fn parse(bytes: &Bytes) -> Option<Self> {
+        split(bytes).map(|fields| Self { fields })
+    }
+
+    /// The version of the layout; empty when the registry does not say.
+    pub(super) fn schema_version(&self) -> String {
+        self.text(SCHEMA_VERSION)
+    }
+
+    /// The `version_id`; empty when the registry has none.
+    pub(super) fn version_id(&self) -> String {
+        self.text(VERSION_ID)
+    }
+
+    fn text(&self, number: u32) -> String {
+        let value = self.fields.iter().rev().find(|field| field.number == number).map(|field| &field.value[..]);
+        String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+    }
+
+    /// The registry as a message, fields in order of their numbers as Feast writes them.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut fields: Vec<&Field> = self.fields.iter().collect();
+        fields.sort_by_key(|field| field.number);
+        fields.iter().flat_map(|field| field.whole.iter().copied()).collect()
+    }
+
+    /// Marks the registry as a new version of now.
+    pub(super) fn set_version(&mut self, version: &RegistryVersion, now: SystemTime) {
+        let header = Registry {
+            registry_schema_version: feast_proto::REGISTRY_SCHEMA_VERSION.to_owned(),
+            version_id: version.0.clone(),
+            last_updated: Some(now.into()),
+            ..Registry::default()
+        };
+        self.fields.retain(|field| ![SCHEMA_VERSION, VERSION_ID, LAST_UPDATED].contains(&field.number));
+        let header = split(&header.encode_to_vec().into()).expect("a message that was just encoded");
+        self.fields.extend(header);
+    }
+
+    /// Applies changes in order; `project_uuid` names the project if these changes create it.
+    pub(super) fn apply(&mut self, changes: &RegistryChanges, project_uuid: &str) {
+        let project = changes.project.as_str();
+        let existed = self.has_project(project);
+        let mut wanted = true;
+        for change in &changes.changes {
+            match change {
+                RegistryChange::Put(object) => {
+                    wanted = true;
+                    self.put_object(object, project);
+                }
+                RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
+                    wanted &= object.name != project;
+                    self.delete_project(&object.name);
+                }
+                RegistryChange::Delete(object) => self.delete_object(object, project),
+                RegistryChange::PutVersion(record) => self.put_version(record, project),
+                RegistryChange::DeleteVersions(view) => self.edit(VERSION_HISTORY, |records| {
+                    records.retain(|record| !(record.says(&[1], view) && record.says(&[2], project)));
+                }),
+                RegistryChange::PutManagedTable(table) => self.edit(INFRA, |objects| {
+                    let message = feast_proto::managed_table_message(table);
+                    put(objects, Field::message(1, &message), |object| is_table(object, &table.name));
+                }),
+                RegistryChange::DeleteManagedTable(name) => {
+                    self.edit(INFRA, |objects| objects.retain(|object| !is_table(object, name)));
+                }
+            }
+        }
+        if wanted {
+            self.ensure_project(project, existed, project_uuid);
+        }
+    }
+
+    /// Records a project the way Feast does. A project that Feast recorded otherwise stays as it is.
+    fn ensure_project(&mut self, project: &str, existed: bool, project_uuid: &str) {
+        let missing = !self.has_project(project);
+        if missing {
+            self.put_object(&RegistryObject::Project(Project::new(project).into()), project);
+        }
+        let of_project = |field: &Field| field.number == PROJECT_METADATA && field.says(&[1], project);
+        if (missing || !existed) && !self.fields.iter().any(of_project) {
+            let metadata = ProjectMetadata { project: project.to_owned(), project_uuid: project_uuid.to_owned() };
+            self.fields.push(Field::message(PROJECT_METADATA, &metadata));
+        }
+    }
+
+    fn has_project(&self, project: &str) -> bool {
+        let Place { field: number, name, .. } = place(ObjectKind::Project);
+        self.fields.iter().any(|field| field.number == number && field.says(name, project))
+    }
+
+    fn put_object(&mut self, object: &RegistryObject, project: &str) {
+        let reference = object.reference();
+        if reference.kind.is_feature_view() {
+            // Names of views are unique among all kinds.
+            for kind in ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view() && **kind != reference.kind) {
+                self.delete_object(&ObjectRef::new(*kind, &reference.name), project);
+            }
+        }
+        let new = Field::new(place(reference.kind).field, feast_proto::encode_object(object, project));
+        put(&mut self.fields, new, |field| is_object(field, &reference, project));
+    }
+
+    fn delete_object(&mut self, object: &ObjectRef, project: &str) {
+        self.fields.retain(|field| !is_object(field, object, project));
+    }
+
+    fn delete_project(&mut self, project: &str) {
+        let places: Vec<Place> = ObjectKind::ALL.iter().map(|kind| place(*kind)).collect();
+        self.fields.retain(|field| {
+            let of_project = match places.iter().find(|place| place.field == field.number) {
+                Some(place) => field.says(place.project, project),
+                None => field.number == PROJECT_METADATA && field.says(&[1], project),
+            };
+            !of_project
+        });
+        self.edit(VERSION_HISTORY, |records| records.retain(|record| !record.says(&[2], project)));
+    }
+
+    fn put_version(&mut self, record: &VersionRecord, project: &str) {
+        let mut message = feast_proto::version_message(record);
+        message.project_id = project.to_owned();
+        self.edit(VERSION_HISTORY, |records| {
+            put(records, Field::message(1, &message), |stored| {
+                stored.says(&[1], &record.view.name)
+                    && stored.says(&[2], project)
+                    && feast_proto::core::FeatureViewVersionRecord::decode(stored.value.clone())
+                        .is_ok_and(|stored| stored.version_number == record.version_number)
+            });
+        });
+    }
+
+    /// Changes the fields of a message that the registry has once.
+    fn edit(&mut self, number: u32, change: impl FnOnce(&mut Vec<Field>)) {
+        let parts: Vec<Bytes> =
+            self.fields.iter().filter(|field| field.number == number).map(|field| field.value.clone()).collect();
+        // What cannot be taken apart stays whole: the next reader reports it.
+        let Some(mut inner) = split(&parts.concat().into()) else { return };
+        change(&mut inner);
+        let joined: Vec<u8> = inner.iter().flat_map(|field| field.whole.iter().copied()).collect();
+        if joined.is_empty() {
+            self.fields.retain(|field| field.number != number);
+        } else {
+            put(&mut self.fields, Field::new(number, joined), |field| field.number == number);
+        }
+    }
+}
+
+fn is_object(field: &Field, object: &ObjectRef, project: &str) -> bool {
+    let place = place(object.kind);
+    field.number == place.field
+        && field.says(place.name, &object.name)
+        && (object.kind == ObjectKind::Project || field.says(place.project, project))
+}
+
+/// Whether an infra object is the SQLite table of this name.
+fn is_table(object: &Field, name: &str) -> bool {
+    object.number == 1 && last(&object.value, &[4, 2]).is_some_and(|stored| stored == name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use feast_core::{Entity, ManagedTable, ValueType};
+
+    use super::*;
+
+    const FEAST_REGISTRY: &[u8] = include_bytes!("../../../../tests/formats/registry/feast-0.67.0.pb");
+
+    fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
+        RegistryChanges { project: "rides".to_owned(), changes }
+    }
+
+    #[test]
+    fn feasts_registry_leaves_as_it_came() {
+        let document = RegistryDocument::parse(&Bytes::from_static(FEAST_REGISTRY)).unwrap();
+        assert_eq!(document.encode(), FEAST_REGISTRY);
+        assert_eq!(document.schema_version(), "1");
+    }
+
+    #[test]
+    fn what_no_change_names_keeps_its_bytes() {
+        let mut bytes = FEAST_REGISTRY.to_vec();
+        bytes.extend_from_slice(&Field::new(4000, b"of a later release".to_vec()).whole);
+        let before = RegistryDocument::parse(&bytes.into()).unwrap();
+        let mut after = before.clone();
+        let city = Entity { description: "new".to_owned(), ..Entity::new("city", "city", ValueType::String) };
+        let table = ManagedTable { class_type: "x".to_owned(), name: "rides_new".to_owned(), path: "y".to_owned() };
+        after.apply(
+            &changes(vec![
+                RegistryChange::Put(RegistryObject::Entity(city.into())),
+                RegistryChange::PutManagedTable(table),
+                RegistryChange::DeleteVersions("labels".to_owned()),
+            ]),
+            "",
+        );
+        let kept = |document: &RegistryDocument| -> Vec<Bytes> {
+            let changed = |field: &&Field| {
+                field.number != INFRA
+                    && field.number != VERSION_HISTORY
+                    && !is_object(field, &ObjectRef::new(ObjectKind::Entity, "city"), "rides")
+            };
+            document.fields.iter().filter(changed).map(|field| field.whole.clone()).collect()
+        };
+        assert_eq!(kept(&before), kept(&after));
+
+        let read = |document: &RegistryDocument| Registry::decode(document.encode().as_slice()).unwrap();
+        let (before, after) = (read(&before), read(&after));
+        let names = |registry: &Registry| -> Vec<String> {
+            registry.entities.iter().map(|entity| entity.spec.clone().unwrap().name).collect()
+        };
+        assert_eq!(names(&before), names(&after), "an object that is replaced keeps its position");
+        let (before_infra, after_infra) = (before.infra.unwrap().infra_objects, after.infra.unwrap().infra_objects);
+        assert_eq!(after_infra[..before_infra.len()], before_infra[..]);
+        let (before_history, after_history) =
+            (before.feature_view_version_history.unwrap().records, after.feature_view_version_history.unwrap().records);
+        let others: Vec<_> = before_history.into_iter().filter(|record| record.feature_view_name != "labels").collect();
+        assert_eq!(after_history, others);
+    }
+
+    #[test]
+    fn a_new_project_is_recorded_as_feast_does() {
+        let mut document = RegistryDocument::default();
+        document.apply(&changes(Vec::new()), "the-uuid");
+        document.set_version(&RegistryVersion("v".to_owned()), SystemTime::UNIX_EPOCH);
+        let registry = Registry::decode(document.encode().as_slice()).unwrap();
+        assert_eq!(registry.projects[0].spec.as_ref().unwrap().name, "rides");
+        #[expect(deprecated, reason = "Feast writes it")]
+        let metadata = registry.project_metadata;
+        assert_eq!(metadata[0].project_uuid, "the-uuid");
+        assert_eq!((registry.registry_schema_version.as_str(), registry.version_id.as_str()), ("1", "v"));
+    }
+
+    #[test]
+    fn malformed_messages_are_refused() {
+        for bytes in [&b"\x0a\xff"[..], b"\x0b", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"project: rides\n"] {
+            assert!(RegistryDocument::parse(&Bytes::copy_from_slice(bytes)).is_none(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The registry as one local file in Feast's layout: a serialized `feast.core.Registry`.
+//!
+//! Readers need no lock: a commit writes a new file beside the old one and renames it, so that a reader sees either
+//! the old or the new registry. Commits exclude each other by an operating system lock on `<file>.lock`, which a
+//! process that dies gives up, and compare the stored version before they write. Feast itself neither locks nor
+//! renames; what it may leave for a moment (an empty or partial file) is read again before it is called corrupt.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion, Result};
+use uuid::Uuid;
+
+use super::document::RegistryDocument;
+
+/// How long a commit waits for others.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a file that cannot be read is read again, and the pause between: Feast may be writing it.
+const READ_ATTEMPTS: usize = 5;
+const READ_PAUSE: Duration = Duration::from_millis(20);
+
+/// A file that has not changed for this long is known by its size and times; before, the clock of the file system
+/// may be too coarse to tell two writes apart.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A registry in one local file.
+#[derive(Debug)]
+pub struct FileRegistry {
+    path: PathBuf,
+    known: Arc<Mutex<Option<(Stamp, RegistryVersion)>>>,
+}
+
+/// Connects the file at `path`, relative to `repo_path`.
+pub(super) fn connect(path: &str, repo_path: &Path) -> Result<Arc<dyn RegistryStore>> {
+    let path = match path.split_once("://") {
+        Some(("file", local)) => local,
+        Some((scheme, _)) => {
+            return Err(Error::unsupported(format!("registry files in `{scheme}://` come later"))
+                .with_hint("use a path on this machine"));
+        }
+        None => path,
+    };
+    Ok(Arc::new(FileRegistry::new(repo_path.join(path))))
+}
+
+impl FileRegistry {
+    /// The registry at a path. The file and its folder may not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), known: Arc::default() }
+    }
+
+    /// Runs file operations where they may block.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Path) -> Result<T> + Send + 'static) -> Result<T> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || work(&path))
+            .await
+            .map_err(|error| Error::internal("reading or writing the registry file failed").with_source(error))?
+    }
+}
+
+impl fmt::Display for FileRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "registry file `{}`", self.path.display())
+    }
+}
+
+#[async_trait]
+impl RegistryStore for FileRegistry {
+    async fn load(&self) -> Result<RegistrySnapshot> {
+        self.blocking(|path| {
+            let Some(stored) = read(path)? else { return Ok(RegistrySnapshot::default()) };
+            let in_file = |error: Error| error.with_context("file", path.display());
+            let registry = feast_proto::decode_registry(&stored.bytes).map_err(in_file)?;
+            let mut snapshot = feast_proto::snapshot_from_registry(&registry).map_err(in_file)?;
+            snapshot.version = Some(stored.version());
+            Ok(snapshot)
+        })
+        .await
+    }
+
+    async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
+        let base = base.cloned();
+        let changes = changes.clone();
+        self.blocking(move |path| commit(path, base.as_ref(), &changes)).await
+    }
+
+    async fn version(&self) -> Result<Option<RegistryVersion>> {
+        let known = Arc::clone(&self.known);
+        self.blocking(move |path| version(path, &known)).await
+    }
+
+    async fn teardown(&self) -> Result<()> {
+        self.blocking(teardown).await
+    }
+}
+
+/// The content of the file.
+struct Stored {
+    bytes: Bytes,
+    document: RegistryDocument,
+}
+
+impl Stored {
+    /// The `version_id`. A registry without one is named by its bytes.
+    fn version(&self) -> RegistryVersion {
+        let id = self.document.version_id();
+        if !id.is_empty() {
+            return RegistryVersion(id);
+        }
+        let mut hasher = DefaultHasher::new();
+        self.bytes.hash(&mut hasher);
+        RegistryVersion(format!("bytes-{:016x}", hasher.finish()))
+    }
+}
+
+/// Reads the file; `None` when there is none.
+fn read(path: &Path) -> Result<Option<Stored>> {
+    let mut attempt = 1;
+    loop {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(
+                    Error::unavailable(format!("registry file `{}` cannot be read", path.display())).with_source(error)
+                );
+            }
+        };
+        match check(&bytes, path) {
+            Ok(document) => return Ok(Some(Stored { bytes, document })),
+            Err(error) if attempt == READ_ATTEMPTS => return Err(error),
+            Err(_) => std::thread::sleep(READ_PAUSE),
+        }
+        attempt += 1;
+    }
+}
+
+/// The registry in these bytes. Only its outline is looked at.
+fn check(bytes: &Bytes, path: &Path) -> Result<RegistryDocument> {
+    let path = path.display();
+    let corrupt = |message: String| {
+        Error::new(ErrorCode::CorruptRegistry, message).with_hint(
+            "restore the file from a backup, or remove it and run `feast apply` in the feature repository to make it \
+             again",
+        )
+    };
+    if bytes.is_empty() {
+        return Err(corrupt(format!("registry file `{path}` is empty")));
+    }
+    let document = RegistryDocument::parse(bytes).ok_or_else(|| {
+        corrupt(format!("`{path}` is not a registry file, or it is truncated: its {} bytes make no sense", bytes.len()))
+    })?;
+    match document.schema_version().as_str() {
+        feast_proto::REGISTRY_SCHEMA_VERSION => Ok(document),
+        "" => Err(corrupt(format!("`{path}` is not a registry file: it has no schema version"))),
+        other => Err(Error::new(
+            ErrorCode::CorruptRegistry,
+            format!("registry file `{path}` has schema version `{other}`, expected `1`"),
+        )
+        .with_hint("read it with the release that wrote it")),
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    length: u64,
+    modified: SystemTime,
+    identity: Option<(u64, u64)>,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { length: metadata.len(), modified: metadata.modified().ok()?, identity: identity(&metadata) })
+    }
+}
+
+/// Device and number of a file, where the system has them.
+#[cfg(unix)]
+fn identity(metadata: &fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &fs::Metadata) -> Option<(u64, u64)> {
+    None
+}
+
+fn version(path: &Path, known: &Mutex<Option<(Stamp, RegistryVersion)>>) -> Result<Option<RegistryVersion>> {
+    let stamp = Stamp::of(path);
+    let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let (Some(stamp), Some((known, version))) = (&stamp, known.as_ref())
+        && stamp == known
+    {
+        return Ok(Some(version.clone()));
+    }
+    let Some(stored) = read(path)? else {
+        *known = None;
+        return Ok(None);
+    };
+    let version = stored.version();
+    let settled = |stamp: &Stamp| SystemTime::now().duration_since(stamp.modified).is_ok_and(|age| age > SETTLED);
+    *known = stamp.filter(settled).map(|stamp| (stamp, version.clone()));
+    Ok(Some(version))
+}
+
+fn commit(path: &Path, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
+    // A link stays a link: the file it names is replaced.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| not_written(path, error))?;
+    let permissions = match fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().readonly() => return Err(read_only(path)),
+        Ok(metadata) => Some(metadata.permissions()),
+        Err(_) => None,
+    };
+    let _lock = lock(path)?;
+    let stored = read(path)?;
+    let current = stored.as_ref().map(Stored::version);
+    if current.as_ref() != base {
+        return Err(conflict(path, base, current.as_ref()));
+    }
+    let mut document = stored.map(|stored| stored.document).unwrap_or_default();
+    document.apply(changes, &Uuid::new_v4().to_string());
+    let version = RegistryVersion(Uuid::new_v4().to_string());
+    document.set_version(&version, SystemTime::now());
+    replace(path, folder, &document.encode(), permissions).map_err(|error| not_written(path, error))?;
+    Ok(version)
+}
+
+fn conflict(path: &Path, base: Option<&RegistryVersion>, current: Option<&RegistryVersion>) -> Error {
+    let name = |version: Option<&RegistryVersion>| version.map_or("none".to_owned(), ToString::to_string);
+    Error::new(
+        ErrorCode::Conflict,
+        format!("registry file `{}` was changed by somebody else since it was read", path.display()),
+    )
+    .with_context("expected version", name(base))
+    .with_context("found", name(current))
+    .with_hint("read the registry again and repeat the change")
+}
+
+/// Writes a new file beside the old one and puts it in its place. Called under the lock: a temporary file that is
+/// already there was left by a process that died.
+fn replace(path: &Path, folder: &Path, bytes: &[u8], permissions: Option<fs::Permissions>) -> io::Result<()> {
+    let temporary = beside(path, ".", ".tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    if let Err(error) = write() {
+        // The registry is untouched; a leftover would only take space.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    // Makes the rename itself durable. Systems that cannot open folders have no such step.
+    if cfg!(unix) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn teardown(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let lock = lock(path)?;
+    fs::remove_file(path).or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(not_written(path, error)),
+    })?;
+    // Whoever waits for the lock notices that its file is gone and makes a new one.
+    if cfg!(unix) {
+        let _ = fs::remove_file(lock_path(path));
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Waits for the lock of commits. It ends with the returned file, or with the process.
+fn lock(path: &Path) -> Result<File> {
+    let lock_path = lock_path(path);
+    let started = Instant::now();
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(|error| not_written(path, error))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // A teardown may have removed the file between opening and locking it; then others lock a new one.
+                let same = match (file.metadata(), fs::metadata(&lock_path)) {
+                    (Ok(ours), Ok(theirs)) => identity(&ours) == identity(&theirs),
+                    _ => false,
+                };
+                if same {
+                    return Ok(file);
+                }
+            }
+            Err(TryLockError::WouldBlock) if started.elapsed() > LOCK_TIMEOUT => {
+                return Err(Error::unavailable(format!(
+                    "registry file `{}` has been locked by another process for {} seconds",
+                    path.display(),
+                    LOCK_TIMEOUT.as_secs()
+                ))
+                .with_hint(format!("find the process that holds `{}` and end it", lock_path.display())));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::unavailable(format!("`{}` cannot be locked", lock_path.display()))
+                    .with_hint("keep the registry on a file system with locks")
+                    .with_source(error));
+            }
+        }
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    beside(path, "", ".lock")
+}
+
+/// A file in the same folder, named after this one.
+fn beside(path: &Path, before: &str, after: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{before}{name}{after}"))
+}
+
+fn read_only(path: &Path) -> Error {
+    Error::new(ErrorCode::ReadOnlyRegistry, format!("registry file `{}` is read-only", path.display()))
+        .with_hint("make the file and its folder writable, or run the command where they are")
+}
+
+fn not_written(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => read_only(path).with_source(error),
+        _ => Error::unavailable(format!("registry file `{}` cannot be written", path.display())).with_source(error),
+    }
+}

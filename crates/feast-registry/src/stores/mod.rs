@@ -1,0 +1,78 @@
+//! The types of registries that a configuration can name.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use feast_core::{Error, ErrorCode, RegistryStore, Result, did_you_mean, list_names};
+
+pub(crate) mod document;
+pub(crate) mod file;
+
+/// One line of the table of registry types.
+#[derive(Clone, Copy)]
+pub struct KnownRegistry {
+    /// Value of `registry_type`.
+    pub name: &'static str,
+    /// Connects from the `path` of the configuration and the folder relative paths are based on; `None` for types of
+    /// Feast that come later.
+    pub connect: Option<fn(&str, &Path) -> Result<Arc<dyn RegistryStore>>>,
+}
+
+impl fmt::Debug for KnownRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownRegistry")
+            .field("name", &self.name)
+            .field("supported", &self.connect.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// All registry types. A new one is one line here and one file beside this one.
+pub const KNOWN_REGISTRIES: &[KnownRegistry] = &[
+    KnownRegistry { name: "file", connect: Some(file::connect) },
+    KnownRegistry { name: "sql", connect: None },
+    KnownRegistry { name: "remote", connect: None },
+    KnownRegistry { name: "snowflake.registry", connect: None },
+];
+
+/// Connects the registry that a configuration names. Nothing is read or written yet.
+///
+/// # Errors
+/// `UnknownRegistryType`, or `Unsupported` for types that come later.
+pub fn connect(registry_type: &str, path: &str, repo_path: &Path) -> Result<Arc<dyn RegistryStore>> {
+    let names = || KNOWN_REGISTRIES.iter().map(|known| known.name);
+    match KNOWN_REGISTRIES.iter().find(|known| known.name == registry_type) {
+        Some(KnownRegistry { connect: Some(connect), .. }) => connect(path, repo_path),
+        Some(_) => Err(Error::unsupported(format!("registries of type `{registry_type}` come later"))
+            .with_hint("use `registry_type: file`")),
+        None => Err(Error::new(
+            ErrorCode::UnknownRegistryType,
+            format!("`{registry_type}` is not a registry type, expected one of {}", list_names(names())),
+        )
+        .with_hint_opt(did_you_mean(registry_type, names()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn relative_paths_are_based_on_the_repository() {
+        let of = |path| connect("file", path, Path::new("/repo")).unwrap().to_string();
+        assert_eq!(of("data/registry.db"), "registry file `/repo/data/registry.db`");
+        assert_eq!(of("/data/registry.db"), "registry file `/data/registry.db`");
+        assert_eq!(of("file:///data/registry.db"), "registry file `/data/registry.db`");
+    }
+
+    #[test]
+    fn other_types_are_refused_in_one_sentence() {
+        let code = |registry_type, path| connect(registry_type, path, Path::new("/repo")).unwrap_err().code();
+        assert_eq!(code("sql", "postgresql://localhost/feast"), ErrorCode::Unsupported);
+        assert_eq!(code("file", "s3://bucket/registry.db"), ErrorCode::Unsupported);
+        assert_eq!(code("fil", "registry.db"), ErrorCode::UnknownRegistryType);
+    }
+}

@@ -1,1 +1,29 @@
-//! feast-online
+//! The fast path: rows into online stores, and features out of them.
+//!
+//! This crate knows Arrow columns, entity keys and stores. It knows no registry, no SQL engine, no HTTP and no Python:
+//! a request arrives as a [`RetrievalPlan`](feast_core::RetrievalPlan) with [`EntityRows`] and leaves as
+//! [`OnlineFeatures`]; a batch arrives as a record batch and leaves as an [`OwnedWrite`].
+//!
+//! ```
+//! use feast_online::{EntityColumn, EntityRows, EntityValue};
+//!
+//! let drivers = EntityColumn::Values(vec![EntityValue::Int(1001), EntityValue::String("1002".to_owned())]);
+//! let rows = EntityRows::new(vec![("driver_id".to_owned(), drivers)])?;
+//! assert_eq!(rows.len(), 2);
+//! # Ok::<(), feast_core::Error>(())
+//! ```
+//!
+//! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`online_rows`] (what is written), the stores.
+
+mod coerce;
+mod entity_rows;
+mod retrieve;
+mod write;
+
+pub mod stores;
+
+pub use coerce::coerce_column;
+pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
+pub use retrieve::{FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
+pub use stores::{connect, sqlite_path};
+pub use write::{OwnedWrite, online_rows};

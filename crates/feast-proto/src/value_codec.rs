@@ -462,7 +462,10 @@ fn map_bodies(array: &dyn Array, value_type: ValueType) -> Result<BinaryArray> {
             let values: Vec<BinaryArray> =
                 children.columns().iter().map(|child| encode_inferred(child)).collect::<Result<_>>()?;
             try_cells(array, 0, |row, out| {
-                fields.iter().zip(&values).try_for_each(|(field, values)| put_entry(out, field.name(), values.value(row)))
+                fields
+                    .iter()
+                    .zip(&values)
+                    .try_for_each(|(field, values)| put_entry(out, field.name(), values.value(row)))
             })
         }
         other => Err(wrong_column(other, value_type)),
@@ -1340,7 +1343,11 @@ mod tests {
         let cases = [
             (ValueType::Map, json!({"a": 1}), "a201090a070a016112022001"),
             (ValueType::Map, json!({"n": {"x": "y"}}), "a201140a120a016e120da2010a0a080a01781203120179"),
-            (ValueType::Map, json!({"d": [{"k": 0.5}]}), "a2011c0a1a0a01641215aa01120a100a0e0a016b120929000000000000e03f"),
+            (
+                ValueType::Map,
+                json!({"d": [{"k": 0.5}]}),
+                "a2011c0a1a0a01641215aa01120a100a0e0a016b120929000000000000e03f",
+            ),
             (ValueType::Map, json!({"z": null}), "a201070a050a017a1200"),
             (ValueType::StructList, json!([{"a": 1}, {"a": 2}]), "9a02160a090a070a0161120220010a090a070a016112022002"),
             (ValueType::ValueList, json!([[1, 2], [3]]), "d2020f0a0672040a0201020a0572030a0103"),
@@ -1421,9 +1428,11 @@ mod tests {
             T::Bytes => prop::collection::vec(any::<Option<Vec<u8>>>(), rows)
                 .prop_map(|rows| Arc::new(rows.iter().map(Option::as_deref).collect::<BinaryArray>()) as ArrayRef)
                 .boxed(),
-            T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal => prop::collection::vec(any::<Option<String>>(), rows)
-                .prop_map(|rows| Arc::new(StringArray::from(rows)) as ArrayRef)
-                .boxed(),
+            T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal => {
+                prop::collection::vec(any::<Option<String>>(), rows)
+                    .prop_map(|rows| Arc::new(StringArray::from(rows)) as ArrayRef)
+                    .boxed()
+            }
             T::Int32 => prop::collection::vec(any::<Option<i32>>(), rows)
                 .prop_map(|rows| Arc::new(Int32Array::from(rows)) as ArrayRef)
                 .boxed(),

@@ -177,7 +177,11 @@ async fn read(store: &dyn OnlineStore, table: &OnlineTable, keys: &EntityKeys, c
 }
 
 /// Event time, `a` and `b` of some rows of a table with these columns.
-async fn rows(store: &dyn OnlineStore, table: &OnlineTable, ids: &[i64]) -> Vec<(Option<i64>, Option<i64>, Option<i64>)> {
+async fn rows(
+    store: &dyn OnlineStore,
+    table: &OnlineTable,
+    ids: &[i64],
+) -> Vec<(Option<i64>, Option<i64>, Option<i64>)> {
     let answer = read(store, table, &keys(ids), &[0, 1]).await;
     let number = |column: usize, row: usize| {
         let column = answer.values.column(column).as_primitive::<Int64Type>();
@@ -357,7 +361,9 @@ pub async fn one_call_reads_several_tables(store: &dyn OnlineStore) {
     let answers = store.read(&reads).await.expect("the rows are read");
     let values: Vec<Vec<i64>> = answers
         .iter()
-        .map(|answer| answer.values.columns().iter().flat_map(|c| c.as_primitive::<Int64Type>().values().to_vec()).collect())
+        .map(|answer| {
+            answer.values.columns().iter().flat_map(|c| c.as_primitive::<Int64Type>().values().to_vec()).collect()
+        })
         .collect();
     assert_eq!(values, [vec![3, 2], vec![-1, 1], vec![-2]]);
 }
@@ -528,7 +534,8 @@ pub async fn dropping_removes_the_rows(store: &dyn OnlineStore) {
 
 /// Names with quotes, dashes, spaces and beyond ASCII.
 pub async fn unusual_names_work(store: &dyn OnlineStore) {
-    let tables = [numbers("a-b"), numbers("a b"), numbers("a\"b"), numbers("a'b;--"), numbers("ключ"), numbers("select")];
+    let tables =
+        [numbers("a-b"), numbers("a b"), numbers("a\"b"), numbers("a'b;--"), numbers("ключ"), numbers("select")];
     ensure(store, &tables.iter().collect::<Vec<_>>()).await;
     for (number, table) in tables.iter().enumerate() {
         write(store, table, &[row(1, NOON, number as i64)]).await;

@@ -1,0 +1,464 @@
+//! The answer to an online request: one read of the store, taken into request order.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::take;
+use arrow::datatypes::TimestampMicrosecondType;
+use feast_core::{
+    DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode, Field,
+    OnDemandSource, OnlineRead, OnlineRows, OnlineStore, OnlineTable, PlannedJoinKey, PlannedOnDemandView, PlannedView,
+    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names,
+};
+use hashbrown::HashMap;
+
+use crate::EntityRows;
+use crate::write::record_batch;
+
+/// What is known about one value of an answer. Numbers are those of Feast's `FieldStatus`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names are those of Feast's enum")]
+#[repr(i32)]
+pub enum FieldStatus {
+    Invalid = 0,
+    Present = 1,
+    NullValue = 2,
+    NotFound = 3,
+    OutsideMaxAge = 4,
+}
+
+impl FieldStatus {
+    /// Feast's name, such as `NOT_FOUND`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invalid => "INVALID",
+            Self::Present => "PRESENT",
+            Self::NullValue => "NULL_VALUE",
+            Self::NotFound => "NOT_FOUND",
+            Self::OutsideMaxAge => "OUTSIDE_MAX_AGE",
+        }
+    }
+}
+
+/// What happens to values older than the ttl of their view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TtlPolicy {
+    /// They are served as they are, as Feast does.
+    #[default]
+    Ignore,
+    /// They are served with the status `OUTSIDE_MAX_AGE`.
+    Status,
+    /// They become null, with the status `OUTSIDE_MAX_AGE`.
+    Null,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy)]
+pub struct RetrieveOptions {
+    /// The instant from which ages are counted.
+    pub now: Timestamp,
+    /// What happens to values that are too old.
+    pub ttl_policy: TtlPolicy,
+    /// Version of the entity key serialization.
+    pub key_version: u8,
+}
+
+impl Default for RetrieveOptions {
+    fn default() -> Self {
+        Self { now: chrono::Utc::now(), ttl_policy: TtlPolicy::default(), key_version: ENTITY_KEY_VERSION }
+    }
+}
+
+/// The answer to an online request.
+#[derive(Debug, Clone)]
+pub struct OnlineFeatures {
+    /// The entity columns, then the features, view by view.
+    pub columns: Vec<OnlineColumn>,
+    /// Number of rows, that of the request.
+    pub n_rows: usize,
+}
+
+/// One column of an answer.
+#[derive(Debug, Clone)]
+pub struct OnlineColumn {
+    /// Name of the column.
+    pub name: String,
+    /// Declared type.
+    pub value_type: ValueType,
+    /// One value per row, of the Arrow type of `value_type`.
+    pub values: ArrayRef,
+    /// One status per row; columns of one view share them.
+    pub statuses: Arc<[FieldStatus]>,
+    /// When each value became true, the epoch where nobody knows; columns of one view share them.
+    pub event_timestamps: Arc<TimestampMicrosecondArray>,
+}
+
+impl OnlineColumn {
+    /// When the value in a row became true, in microseconds since the epoch.
+    pub fn event_timestamp_micros(&self, row: usize) -> i64 {
+        self.event_timestamps.value(row)
+    }
+}
+
+/// Answers a planned request from a store.
+///
+/// Rows come in request order; the store is read once, each distinct key once. Views without entities need no entity
+/// column: alone they answer one row, beside others the same value in every row.
+///
+/// # Errors
+/// `MissingJoinKey` for join keys that are absent or null, `RequestDataNotFoundInEntityRows` for absent request data,
+/// `InvalidRequest` for values that do not fit, `Unsupported` for on-demand views without a `transformer` and for
+/// older versions of views.
+pub async fn retrieve(
+    plan: &RetrievalPlan,
+    entity_rows: &EntityRows,
+    store: &dyn OnlineStore,
+    transformer: Option<&dyn Transformer>,
+    options: &RetrieveOptions,
+) -> Result<OnlineFeatures> {
+    check_supported(plan, transformer)?;
+    let needs_rows = !plan.join_keys.is_empty() || !plan.request_fields.is_empty();
+    let n_rows = if needs_rows || entity_rows.names().next().is_some() { entity_rows.len() } else { 1 };
+    let request_columns = request_columns(plan, entity_rows)?;
+    let entity_columns = entity_columns(plan, entity_rows)?;
+
+    let key_sets = key_sets(plan, &entity_columns, n_rows, options.key_version)?;
+    let tables: Vec<OnlineTable> = plan.views.iter().map(|view| OnlineTable::of(&plan.project, &view.view)).collect();
+    let positions: Vec<Vec<usize>> =
+        plan.views.iter().map(|view| view.features.iter().map(|feature| feature.position).collect()).collect();
+    let reads: Vec<OnlineRead<'_>> = plan
+        .views
+        .iter()
+        .zip(&tables)
+        .zip(&positions)
+        .map(|((view, table), columns)| OnlineRead { table, keys: &key_sets.of(view).keys, columns })
+        .collect();
+    let answers = if reads.is_empty() { Vec::new() } else { store.read(&reads).await? };
+
+    let unknown: Arc<TimestampMicrosecondArray> = Arc::new(utc(vec![0; n_rows]));
+    let present: Arc<[FieldStatus]> = vec![FieldStatus::Present; n_rows].into();
+    let mut columns: Vec<OnlineColumn> = entity_columns
+        .iter()
+        .map(|(key, values)| OnlineColumn {
+            name: key.column.clone(),
+            value_type: key.value_type,
+            values: Arc::clone(values),
+            statuses: Arc::clone(&present),
+            event_timestamps: Arc::clone(&unknown),
+        })
+        .collect();
+    let mut stored: Vec<Vec<ArrayRef>> = Vec::with_capacity(plan.views.len());
+    for (view, answer) in plan.views.iter().zip(answers) {
+        let rows = in_request_order(view, &answer, &key_sets.of(view).row_of_request, n_rows, options)?;
+        for (feature, values) in view.features.iter().zip(&rows.values).filter(|(feature, _)| feature.returned) {
+            columns.push(OnlineColumn {
+                name: feature.output.clone(),
+                value_type: feature.field.value_type,
+                values: Arc::clone(values),
+                statuses: Arc::clone(&rows.statuses),
+                event_timestamps: Arc::clone(&rows.event_timestamps),
+            });
+        }
+        stored.push(rows.values);
+    }
+    for view in &plan.on_demand {
+        let Some(transformer) = transformer else { continue };
+        let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, n_rows)?;
+        let computed = transformer.apply(&view.view, input).await?;
+        for (feature, values) in view.features.iter().zip(computed_columns(view, &computed, n_rows)?) {
+            columns.push(OnlineColumn {
+                name: feature.output.clone(),
+                value_type: feature.field.value_type,
+                values,
+                statuses: Arc::clone(&present),
+                event_timestamps: Arc::clone(&unknown),
+            });
+        }
+    }
+    Ok(OnlineFeatures { columns, n_rows })
+}
+
+fn utc(micros: Vec<<TimestampMicrosecondType as ArrowPrimitiveType>::Native>) -> TimestampMicrosecondArray {
+    TimestampMicrosecondArray::from(micros).with_timezone("UTC")
+}
+
+fn check_supported(plan: &RetrievalPlan, transformer: Option<&dyn Transformer>) -> Result<()> {
+    if transformer.is_none() && !plan.on_demand.is_empty() {
+        let names = list_names(plan.on_demand.iter().map(|view| view.name.as_str()));
+        return Err(Error::unsupported(format!("the on-demand views {names} cannot be computed here yet"))
+            .with_hint("ask for stored features only, or use a process that runs Python"));
+    }
+    // The number of the current definition is another name of the latest version.
+    let older =
+        |view: &&PlannedView| view.version.is_some_and(|version| version != view.view.meta.current_version_number);
+    if let Some(view) = plan.views.iter().find(older) {
+        return Err(Error::unsupported(format!(
+            "`{}` asks for an older version, which cannot be read online yet",
+            view.name
+        ))
+        .with_hint(format!("ask for `{}`, the latest version", view.view.name)));
+    }
+    Ok(())
+}
+
+/// The caller's columns that hold join keys, in the caller's order.
+fn entity_columns<'a>(plan: &'a RetrievalPlan, rows: &EntityRows) -> Result<Vec<(&'a PlannedJoinKey, ArrayRef)>> {
+    let position = |key: &PlannedJoinKey| {
+        // The name of the entity, and of the join key before it was renamed, mean the same column.
+        let aliases = plan.entity_aliases.iter().filter(|alias| alias.join_key == key.key);
+        rows.position(&key.column)
+            .or_else(|| aliases.map(|alias| alias.entity.as_str()).find_map(|name| rows.position(name)))
+            .or_else(|| rows.position(&key.key))
+    };
+    let mut found: Vec<(usize, &PlannedJoinKey)> = Vec::with_capacity(plan.join_keys.len());
+    let mut missing = Vec::new();
+    for key in &plan.join_keys {
+        match position(key) {
+            Some(position) => found.push((position, key)),
+            None => missing.push(key.column.as_str()),
+        }
+    }
+    if !missing.is_empty() {
+        return Err(Error::new(
+            ErrorCode::MissingJoinKey,
+            format!(
+                "the entity rows lack the join keys {}, the columns given are {}",
+                list_names(missing),
+                list_names(rows.names())
+            ),
+        )
+        .with_hint("give each row a value for every join key"));
+    }
+    found.sort_by_key(|(position, _)| *position);
+    found
+        .into_iter()
+        .map(|(position, key)| {
+            let values = rows.column(position, key.value_type)?;
+            match (0..values.len()).find(|row| values.is_null(*row)) {
+                None => Ok((key, values)),
+                Some(row) => Err(Error::new(
+                    ErrorCode::MissingJoinKey,
+                    format!("join key `{}` is null in row {row}", key.column),
+                )
+                .with_hint("every row needs a value for each join key")),
+            }
+        })
+        .collect()
+}
+
+fn request_columns<'a>(plan: &'a RetrievalPlan, rows: &EntityRows) -> Result<Vec<(&'a Field, ArrayRef)>> {
+    let missing: Vec<&str> = plan
+        .request_fields
+        .iter()
+        .map(|field| field.name.as_str())
+        .filter(|name| rows.position(name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        return Err(Error::new(
+            ErrorCode::RequestDataNotFoundInEntityRows,
+            format!(
+                "the entity rows lack the request data {}, the columns given are {}",
+                list_names(missing),
+                list_names(rows.names())
+            ),
+        )
+        .with_hint("pass request data beside the join keys"));
+    }
+    let fields = plan.request_fields.iter();
+    fields
+        .filter_map(|field| Some((field, rows.position(&field.name)?)))
+        .map(|(field, position)| Ok((field, rows.column(position, field.value_type)?)))
+        .collect()
+}
+
+/// The distinct keys of one set of join keys.
+struct KeySet<'a> {
+    join_keys: &'a [PlannedJoinKey],
+    keys: EntityKeys,
+    /// Which key each row of the request has; `None`: row `i` has key `i`.
+    row_of_request: Option<Vec<u32>>,
+}
+
+struct KeySets<'a>(Vec<KeySet<'a>>);
+
+impl KeySets<'_> {
+    fn of(&self, view: &PlannedView) -> &KeySet<'_> {
+        let known = self.0.iter().find(|set| set.join_keys == view.join_keys);
+        known.expect("there is a key set for every planned view")
+    }
+}
+
+fn key_sets<'a>(
+    plan: &'a RetrievalPlan,
+    entity_columns: &[(&PlannedJoinKey, ArrayRef)],
+    n_rows: usize,
+    key_version: u8,
+) -> Result<KeySets<'a>> {
+    let mut sets: Vec<KeySet<'a>> = Vec::new();
+    for view in &plan.views {
+        if sets.iter().any(|set| set.join_keys == view.join_keys) {
+            continue;
+        }
+        let fields: Vec<Field> = view.join_keys.iter().map(|key| Field::new(&key.key, key.value_type)).collect();
+        let encoder = EntityKeyEncoder::new(&fields, key_version)?;
+        if view.join_keys.iter().all(|key| key.key == DUMMY_JOIN_KEY) {
+            let dummy: ArrayRef = Arc::new(StringArray::from(vec![DUMMY_JOIN_KEY_VALUE]));
+            let keys = encoder.encode(record_batch(&fields, vec![dummy], 1)?)?;
+            let row_of_request = (n_rows != 1).then(|| vec![0; n_rows]);
+            sets.push(KeySet { join_keys: &view.join_keys, keys, row_of_request });
+            continue;
+        }
+        let columns = view.join_keys.iter().map(|key| {
+            let column = entity_columns.iter().find(|(known, _)| known.column == key.column);
+            let (known, values) =
+                column.ok_or_else(|| Error::internal(format!("join key `{}` is gone", key.column)))?;
+            // Views may declare one caller's column with different types.
+            match known.value_type == key.value_type {
+                true => Ok(Arc::clone(values)),
+                false => crate::coerce_column(values, key.value_type, &key.column),
+            }
+        });
+        let columns = record_batch(&fields, columns.collect::<Result<_>>()?, n_rows)?;
+        let (keys, row_of_request) = distinct(encoder.encode(columns)?)?;
+        sets.push(KeySet { join_keys: &view.join_keys, keys, row_of_request });
+    }
+    Ok(KeySets(sets))
+}
+
+/// The distinct keys in order of first appearance, and which of them each row has.
+fn distinct(keys: EntityKeys) -> Result<(EntityKeys, Option<Vec<u32>>)> {
+    let mut position_of: HashMap<&[u8], u32> = HashMap::with_capacity(keys.len());
+    let mut first_rows: Vec<u32> = Vec::with_capacity(keys.len());
+    let mut row_of_request: Vec<u32> = Vec::with_capacity(keys.len());
+    for row in 0..keys.len() {
+        let next = first_rows.len() as u32;
+        let position = *position_of.entry(keys.encoded.value(row)).or_insert(next);
+        if position == next {
+            first_rows.push(row as u32);
+        }
+        row_of_request.push(position);
+    }
+    drop(position_of);
+    if first_rows.len() == keys.len() {
+        return Ok((keys, None));
+    }
+    let first_rows = UInt32Array::from(first_rows);
+    let columns = keys.columns.columns().iter().map(|column| take(column, &first_rows, None));
+    let columns = RecordBatch::try_new(keys.columns.schema(), columns.collect::<Result<_, _>>()?)?;
+    let encoded = first_rows.values().iter().map(|row| Some(keys.encoded.value(*row as usize))).collect();
+    Ok((EntityKeys { columns, encoded }, Some(row_of_request)))
+}
+
+/// What the store answered for one view, one row per row of the request.
+struct RequestRows {
+    values: Vec<ArrayRef>,
+    statuses: Arc<[FieldStatus]>,
+    event_timestamps: Arc<TimestampMicrosecondArray>,
+}
+
+fn in_request_order(
+    view: &PlannedView,
+    answer: &OnlineRows,
+    row_of_request: &Option<Vec<u32>>,
+    n_rows: usize,
+    options: &RetrieveOptions,
+) -> Result<RequestRows> {
+    let key_of = |row: usize| row_of_request.as_ref().map_or(row, |rows| rows[row] as usize);
+    let mut statuses = Vec::with_capacity(n_rows);
+    let mut event_timestamps = Vec::with_capacity(n_rows);
+    for row in 0..n_rows {
+        let key = key_of(row);
+        if answer.event_timestamps.is_null(key) {
+            statuses.push(FieldStatus::NotFound);
+            event_timestamps.push(0);
+            continue;
+        }
+        let micros = answer.event_timestamps.value(key);
+        let expired = options.ttl_policy != TtlPolicy::Ignore
+            && Timestamp::from_timestamp_micros(micros).is_some_and(|time| is_expired(view.ttl, time, options.now));
+        statuses.push(if expired { FieldStatus::OutsideMaxAge } else { FieldStatus::Present });
+        event_timestamps.push(micros);
+    }
+    let hides = options.ttl_policy == TtlPolicy::Null && statuses.contains(&FieldStatus::OutsideMaxAge);
+    let values = if row_of_request.is_none() && !hides {
+        answer.values.columns().to_vec()
+    } else {
+        let shown = |row: usize| !hides || statuses[row] != FieldStatus::OutsideMaxAge;
+        let indices: UInt32Array = (0..n_rows).map(|row| shown(row).then(|| key_of(row) as u32)).collect();
+        answer.values.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>()?
+    };
+    Ok(RequestRows { values, statuses: statuses.into(), event_timestamps: Arc::new(utc(event_timestamps)) })
+}
+
+/// The input of one on-demand view: its source features under their full and their short names, the request data and
+/// the join keys. Of several columns with one name the first counts.
+fn on_demand_input(
+    plan: &RetrievalPlan,
+    view: &PlannedOnDemandView,
+    stored: &[Vec<ArrayRef>],
+    request_columns: &[(&Field, ArrayRef)],
+    entity_columns: &[(&PlannedJoinKey, ArrayRef)],
+    n_rows: usize,
+) -> Result<RecordBatch> {
+    let mut fields: Vec<Field> = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    let mut push = |name: String, value_type: ValueType, values: &ArrayRef| {
+        if !fields.iter().any(|known| known.name == name) {
+            fields.push(Field::new(name, value_type));
+            columns.push(Arc::clone(values));
+        }
+    };
+    let sources = view.view.on_demand().map(|on_demand| &on_demand.sources);
+    let source_names: Vec<String> = sources
+        .into_iter()
+        .flat_map(|sources| sources.values())
+        .filter_map(|source| match source {
+            OnDemandSource::FeatureView(view) => Some(view.name.clone()),
+            OnDemandSource::Projection(projection) if !projection.alias.is_empty() => Some(projection.alias.clone()),
+            OnDemandSource::Projection(projection) => Some(match projection.version_tag {
+                Some(version) => format!("{}@v{version}", projection.feature_view_name),
+                None => projection.feature_view_name.clone(),
+            }),
+            OnDemandSource::Request(_) => None,
+        })
+        .collect();
+    let planned = || plan.views.iter().zip(stored).filter(|(planned, _)| source_names.contains(&planned.name));
+    for (planned, values) in planned() {
+        for (feature, values) in planned.features.iter().zip(values) {
+            push(format!("{}__{}", planned.name, feature.field.name), feature.field.value_type, values);
+        }
+    }
+    for (planned, values) in planned() {
+        for (feature, values) in planned.features.iter().zip(values) {
+            push(feature.field.name.clone(), feature.field.value_type, values);
+        }
+    }
+    for (field, values) in request_columns {
+        push(field.name.clone(), field.value_type, values);
+    }
+    for (key, values) in entity_columns {
+        push(key.column.clone(), key.value_type, values);
+    }
+    record_batch(&fields, columns, n_rows)
+}
+
+/// The features asked for, out of what a transformer returned.
+fn computed_columns(view: &PlannedOnDemandView, computed: &RecordBatch, n_rows: usize) -> Result<Vec<ArrayRef>> {
+    if computed.num_rows() != n_rows {
+        return Err(Error::invalid_request(format!(
+            "on-demand view `{}` returned {} rows for {n_rows}",
+            view.name,
+            computed.num_rows()
+        ))
+        .with_hint("the function must return one row per input row, in order"));
+    }
+    let features = view.features.iter().map(|feature| {
+        let column = computed.column_by_name(&feature.field.name).ok_or_else(|| {
+            Error::invalid_request(format!("on-demand view `{}` did not return `{}`", view.name, feature.field.name))
+        })?;
+        crate::coerce_column(column, feature.field.value_type, &feature.field.name)
+    });
+    features.collect()
+}

@@ -1,0 +1,107 @@
+//! The online stores: one file each, and the table of their names.
+
+mod newest;
+
+pub mod memory;
+pub mod sqlite;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use feast_core::{Error, ErrorCode, KnownStore, OnlineStore, Result, did_you_mean};
+use serde_json::Value;
+
+/// A store that Feast has and this product does not have yet.
+macro_rules! not_built {
+    ($name:literal) => {
+        not_built!($name, &[])
+    };
+    ($name:literal, $aliases:expr) => {
+        KnownStore {
+            name: $name,
+            aliases: $aliases,
+            connect: |_, _| Err(Error::unsupported(concat!("online store `", $name, "` is not built yet"))),
+        }
+    };
+}
+
+/// Every online store that `feature_store.yaml` can name.
+pub static KNOWN_STORES: &[KnownStore] = &[
+    KnownStore {
+        name: "sqlite",
+        aliases: &["feast.infra.online_stores.sqlite.SqliteOnlineStore"],
+        connect: |options, base| Ok(Arc::new(sqlite::SqliteStore::connect(options, base)?)),
+    },
+    KnownStore { name: "memory", aliases: &[], connect: |_, _| Ok(Arc::new(memory::MemoryStore::default())) },
+    not_built!("redis", &["feast.infra.online_stores.redis.RedisOnlineStore"]),
+    not_built!("dynamodb", &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"]),
+    not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
+    not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
+    not_built!(
+        "postgres",
+        &[
+            "feast.infra.online_stores.postgres_online_store.postgres.PostgreSQLOnlineStore",
+            "feast.infra.online_stores.contrib.postgres.PostgreSQLOnlineStore",
+        ]
+    ),
+    not_built!("mysql", &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"]),
+    not_built!("cassandra"),
+    not_built!("scylladb"),
+    not_built!("hbase"),
+    not_built!("hazelcast"),
+    not_built!("elasticsearch"),
+    not_built!("singlestore"),
+    not_built!("qdrant"),
+    not_built!("milvus"),
+    not_built!("mongodb"),
+    not_built!("couchbase.online"),
+    not_built!("snowflake.online"),
+    not_built!("aerospike"),
+    not_built!("remote", &["feast.infra.online_stores.remote.RemoteOnlineStore"]),
+    not_built!("hybrid"),
+    not_built!("chronon"),
+];
+
+/// The store with this name or alias.
+///
+/// # Errors
+/// `UnknownOnlineStore` with the closest name.
+pub fn known_store(name: &str) -> Result<&'static KnownStore> {
+    KNOWN_STORES.iter().find(|known| known.name == name || known.aliases.contains(&name)).ok_or_else(|| {
+        Error::new(ErrorCode::UnknownOnlineStore, format!("there is no online store of type `{name}`"))
+            .with_hint_opt(did_you_mean(name, KNOWN_STORES.iter().map(|known| known.name)))
+    })
+}
+
+/// Connects to the store named `name` with its part of the configuration; relative paths start at `base`. Nothing is
+/// opened before the first call.
+///
+/// # Errors
+/// `UnknownOnlineStore`, `Unsupported` for stores that are not built yet, `InvalidConfiguration`.
+pub fn connect(name: &str, options: &Value, base: &Path) -> Result<Arc<dyn OnlineStore>> {
+    (known_store(name)?.connect)(options, base)
+}
+
+/// The database file that the SQLite store uses under this configuration; wrong options count as absent.
+pub fn sqlite_path(options: &Value, base: &Path) -> PathBuf {
+    sqlite::SqliteConfig::parse(options).unwrap_or_default().file(base)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn names_lead_to_stores_or_say_why_not() {
+        let base = Path::new("/repo");
+        let connect = |name: &str| connect(name, &Value::Null, base);
+        assert_eq!(connect("sqlite").unwrap().to_string(), "sqlite at `/repo/data/online.db`");
+        assert_eq!(connect("memory").unwrap().to_string(), "memory");
+        let error = connect("redis").unwrap_err();
+        assert_eq!((error.code(), error.message()), (ErrorCode::Unsupported, "online store `redis` is not built yet"));
+        let error = connect("sqlit").unwrap_err();
+        assert_eq!(error.code(), ErrorCode::UnknownOnlineStore);
+        assert_eq!(error.hint(), Some("did you mean `sqlite`?"));
+    }
+}

@@ -1,0 +1,858 @@
+//! A SQLite file in Feast's layout: what either of the two writes, the other reads.
+//!
+//! One table per view, one row per entity and feature:
+//!
+//! | column | content |
+//! |---|---|
+//! | `entity_key`, `feature_name` | the serialized key and the name; together the primary key |
+//! | `value` | the serialized `Value`; zero bytes are null |
+//! | `value_text` | texts, numbers and truth values as Python prints them, for filters |
+//! | `value_num` | the number, where `enable_openai_compatible_store` is set |
+//! | `vector_value` | the vector as 32 bit floats, where `vector_enabled` is set |
+//! | `event_ts`, `created_ts` | whole seconds since the epoch, UTC |
+//! | `event_ts_micros`, `created_ts_micros` | ours: the microseconds within that second; null is zero |
+//!
+//! Feast keeps whole seconds, names the columns it reads and writes, and so never sees the last two. They keep the order
+//! of two events in one second right. Where Feast wrote a row after us they may be stale, by less than a second.
+//! Tables that Feast made have them after the next `feast apply`; until then order is by seconds.
+//!
+//! Consistency: a batch is one transaction; the rows of an entity are replaced together or not at all, judged by the
+//! newest of what is stored for it. The file is in write-ahead mode, so that readers, also in other processes, go on
+//! during a write; writers wait for each other. A request reads all its tables from one snapshot.
+//!
+//! Limits: one machine, and a file system with locks.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
+use async_trait::async_trait;
+use feast_core::{
+    EntityKeys, Error, ErrorCode, Field, ManagedTable, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
+    Result, TableChange, ValueType,
+};
+use feast_proto::value_codec::{ColumnDecoder, encode_column};
+use hashbrown::HashMap;
+use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
+use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::memory::missing_table;
+use super::newest::{Recency, newest_rows};
+use crate::write::record_batch;
+
+/// How long a call waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests that read at the same time; more of them wait.
+const MOST_READERS: usize = 8;
+
+/// The `online_store` part of `feature_store.yaml`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqliteConfig {
+    /// `sqlite`.
+    #[serde(rename = "type")]
+    store_type: String,
+    /// Database file; relative paths start at the folder of `feature_store.yaml`. Default `data/online.db`.
+    pub path: String,
+    /// Whether vectors are also written to `vector_value`. Default false.
+    pub vector_enabled: bool,
+    /// Feast's metric of similarity search, which this product does not have yet.
+    pub similarity: Option<String>,
+    /// Feast's text search, which this product does not have yet.
+    pub text_search_enabled: bool,
+    /// Whether numbers are also written to `value_num`. Default false.
+    pub enable_openai_compatible_store: bool,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self {
+            store_type: "sqlite".to_owned(),
+            path: "data/online.db".to_owned(),
+            vector_enabled: false,
+            similarity: None,
+            text_search_enabled: false,
+            enable_openai_compatible_store: false,
+        }
+    }
+}
+
+impl SqliteConfig {
+    /// Reads the options; none are the defaults.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for unknown keys, listing the valid ones, and for values of another type.
+    pub fn parse(options: &serde_json::Value) -> Result<Self> {
+        if options.is_null() {
+            return Ok(Self::default());
+        }
+        Self::deserialize(options).map_err(|error| {
+            Error::invalid_configuration("the options of online store `sqlite` are wrong").with_source(error)
+        })
+    }
+
+    /// The database file.
+    pub fn file(&self, base: &Path) -> PathBuf {
+        base.join(&self.path)
+    }
+}
+
+/// What Feast records in the registry about the tables in a database file, whose path is absolute.
+pub fn managed_tables(path: &Path, tables: &[OnlineTable]) -> Vec<ManagedTable> {
+    let record = |table: &OnlineTable| ManagedTable {
+        class_type: "feast.infra.online_stores.sqlite.SqliteTable".to_owned(),
+        name: table.name(),
+        path: path.display().to_string(),
+    };
+    tables.iter().map(record).collect()
+}
+
+/// A SQLite file in Feast's layout.
+#[derive(Clone)]
+pub struct SqliteStore {
+    database: Arc<Database>,
+}
+
+impl SqliteStore {
+    /// A store over the file that the options name. Nothing is opened before the first call.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration`.
+    pub fn connect(options: &serde_json::Value, base: &Path) -> Result<Self> {
+        let config = SqliteConfig::parse(options)?;
+        Ok(Self {
+            database: Arc::new(Database {
+                file: config.file(base),
+                config,
+                writer: Mutex::default(),
+                readers: Mutex::default(),
+                read_permits: Semaphore::new(MOST_READERS),
+            }),
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Database) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let database = Arc::clone(&self.database);
+        tokio::task::spawn_blocking(move || call(&database))
+            .await
+            .map_err(|error| Error::internal("a call to SQLite panicked").with_source(error))?
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("file", &self.database.file).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.database)
+    }
+}
+
+#[async_trait]
+impl OnlineStore for SqliteStore {
+    async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
+        let reads: Vec<OwnedRead> = reads.iter().map(OwnedRead::of).collect();
+        let _permit = self.database.read_permits.acquire().await.map_err(|_| Error::internal("the store is closed"))?;
+        self.blocking(move |database| database.read(&reads)).await
+    }
+
+    async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
+        // Arrow columns are shared, not copied.
+        let (table, keys, rows) = (write.table.clone(), write.keys.clone(), write.rows.clone());
+        let event_timestamps = write.event_timestamps.clone();
+        let created_timestamps = write.created_timestamps.cloned();
+        self.blocking(move |database| {
+            database.write(OwnedRows { table, keys, rows, event_timestamps, created_timestamps })
+        })
+        .await
+    }
+
+    async fn update(&self, changes: &[TableChange]) -> Result<()> {
+        let changes = changes.to_vec();
+        self.blocking(move |database| database.update(&changes)).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.blocking(|database| {
+            let Some(reader) = database.reader()? else {
+                return Err(Error::unavailable("the online store does not exist yet")
+                    .with_context("file", database.file.display())
+                    .with_hint("run `feast apply` to create it"));
+            };
+            let version =
+                reader.connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0));
+            version.map_err(|error| database.failed("open", error))?;
+            database.give_back(reader);
+            Ok(())
+        })
+        .await
+    }
+
+    fn preferred_batch_rows(&self) -> usize {
+        20_000
+    }
+}
+
+/// A read that can move to another thread.
+struct OwnedRead {
+    table: OnlineTable,
+    keys: BinaryArray,
+    wanted: Vec<Field>,
+    /// Whether every feature of the table is wanted.
+    all: bool,
+}
+
+impl OwnedRead {
+    fn of(read: &OnlineRead<'_>) -> Self {
+        let table = OnlineTable {
+            project: read.table.project.clone(),
+            view: read.table.view.clone(),
+            join_keys: Vec::new(),
+            columns: Vec::new(),
+            tags: feast_core::Tags::new(),
+        };
+        let wanted = read.columns.iter().map(|position| {
+            let column = &read.table.columns[*position];
+            Field::new(&column.name, column.value_type)
+        });
+        Self {
+            table,
+            keys: read.keys.encoded.clone(),
+            wanted: wanted.collect(),
+            all: read.columns.len() == read.table.columns.len(),
+        }
+    }
+}
+
+struct OwnedRows {
+    table: OnlineTable,
+    keys: EntityKeys,
+    rows: RecordBatch,
+    event_timestamps: TimestampMicrosecondArray,
+    created_timestamps: Option<TimestampMicrosecondArray>,
+}
+
+impl OwnedRows {
+    fn as_write(&self) -> OnlineWrite<'_> {
+        OnlineWrite {
+            table: &self.table,
+            keys: &self.keys,
+            rows: &self.rows,
+            event_timestamps: &self.event_timestamps,
+            created_timestamps: self.created_timestamps.as_ref(),
+        }
+    }
+}
+
+/// The file and its connections: one that writes, a few that read.
+struct Database {
+    file: PathBuf,
+    config: SqliteConfig,
+    writer: Mutex<Option<Opened>>,
+    readers: Mutex<Vec<Opened>>,
+    read_permits: Semaphore,
+}
+
+/// A connection, and the file it was opened on: a file that was removed or replaced meanwhile is another one.
+struct Opened {
+    connection: Connection,
+    identity: Option<FileIdentity>,
+    /// Which tables have our columns for parts of seconds.
+    exact: HashMap<String, bool>,
+}
+
+type FileIdentity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(file: &Path) -> Option<FileIdentity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(file: &Path) -> Option<FileIdentity> {
+    file.exists().then_some((0, 0))
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sqlite at `{}`", self.file.display())
+    }
+}
+
+/// A lock is only ever held across calls that leave the value whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Database {
+    fn failed(&self, doing: &str, error: rusqlite::Error) -> Error {
+        let code = match error.sqlite_error_code() {
+            Some(SqliteCode::DatabaseBusy | SqliteCode::DatabaseLocked) => ErrorCode::Unavailable,
+            Some(SqliteCode::ReadOnly | SqliteCode::PermissionDenied | SqliteCode::AuthorizationForStatementDenied) => {
+                ErrorCode::PermissionDenied
+            }
+            _ => ErrorCode::Unavailable,
+        };
+        let hint = match error.sqlite_error_code() {
+            Some(SqliteCode::DatabaseBusy | SqliteCode::DatabaseLocked) => {
+                Some("another process has been writing to the file for too long".to_owned())
+            }
+            Some(SqliteCode::NotADatabase) => Some("the file is not a SQLite database; move it away".to_owned()),
+            _ => None,
+        };
+        Error::new(code, format!("could not {doing} the online store"))
+            .with_context("file", self.file.display())
+            .with_source(error)
+            .with_hint_opt(hint)
+    }
+
+    fn open(&self, create: bool, cache_kib: u32) -> Result<Option<Opened>> {
+        if create {
+            if let Some(folder) = self.file.parent() {
+                std::fs::create_dir_all(folder).map_err(|error| {
+                    Error::unavailable("could not create the folder of the online store")
+                        .with_context("folder", folder.display())
+                        .with_source(error)
+                })?;
+            }
+        } else if !self.file.exists() {
+            return Ok(None);
+        }
+        let create = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        let open = || {
+            let connection = Connection::open_with_flags(&self.file, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.set_prepared_statement_cache_capacity(256);
+            connection.execute_batch(&format!(
+                "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 268435456; PRAGMA temp_store = MEMORY;"
+            ))?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error| self.failed("open", error))?;
+        Ok(Some(Opened { connection, identity: identity(&self.file), exact: HashMap::new() }))
+    }
+
+    /// A connection to read with; `None` when there is no file.
+    fn reader(&self) -> Result<Option<Opened>> {
+        let current = identity(&self.file);
+        while let Some(reader) = lock(&self.readers).pop() {
+            if reader.identity == current && current.is_some() {
+                return Ok(Some(reader));
+            }
+        }
+        self.open(false, 16_384)
+    }
+
+    fn give_back(&self, reader: Opened) {
+        lock(&self.readers).push(reader);
+    }
+
+    /// Runs a write with the one writing connection; `None` when there is no file and none is to be created.
+    fn with_writer<T>(&self, create: bool, call: impl FnOnce(&mut Connection) -> Result<T>) -> Result<Option<T>> {
+        let mut writer = lock(&self.writer);
+        if writer.as_ref().is_some_and(|writer| writer.identity.is_none() || writer.identity != identity(&self.file)) {
+            *writer = None;
+        }
+        if writer.is_none() {
+            let Some(opened) = self.open(create, 65_536)? else { return Ok(None) };
+            let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;";
+            // Where write-ahead mode is not to be had, the default mode does.
+            if let Err(error) = opened.connection.execute_batch(settings) {
+                tracing::debug!(%error, file = %self.file.display(), "no write-ahead log");
+            }
+            *writer = Some(Opened { identity: identity(&self.file), ..opened });
+        }
+        let opened = writer.as_mut().ok_or_else(|| Error::internal("the writing connection is gone"))?;
+        call(&mut opened.connection).map(Some)
+    }
+
+    fn read(&self, reads: &[OwnedRead]) -> Result<Vec<OnlineRows>> {
+        let Some(mut reader) = self.reader()? else {
+            return match reads.first() {
+                Some(read) => Err(missing_table(&read.table, self)),
+                None => Ok(Vec::new()),
+            };
+        };
+        let answer = self.read_with(&mut reader, reads);
+        self.give_back(reader);
+        answer
+    }
+
+    fn read_with(&self, reader: &mut Opened, reads: &[OwnedRead]) -> Result<Vec<OnlineRows>> {
+        // One transaction: all tables as of one moment.
+        let transaction = reader.connection.unchecked_transaction().map_err(|error| self.failed("read", error))?;
+        let mut answers = Vec::with_capacity(reads.len());
+        for read in reads {
+            let name = read.table.name();
+            let exact = match reader.exact.get(&name) {
+                Some(exact) => *exact,
+                None => {
+                    let shape = Shape::of(&transaction, &name)
+                        .map_err(|error| self.failed("read", error))?
+                        .ok_or_else(|| missing_table(&read.table, self))?;
+                    // Only what cannot change back is remembered.
+                    if shape.exact {
+                        reader.exact.insert(name.clone(), true);
+                    }
+                    shape.exact
+                }
+            };
+            answers.push(self.read_table(&transaction, &name, exact, read)?);
+        }
+        Ok(answers)
+    }
+
+    fn read_table(&self, connection: &Connection, name: &str, exact: bool, read: &OwnedRead) -> Result<OnlineRows> {
+        let failed = |error: rusqlite::Error| match &error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) if message.starts_with("no such table") => {
+                missing_table(&read.table, self)
+            }
+            _ => self.failed("read", error),
+        };
+        let fraction = if exact { "event_ts_micros" } else { "NULL" };
+        let filter = match read.all {
+            true => String::new(),
+            false => format!(" AND feature_name IN ({})", vec!["?"; read.wanted.len()].join(", ")),
+        };
+        let sql = format!(
+            "SELECT feature_name, value, event_ts, {fraction} FROM {} WHERE entity_key = ?{filter}",
+            quoted(name)
+        );
+        let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+        if !read.all {
+            for (position, column) in read.wanted.iter().enumerate() {
+                statement.raw_bind_parameter(position + 2, column.name.as_str()).map_err(failed)?;
+            }
+        }
+        let position_of: HashMap<&[u8], usize> =
+            read.wanted.iter().enumerate().map(|(position, column)| (column.name.as_bytes(), position)).collect();
+        let mut columns: Vec<ColumnDecoder> =
+            read.wanted.iter().map(|column| ColumnDecoder::new(column.value_type, read.keys.len())).collect();
+        let mut times = TimestampMicrosecondBuilder::with_capacity(read.keys.len()).with_timezone("UTC");
+        let mut found = vec![false; read.wanted.len()];
+        for key in read.keys.iter() {
+            statement.raw_bind_parameter(1, key.unwrap_or_default()).map_err(failed)?;
+            let mut newest: Option<i64> = None;
+            found.fill(false);
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().map_err(failed)? {
+                let seconds = seconds(row.get_ref(2).map_err(failed)?);
+                let micros = with_fraction(seconds, row.get_ref(3).map_err(failed)?);
+                newest = newest.max(Some(micros));
+                let name = row.get_ref(0).map_err(failed)?.as_bytes().unwrap_or_default();
+                let Some(position) = position_of.get(name) else { continue };
+                let cell = match row.get_ref(1).map_err(failed)? {
+                    ValueRef::Blob(cell) => cell,
+                    _ => &[],
+                };
+                columns[*position].push(cell).map_err(|error| {
+                    error
+                        .with_context("feature", &read.wanted[*position].name)
+                        .with_context("feature view", &read.table.view)
+                })?;
+                found[*position] = true;
+            }
+            drop(rows);
+            for (column, _) in columns.iter_mut().zip(&found).filter(|(_, found)| !**found) {
+                column.push_null();
+            }
+            times.append_option(newest);
+        }
+        let values = columns.into_iter().map(ColumnDecoder::finish).collect();
+        Ok(OnlineRows {
+            values: record_batch(&read.wanted, values, read.keys.len())?,
+            event_timestamps: times.finish(),
+        })
+    }
+
+    fn write(&self, rows: OwnedRows) -> Result<()> {
+        let write = rows.as_write();
+        let columns = write.table.columns.iter().zip(write.rows.columns());
+        let columns = columns.map(|(field, array)| WriteColumn::new(field, array)).collect::<Result<Vec<_>>>()?;
+        let newest = newest_rows(&write);
+        let written = self.with_writer(false, |connection| {
+            let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let transaction = begin.map_err(|error| self.failed("write to", error))?;
+            let name = write.table.name();
+            let shape = Shape::of(&transaction, &name)
+                .map_err(|error| self.failed("write to", error))?
+                .ok_or_else(|| missing_table(write.table, self))?;
+            self.upsert(&transaction, &name, shape, &write, &columns, &newest)
+                .and_then(|()| transaction.commit())
+                .map_err(|error| self.failed("write to", error))
+        })?;
+        written.ok_or_else(|| missing_table(write.table, self))
+    }
+
+    fn upsert(
+        &self,
+        connection: &Connection,
+        name: &str,
+        shape: Shape,
+        write: &OnlineWrite<'_>,
+        columns: &[WriteColumn<'_>],
+        newest: &[usize],
+    ) -> rusqlite::Result<()> {
+        let table = quoted(name);
+        let value_num = shape.value_num && self.config.enable_openai_compatible_store;
+        let vector_value = shape.vector_value && self.config.vector_enabled;
+        let optional = [
+            (shape.value_text, "value_text"),
+            (value_num, "value_num"),
+            (vector_value, "vector_value"),
+            (shape.exact, "event_ts_micros"),
+            (shape.exact, "created_ts_micros"),
+        ];
+        let names: Vec<&str> = ["value", "event_ts", "created_ts"]
+            .into_iter()
+            .chain(optional.iter().filter(|(has, _)| *has).map(|(_, name)| *name))
+            .collect();
+        let updates: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+        let mut upsert = connection.prepare_cached(&format!(
+            "INSERT INTO {table} (entity_key, feature_name, {}) VALUES (?, ?{}) \
+             ON CONFLICT (entity_key, feature_name) DO UPDATE SET {}",
+            names.join(", "),
+            ", ?".repeat(names.len()),
+            updates.join(", ")
+        ))?;
+        let fractions = if shape.exact { "event_ts_micros, created_ts_micros" } else { "NULL, NULL" };
+        let mut stored = connection
+            .prepare_cached(&format!("SELECT event_ts, created_ts, {fractions} FROM {table} WHERE entity_key = ?"))?;
+        let is_empty =
+            connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?.is_none();
+        let mut text = String::new();
+        for row in newest {
+            let key = write.keys.encoded.value(*row);
+            let recency = Recency::of(write, *row);
+            if !is_empty
+                && stored_recency(&mut stored, key)?.is_some_and(|stored| stored > self.rounded(recency, shape))
+            {
+                continue;
+            }
+            for column in columns {
+                let mut parameter = 0;
+                let mut bind = |value: &dyn ToSql| {
+                    parameter += 1;
+                    upsert.raw_bind_parameter(parameter, value)
+                };
+                bind(&key)?;
+                bind(&column.field.name.as_str())?;
+                bind(&column.cells.value(*row))?;
+                bind(&recency.event.div_euclid(1_000_000))?;
+                bind(&recency.created.map(|created| created.div_euclid(1_000_000)))?;
+                if shape.value_text {
+                    bind(&column.text(*row, &mut text))?;
+                }
+                if value_num {
+                    bind(&column.number(*row))?;
+                }
+                if vector_value {
+                    bind(&column.vector(*row))?;
+                }
+                if shape.exact {
+                    let fraction = |micros: i64| Some(micros.rem_euclid(1_000_000)).filter(|micros| *micros > 0);
+                    bind(&fraction(recency.event))?;
+                    bind(&recency.created.and_then(fraction))?;
+                }
+                upsert.raw_execute()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What of a recency a table can keep.
+    fn rounded(&self, recency: Recency, shape: Shape) -> Recency {
+        let round = |micros: i64| if shape.exact { micros } else { micros.div_euclid(1_000_000) * 1_000_000 };
+        Recency { event: round(recency.event), created: recency.created.map(round) }
+    }
+
+    fn update(&self, changes: &[TableChange]) -> Result<()> {
+        let create = changes.iter().any(|change| matches!(change, TableChange::Ensure(_)));
+        self.with_writer(create, |connection| {
+            let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let apply = |transaction: &Connection| {
+                changes.iter().try_for_each(|change| match change {
+                    TableChange::Ensure(table) => self.ensure(transaction, &table.name()),
+                    TableChange::Drop(table) => {
+                        transaction.execute_batch(&format!("DROP TABLE IF EXISTS {}", quoted(&table.name())))
+                    }
+                })
+            };
+            begin
+                .and_then(|transaction| apply(&transaction).and_then(|()| transaction.commit()))
+                .map_err(|error| self.failed("update", error))
+        })?;
+        for reader in lock(&self.readers).iter_mut() {
+            reader.exact.clear();
+        }
+        Ok(())
+    }
+
+    fn ensure(&self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
+        let table = quoted(name);
+        let value_num = if self.config.enable_openai_compatible_store { " value_num REAL," } else { "" };
+        connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,{value_num} \
+             vector_value BLOB, event_ts timestamp, created_ts timestamp, event_ts_micros INTEGER, \
+             created_ts_micros INTEGER, PRIMARY KEY(entity_key, feature_name));
+             CREATE INDEX IF NOT EXISTS {} ON {table} (entity_key);",
+            quoted(&format!("{name}_ek"))
+        ))?;
+        let Some(shape) = Shape::of(connection, name)? else { return Ok(()) };
+        let missing = [
+            (shape.value_text, "value_text TEXT"),
+            (shape.value_num || value_num.is_empty(), "value_num REAL"),
+            (shape.vector_value, "vector_value BLOB"),
+            (shape.event_ts_micros, "event_ts_micros INTEGER"),
+            (shape.created_ts_micros, "created_ts_micros INTEGER"),
+        ];
+        for (_, column) in missing.iter().filter(|(has, _)| !has) {
+            connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Which optional columns a table has; tables written by older versions of Feast lack some.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shape {
+    value_text: bool,
+    value_num: bool,
+    vector_value: bool,
+    event_ts_micros: bool,
+    created_ts_micros: bool,
+    /// Both columns for parts of seconds.
+    exact: bool,
+}
+
+impl Shape {
+    /// `None` when there is no such table.
+    fn of(connection: &Connection, table: &str) -> rusqlite::Result<Option<Self>> {
+        let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?)")?;
+        let mut rows = statement.query([table])?;
+        let mut shape = Self::default();
+        let mut exists = false;
+        while let Some(row) = rows.next()? {
+            exists = true;
+            match row.get_ref(0)?.as_str()? {
+                "value_text" => shape.value_text = true,
+                "value_num" => shape.value_num = true,
+                "vector_value" => shape.vector_value = true,
+                "event_ts_micros" => shape.event_ts_micros = true,
+                "created_ts_micros" => shape.created_ts_micros = true,
+                _ => {}
+            }
+        }
+        shape.exact = shape.event_ts_micros && shape.created_ts_micros;
+        Ok(exists.then_some(shape))
+    }
+}
+
+/// The most recent of the rows stored for a key.
+fn stored_recency(statement: &mut rusqlite::CachedStatement<'_>, key: &[u8]) -> rusqlite::Result<Option<Recency>> {
+    let mut rows = statement.query([key])?;
+    let mut newest = None;
+    while let Some(row) = rows.next()? {
+        let created = match row.get_ref(1)? {
+            ValueRef::Null => None,
+            value => Some(with_fraction(seconds(value), row.get_ref(3)?)),
+        };
+        let event = with_fraction(seconds(row.get_ref(0)?), row.get_ref(2)?);
+        newest = newest.max(Some(Recency { event, created }));
+    }
+    Ok(newest)
+}
+
+/// A stored time: whole seconds, or the ISO 8601 text that old versions of Feast wrote.
+fn seconds(value: ValueRef<'_>) -> i64 {
+    match value {
+        ValueRef::Integer(seconds) => seconds,
+        ValueRef::Real(seconds) => seconds as i64,
+        ValueRef::Text(text) => {
+            let text = String::from_utf8_lossy(text).replace(' ', "T");
+            let naive =
+                || chrono::NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc());
+            let zoned = chrono::DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc());
+            zoned.or_else(|_| naive()).map_or(0, |time| time.timestamp())
+        }
+        ValueRef::Null | ValueRef::Blob(_) => 0,
+    }
+}
+
+fn with_fraction(seconds: i64, fraction: ValueRef<'_>) -> i64 {
+    let micros = match fraction {
+        ValueRef::Integer(micros @ 0..1_000_000) => micros,
+        _ => 0,
+    };
+    seconds.saturating_mul(1_000_000).saturating_add(micros)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// One feature of a write.
+struct WriteColumn<'a> {
+    field: &'a Field,
+    array: &'a ArrayRef,
+    cells: BinaryArray,
+}
+
+impl<'a> WriteColumn<'a> {
+    fn new(field: &'a Field, array: &'a ArrayRef) -> Result<Self> {
+        let cells =
+            encode_column(array, field.value_type).map_err(|error| error.with_context("feature", &field.name))?;
+        Ok(Self { field, array, cells })
+    }
+
+    /// The value as Python prints it: texts, numbers and truth values only. `buffer` saves an allocation per cell.
+    fn text<'b>(&'b self, row: usize, buffer: &'b mut String) -> Option<&'b str> {
+        use std::fmt::Write;
+        if self.array.is_null(row) {
+            return None;
+        }
+        buffer.clear();
+        let written = match self.field.value_type {
+            ValueType::String => return Some(self.array.as_string::<i32>().value(row)),
+            ValueType::Int32 => write!(buffer, "{}", self.array.as_primitive::<Int32Type>().value(row)),
+            ValueType::Int64 => write!(buffer, "{}", self.array.as_primitive::<Int64Type>().value(row)),
+            ValueType::Float => python_float(buffer, f64::from(self.array.as_primitive::<Float32Type>().value(row))),
+            ValueType::Double => python_float(buffer, self.array.as_primitive::<Float64Type>().value(row)),
+            ValueType::Bool => return Some(if self.array.as_boolean().value(row) { "True" } else { "False" }),
+            _ => return None,
+        };
+        written.is_ok().then_some(buffer.as_str())
+    }
+
+    fn number(&self, row: usize) -> Option<f64> {
+        if self.array.is_null(row) {
+            return None;
+        }
+        match self.field.value_type {
+            ValueType::Int32 => Some(f64::from(self.array.as_primitive::<Int32Type>().value(row))),
+            ValueType::Int64 => Some(self.array.as_primitive::<Int64Type>().value(row) as f64),
+            ValueType::Float => Some(f64::from(self.array.as_primitive::<Float32Type>().value(row))),
+            ValueType::Double => Some(self.array.as_primitive::<Float64Type>().value(row)),
+            ValueType::Bool => Some(f64::from(u8::from(self.array.as_boolean().value(row)))),
+            _ => None,
+        }
+    }
+
+    /// What Feast keeps for its vector search: vectors as 32 bit floats, plain values as they are.
+    fn vector(&self, row: usize) -> SqlCell<'_> {
+        if self.array.is_null(row) {
+            return SqlCell(ToSqlOutput::Owned(SqlValue::Null));
+        }
+        let cell = match self.field.value_type {
+            ValueType::FloatList => {
+                let items = self.array.as_list::<i32>().value(row);
+                let floats = items.as_primitive::<Float32Type>().values().iter();
+                SqlValue::Blob(floats.flat_map(|float| float.to_le_bytes()).collect())
+            }
+            ValueType::String => {
+                return SqlCell(ToSqlOutput::Borrowed(self.array.as_string::<i32>().value(row).into()));
+            }
+            ValueType::Bytes => {
+                return SqlCell(ToSqlOutput::Borrowed(ValueRef::Blob(self.array.as_binary::<i32>().value(row))));
+            }
+            ValueType::Int32 => SqlValue::Integer(i64::from(self.array.as_primitive::<Int32Type>().value(row))),
+            ValueType::Int64 => SqlValue::Integer(self.array.as_primitive::<Int64Type>().value(row)),
+            ValueType::Bool => SqlValue::Integer(i64::from(self.array.as_boolean().value(row))),
+            ValueType::Float | ValueType::Double => self.number(row).map_or(SqlValue::Null, SqlValue::Real),
+            _ => SqlValue::Null,
+        };
+        SqlCell(ToSqlOutput::Owned(cell))
+    }
+}
+
+struct SqlCell<'a>(ToSqlOutput<'a>);
+
+impl ToSql for SqlCell<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.clone())
+    }
+}
+
+/// A floating point number as Python's `str` writes it.
+fn python_float(out: &mut String, value: f64) -> fmt::Result {
+    use std::fmt::Write;
+    if value.is_nan() {
+        return out.write_str("nan");
+    }
+    if value.is_infinite() {
+        return out.write_str(if value > 0.0 { "inf" } else { "-inf" });
+    }
+    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
+        return write!(out, "{value:?}");
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', Cow::Borrowed(exponent)),
+        None => ('+', Cow::Borrowed(exponent)),
+    };
+    write!(out, "{digits}e{sign}{exponent:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use feast_testing::StartedStore;
+    use serde_json::json;
+
+    use super::*;
+
+    async fn start() -> StartedStore {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::connect(&json!({"type": "sqlite"}), folder.path()).unwrap();
+        StartedStore::with_guard(Arc::new(store), folder)
+    }
+
+    feast_testing::online_store_conformance!(super::start);
+
+    #[test]
+    fn unknown_options_are_named() {
+        let error = SqliteConfig::parse(&json!({"type": "sqlite", "pth": "x"})).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidConfiguration);
+        assert!(error.to_string().contains("unknown field `pth`, expected one of `type`, `path`"), "{error}");
+    }
+
+    #[test]
+    fn floats_are_texts_as_in_python() {
+        let cases = [
+            (0.5, "0.5"),
+            (3.0, "3.0"),
+            (-0.0, "-0.0"),
+            (f64::from(0.3f32), "0.30000001192092896"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (1e-4, "0.0001"),
+            (1.2e-5, "1.2e-05"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (value, expected) in cases {
+            let mut text = String::new();
+            python_float(&mut text, value).unwrap();
+            assert_eq!(text, expected);
+        }
+    }
+}

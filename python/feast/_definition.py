@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def declared_at() -> str:
     """The place, as `path:line`, of the nearest caller outside this package (empty if none)."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if not path.startswith((_PACKAGE, "<frozen")):
@@ -65,21 +68,24 @@ def shown(value: Any) -> str:
     parts = [
         f"{name}={attribute!r}"
         for name, attribute in vars(value).items()
-        if not name.startswith("_") and attribute not in (None, "", [], {}, ())
+        if not name.startswith("_") and not _is_empty(attribute)
     ]
     return f"{type(value).__name__}({', '.join(parts)})"
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, list, dict, tuple)) and not value)
 
 
 def kind_of(value: Any) -> str:
     """How a message names a wrong value: its class, or the class itself when one was passed."""
     if isinstance(value, type):
         return f"the class `{value.__name__}`"
-    return f"`{value!r}` ({type(value).__name__})" if is_short(value) else type(value).__name__
-
-
-def is_short(value: Any) -> bool:
-    """Whether a value is small enough to be quoted in a message."""
-    return isinstance(value, (str, int, float, bool, type(None))) and len(str(value)) <= 60
+    if value is None or (isinstance(value, str) and not value):
+        return "missing"
+    short = isinstance(value, (str, int, float)) and len(str(value)) <= 60
+    kind = type(value).__name__
+    return f"`{value}` ({kind})" if short else f"a {kind}"
 
 
 def check_text(where: str, parameter: str, value: Any) -> None:

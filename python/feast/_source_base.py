@@ -115,7 +115,7 @@ class StoredSource(DataSource):
     # The function of `feast.type_map` for its column types.
     _value_types: ClassVar[str] = "pa_to_feast_value_type"
 
-    _compared = (*DataSource._compared, "_options")
+    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "_options")
     _options: Any
 
     def source_type(self) -> int:
@@ -173,7 +173,7 @@ class StoredDataset(SavedDatasetStorage):
     """Where a saved dataset is kept: the options of a source."""
 
     _options_class: ClassVar[type[Any]]
-    _source_class: ClassVar[type[DataSource]]
+    _source_class: ClassVar[Any]
     # Constructor parameter → option.
     _parameters: ClassVar[dict[str, str]]
     # Source parameter → option.
@@ -203,7 +203,7 @@ class StoredDataset(SavedDatasetStorage):
         return self._source_class(**values)
 
     @classmethod
-    def from_data_source(cls, data_source: DataSource) -> Any:  # type: ignore[override]
+    def from_data_source(cls, data_source: Any) -> Any:  # type: ignore[override]
         """The storage at the place a source reads from."""
         if not isinstance(data_source, cls._source_class):
             raise ValueError(
@@ -217,7 +217,7 @@ class StoredDataset(SavedDatasetStorage):
 class StoredLog(LoggingDestination):
     """Where served features are logged: the attributes named in `_members`."""
 
-    _source_class: ClassVar[type[DataSource]]
+    _source_class: ClassVar[Any]
     # Constructor parameter and attribute → member of the message.
     _members: ClassVar[dict[str, str]]
     # Source parameter → attribute.

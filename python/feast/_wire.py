@@ -5,7 +5,7 @@ Only `to_proto` and `from_proto` import this module: it is where protobuf gets l
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -35,7 +35,7 @@ def from_duration(message: Any, member: str) -> timedelta | None:
 
 def to_datetime(stamp: Any) -> datetime:
     """A protobuf timestamp as an aware time in UTC."""
-    return stamp.ToDatetime(tzinfo=timezone.utc)
+    return stamp.ToDatetime(tzinfo=UTC)
 
 
 def write_times(meta: Any, source: Any, names: tuple[str, ...] = _TIMES) -> Any:

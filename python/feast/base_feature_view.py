@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from feast._definition import (
     Definition,
@@ -36,7 +36,7 @@ class BaseFeatureView(Definition, ABC):
     the view itself never changes.
     """
 
-    _compared = ("name", "_sorted_features", "projection", "description", "tags", "owner")
+    _compared: ClassVar[tuple[str, ...]] = ("name", "_sorted_features", "projection", "description", "tags", "owner")
 
     created_timestamp: datetime | None
     last_updated_timestamp: datetime | None

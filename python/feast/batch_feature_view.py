@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from feast._definition import checked_list
 from feast.aggregation import Aggregation
@@ -33,7 +33,7 @@ class BatchFeatureView(FeatureView):
     unless `online=True`.
     """
 
-    _compared = (*FeatureView._compared, "feature_transformation", "aggregations")
+    _compared: ClassVar[tuple[str, ...]] = (*FeatureView._compared, "feature_transformation", "aggregations")
     _kind = "batch feature view"
 
     def __init__(
@@ -208,7 +208,7 @@ def batch_feature_view(
             enable_validation=enable_validation,
             version=version,
         )
-        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[type-var]
+        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[arg-type]
         return view
 
     return decorate

@@ -18,6 +18,14 @@ class ConnectionRef:
     """Names a secret: which provider keeps it, under which name, and how it is used."""
 
     __slots__ = ("auth_type", "connection_type", "name", "namespace", "params", "provider")
+    provider: str
+    name: str
+    namespace: str
+    connection_type: str
+    auth_type: str
+    params: dict[str, str]
+
+    _ORDER = ("provider", "name", "namespace", "connection_type", "auth_type", "params")
 
     def __init__(
         self,
@@ -40,6 +48,9 @@ class ConnectionRef:
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a ConnectionRef cannot be changed; make a new one with another `{name}`")
+
+    def __reduce__(self) -> Any:
+        return (ConnectionRef, tuple(getattr(self, one) for one in self._ORDER))
 
     def _parts(self) -> tuple[Any, ...]:
         return tuple(getattr(self, one) for one in self.__slots__)

@@ -11,7 +11,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from feast._definition import (
     Definition,
@@ -76,7 +76,7 @@ class DataSource(Definition, ABC):
     `_to_proto_impl`, `from_proto` and `source_datatype_to_feast_value_type`.
     """
 
-    _compared = (
+    _compared: ClassVar[tuple[str, ...]] = (
         "name",
         "timestamp_field",
         "created_timestamp_column",
@@ -338,7 +338,7 @@ class KafkaSource(_WithoutTable):
     """A Kafka topic, with the batch source that keeps its history."""
 
     _source_type = SourceType.STREAM_KAFKA
-    _compared = (*DataSource._compared, "kafka_options", "batch_source")
+    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "kafka_options", "batch_source")
 
     def __init__(
         self,
@@ -428,7 +428,7 @@ class KinesisSource(_WithoutTable):
     """A Kinesis stream, with the batch source that keeps its history."""
 
     _source_type = SourceType.STREAM_KINESIS
-    _compared = (*DataSource._compared, "kinesis_options", "batch_source")
+    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "kinesis_options", "batch_source")
 
     def __init__(
         self,
@@ -488,7 +488,7 @@ class PushSource(_WithoutTable):
     """Rows that your programs push; the batch source keeps their history."""
 
     _source_type = SourceType.PUSH_SOURCE
-    _compared = (*DataSource._compared, "batch_source")
+    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "batch_source")
 
     def __init__(
         self,
@@ -529,7 +529,7 @@ class RequestSource(_WithoutTable):
     """Values that the caller sends with a request; only on-demand views read them."""
 
     _source_type = SourceType.REQUEST_SOURCE
-    _compared = (*DataSource._compared, "schema")
+    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "schema")
 
     def __init__(
         self,

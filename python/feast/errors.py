@@ -71,7 +71,7 @@ class FeastError(Exception):
 
 def _rebuild(kind: type[Any], message: str, hint: str | None) -> Any:
     """An error of a class with a finished message, whatever the signature of the class."""
-    error = kind.__new__(kind, message)
+    error: Any = kind.__new__(kind, message)
     error.args = (message,)
     if issubclass(kind, FeastError):
         error.__overridden_message__ = message

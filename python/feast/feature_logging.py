@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from feast.data_source import DataSource
     from feast.feature_service import FeatureService
-    from feast.infra.registry.base_registry import BaseRegistry
 
 REQUEST_ID_FIELD = "__request_id"
 LOG_TIMESTAMP_FIELD = "__log_timestamp"
@@ -119,7 +118,7 @@ class LoggingSource:
     """What is logged: the columns, and which of them says when."""
 
     @abstractmethod
-    def get_schema(self, registry: BaseRegistry) -> pyarrow.Schema:
+    def get_schema(self, registry: Any) -> pyarrow.Schema:
         """The Arrow columns of the log."""
         raise NotImplementedError
 
@@ -136,7 +135,7 @@ class FeatureServiceLoggingSource(LoggingSource):
         self._feature_service = feature_service
         self._project = project
 
-    def get_schema(self, registry: BaseRegistry) -> pyarrow.Schema:
+    def get_schema(self, registry: Any) -> pyarrow.Schema:
         """The Arrow columns of the log; views are looked up in the registry."""
         import pyarrow
 

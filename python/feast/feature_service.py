@@ -24,7 +24,6 @@ from feast.version_utils import parse_version
 
 if TYPE_CHECKING:
     from feast.feature_view import FeatureView
-    from feast.infra.registry.base_registry import BaseRegistry
     from feast.labeling.label_view import LabelView
     from feast.on_demand_feature_view import OnDemandFeatureView
 
@@ -103,7 +102,7 @@ class FeatureService(Definition):
     def resolve_pending_refs(
         self,
         project: str,
-        registry: BaseRegistry | None,
+        registry: Any,
         fvs_to_update: dict[str, Any] | None = None,
     ) -> None:
         """Turns references into projections.
@@ -149,7 +148,7 @@ class FeatureService(Definition):
                 projection.features = view.features
 
     def prepare_for_apply(
-        self, registry: BaseRegistry, project: str, allow_cache: bool = False
+        self, registry: Any, project: str, allow_cache: bool = False
     ) -> FeatureService:
         """Resolves everything that is known by name only, with views of the registry."""
         self.resolve_pending_refs(project, registry)

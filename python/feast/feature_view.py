@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import enum
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from feast._definition import check_instance, checked_list, checked_texts, kind_of
 from feast.base_feature_view import (
@@ -77,7 +77,7 @@ class FeatureView(BaseFeatureView):
     rows are kept.
     """
 
-    _compared = (
+    _compared: ClassVar[tuple[str, ...]] = (
         *BaseFeatureView._compared,
         "_sorted_entities",
         "ttl",

@@ -160,7 +160,8 @@ def _type_text(dtype: FeastType) -> str:
         return dtype.name
     if isinstance(dtype, Struct):
         return json.dumps({"__struct__": {name: _type_text(one) for name, one in dtype.fields.items()}})
-    return f"{type(dtype).__name__}({_type_text(dtype.base_type)})"
+    inner = dtype.base_type  # type: ignore[attr-defined]
+    return f"{type(dtype).__name__}({_type_text(inner)})"
 
 
 def _type_of_text(text: str) -> FeastType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from feast._definition import checked_list, did_you_mean, kind_of
 from feast.aggregation import Aggregation
@@ -40,7 +40,7 @@ class OnDemandFeatureView(BaseFeatureView):
     _TRACK_METRICS_TAG = "feast:track_metrics"
     _INPUT_SCHEMA_SOURCE_PREFIX = "__input_schema__"
 
-    _compared = (
+    _compared: ClassVar[tuple[str, ...]] = (
         *BaseFeatureView._compared,
         "source_feature_view_projections",
         "source_request_sources",
@@ -503,7 +503,7 @@ def on_demand_feature_view(
             udf_string=source_text(user_function),
             version=version,
         )
-        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[type-var]
+        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[arg-type]
         return view
 
     return decorate

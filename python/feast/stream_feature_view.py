@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from feast._definition import checked_list
 from feast.aggregation import Aggregation
@@ -29,7 +29,7 @@ class StreamFeatureView(FeatureView):
     from tiles of `tiling_hop_size`, which must be shorter than every window.
     """
 
-    _compared = (
+    _compared: ClassVar[tuple[str, ...]] = (
         *FeatureView._compared,
         "feature_transformation",
         "_mode_text",
@@ -114,7 +114,7 @@ class StreamFeatureView(FeatureView):
 
     @property
     def _mode_text(self) -> str:
-        return mode_text(self.mode)
+        return mode_text(self.mode or "")
 
     @property
     def proto_class(self) -> type[Any]:
@@ -269,7 +269,7 @@ def stream_feature_view(
             enable_validation=enable_validation,
             version=version,
         )
-        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[type-var]
+        functools.update_wrapper(wrapper=view, wrapped=user_function)  # type: ignore[arg-type]
         return view
 
     return decorate

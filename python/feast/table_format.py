@@ -69,7 +69,7 @@ class TableFormat(ABC):
     def from_dict(cls, data: dict[str, Any]) -> TableFormat:
         """The inverse of `to_dict` (the kind comes from the class)."""
         settings = {name: data.get(name) for name in cls._settings}
-        return cls(**settings, properties=data.get("properties") or {})
+        return cls(**settings, properties=data.get("properties") or {})  # type: ignore[arg-type]
 
     def to_proto(self) -> Any:
         """The message `feast.core.TableFormat`."""
@@ -90,7 +90,7 @@ class TableFormat(ABC):
         """Reads `feast.core.TableFormat`."""
         chosen = getattr(proto, f"{cls._type.value}_format")
         settings = {name: getattr(chosen, name) or None for name in cls._settings}
-        return cls(**settings, properties=dict(chosen.properties))
+        return cls(**settings, properties=dict(chosen.properties))  # type: ignore[arg-type]
 
 
 class IcebergFormat(TableFormat):
@@ -151,6 +151,8 @@ class LanceFormat(TableFormat):
     """A Lance dataset, at its newest version or pinned to a version or tag."""
 
     _type = TableFormatType.LANCE
+    version: int | None
+    tag: str | None
     _settings = {
         "catalog": "lance.catalog",
         "namespace": "lance.namespace",

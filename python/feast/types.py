@@ -296,7 +296,7 @@ def from_feast_to_pyarrow_type(feast_type: FeastType) -> pyarrow.DataType:
     known = _arrow_primitives()
     if feast_type not in known:
         raise ValueError(f"columns of type `{feast_type}` have no Arrow type")
-    return known[feast_type]
+    return known[feast_type]  # type: ignore[index]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,8 @@ def resource_match_config(
     """Whether an object has one of the types, one of the names, and all of the tags."""
     if not is_a_feast_object(resource) or not isinstance(resource, tuple(expected_types)):
         return False
-    if name_patterns and not any(re.fullmatch(one, resource.name) for one in name_patterns):
+    name = getattr(resource, "name", "")
+    if name_patterns and not any(re.fullmatch(one, name) for one in name_patterns):
         return False
     tags = getattr(resource, "tags", None) or {}
     return all(tags.get(key) == value for key, value in (required_tags or {}).items())

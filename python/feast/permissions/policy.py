@@ -79,6 +79,7 @@ class RoleBasedPolicy(_ListPolicy):
 
     _member = "role_based_policy"
     _names = ("roles",)
+    roles: list[str]
 
     def __init__(self, roles: list[str]) -> None:
         self._keep(roles=roles)
@@ -93,6 +94,7 @@ class GroupBasedPolicy(_ListPolicy):
 
     _member = "group_based_policy"
     _names = ("groups",)
+    groups: list[str]
 
     def __init__(self, groups: list[str]) -> None:
         self._keep(groups=groups)
@@ -107,6 +109,7 @@ class NamespaceBasedPolicy(_ListPolicy):
 
     _member = "namespace_based_policy"
     _names = ("namespaces",)
+    namespaces: list[str]
 
     def __init__(self, namespaces: list[str]) -> None:
         self._keep(namespaces=namespaces)
@@ -121,6 +124,8 @@ class CombinedGroupNamespacePolicy(_ListPolicy):
 
     _member = "combined_group_namespace_policy"
     _names = ("groups", "namespaces")
+    groups: list[str]
+    namespaces: list[str]
 
     def __init__(self, groups: list[str], namespaces: list[str]) -> None:
         self._keep(groups=groups, namespaces=namespaces)

@@ -146,7 +146,7 @@ def mode_text(mode: Union[TransformationMode, str]) -> str:
 
 def function_name(one: Transformation) -> str:
     """The name of the function (not the one given to the transformation)."""
-    return getattr(one.udf, "__name__", None) or one.name
+    return str(getattr(one.udf, "__name__", None) or one.name)
 
 
 def pickled(one: Transformation) -> bytes:
@@ -220,7 +220,7 @@ def transformation(
             udf=user_function,
             udf_string=source_text(user_function),
         )
-        functools.update_wrapper(wrapper=one, wrapped=user_function)  # type: ignore[type-var]
+        functools.update_wrapper(wrapper=one, wrapped=user_function)  # type: ignore[arg-type]
         return one
 
     return decorate

@@ -18,10 +18,7 @@ import types
 import warnings
 from pathlib import Path
 
-ABSENT = (
-    "boto3 botocore clickhouse_connect couchbase couchbase_columnar great_expectations oracledb "
-    "psycopg psycopg_pool pymongo pyspark ray regex trino"
-).split()
+ABSENT = ["boto3", "botocore", "clickhouse_connect", "couchbase", "couchbase_columnar", "great_expectations", "oracledb", "psycopg", "psycopg_pool", "pymongo", "pyspark", "ray", "regex", "trino"]
 
 
 class StandIn(types.ModuleType):

@@ -33,3 +33,30 @@ class ComputeEngine(ABC):
     @abstractmethod
     def teardown_infra(self, project: str, fvs: Sequence[Any], entities: Sequence[Any]) -> None:
         """Removes it again."""
+
+    @property
+    def supports_batch(self) -> bool:
+        """Whether `materialize` takes several tasks at once."""
+        return False
+
+    @property
+    def applies_materialization(self) -> bool:
+        """Whether the engine itself records what it has materialized."""
+        return False
+
+    def materialize(
+        self, registry: Any, tasks: Any, *, lineage_parent: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Runs one task or several, one after the other; returns their jobs."""
+        several = tasks if isinstance(tasks, list) else [tasks]
+        if lineage_parent is not None:
+            kwargs["lineage_parent"] = lineage_parent
+        return [self._materialize_one(registry, task, **kwargs) for task in several]
+
+    def _materialize_one(self, registry: Any, task: Any, **kwargs: Any) -> Any:
+        """Runs one task; what a subclass overrides."""
+        raise NotImplementedError(f"the engine {type(self).__name__} does not materialize")
+
+    def get_historical_features(self, registry: Any, task: Any) -> Any:
+        """Retrieves the history of a view."""
+        raise NotImplementedError(f"the engine {type(self).__name__} does not retrieve history")

@@ -47,7 +47,7 @@ class IcebergSource(StoredSource):
     """
 
     _source_type = SourceType.BATCH_ICEBERG
-    _options_class: Any = IcebergOptions
+    _options_class = IcebergOptions
     _parameters = {"table": "iceberg_table"}
     _value_types = "iceberg_to_feast_value_type"
 

@@ -48,7 +48,7 @@ class UnityCatalogOptions(IcebergOptions):
 class UnityCatalogSource(IcebergSource):
     """A table of Unity Catalog. The address comes from `DATABRICKS_HOST` unless given."""
 
-    _options_class: Any = UnityCatalogOptions
+    _options_class = UnityCatalogOptions  # type: ignore[assignment]
 
     register_as_feature_table = option("register_as_feature_table")
     sync_lineage = option("sync_lineage")

@@ -1,1 +1,53 @@
-//! feast-offline
+//! The batch path: training data by point-in-time join, the latest row per key for materialization, and files.
+//!
+//! This crate knows no registry, no online store and no protobuf. It is handed resolved plans and data sources and
+//! gives Arrow batches. DataFusion is used here only, and only for entity rows that are given as SQL.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use feast_core::DataSource;
+//! use feast_offline::OfflineStore;
+//!
+//! # async fn example() -> feast_core::Result<()> {
+//! let store = OfflineStore::connect(&serde_json::json!({ "type": "file" }), Path::new("feature_repo"))?;
+//! let source = DataSource::file("driver_stats", "data/driver_stats.parquet", "event_timestamp");
+//! println!("{}", store.schema(&source).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Reading order: the rules of time and value ([`OfflineStore::historical`] applies them through `point_in_time`),
+//! what they need (`join_keys`, `timestamps`, `cast`), where rows rest (`sources`), then one file per verb
+//! (`historical`, `latest`, `append`, `dataset`, `sql`).
+
+mod point_in_time;
+
+mod cast;
+mod join_keys;
+mod kept_rows;
+mod timestamps;
+
+mod sources;
+
+mod batch_stream;
+mod entity_rows;
+mod view_columns;
+
+mod append;
+mod dataset;
+mod historical;
+mod latest;
+mod parallel;
+mod sql;
+mod store;
+
+#[cfg(test)]
+mod oracle;
+
+pub use batch_stream::BatchStream;
+pub use dataset::WriteOptions;
+pub use entity_rows::EntitySource;
+pub use historical::{HistoricalRequest, HistoricalStream};
+pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
+pub use store::OfflineStore;

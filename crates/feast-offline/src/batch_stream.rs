@@ -1,0 +1,98 @@
+//! Batches that arrive one after the other.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use feast_core::{Error, Result};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
+use tokio::sync::mpsc;
+
+/// Batches of one schema that arrive one after the other. Dropping the stream stops the work behind it.
+pub struct BatchStream {
+    schema: SchemaRef,
+    batches: BoxStream<'static, Result<RecordBatch>>,
+}
+
+impl BatchStream {
+    /// A stream of batches that all have `schema`.
+    pub fn new(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static) -> Self {
+        Self { schema, batches: batches.boxed() }
+    }
+
+    /// A stream of batches that are in memory already.
+    pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self::new(schema, stream::iter(batches.into_iter().map(Ok)))
+    }
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// All batches at once.
+    ///
+    /// # Errors
+    /// The first error of the stream.
+    pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        self.batches.try_collect().await
+    }
+
+    /// A stream fed by a thread that may block: `work` runs on its own thread and waits while nobody reads.
+    pub(crate) fn from_blocking(
+        schema: SchemaRef,
+        work: impl FnOnce(&BatchSender) -> Result<()> + Send + 'static,
+    ) -> Self {
+        // Two batches are ready ahead of the reader; more would only cost memory.
+        let (sender, receiver) = mpsc::channel(2);
+        tokio::task::spawn_blocking(move || {
+            let sender = BatchSender(sender);
+            // A panic is our defect; it must end the stream as an error, not as a short answer.
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&sender)))
+                .unwrap_or_else(|_| Err(Error::internal("reading offline rows stopped unexpectedly")));
+            if let Err(error) = outcome {
+                drop(sender.0.blocking_send(Err(error)));
+            }
+        });
+        let batches = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<_>| {
+            receiver.recv().await.map(|batch| (batch, receiver))
+        });
+        Self::new(schema, batches)
+    }
+}
+
+impl Stream for BatchStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.batches.poll_next_unpin(context)
+    }
+}
+
+impl fmt::Debug for BatchStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// The writing end of a stream that a blocking thread feeds.
+pub(crate) struct BatchSender(mpsc::Sender<Result<RecordBatch>>);
+
+impl BatchSender {
+    /// Hands a batch over, waiting for room; fails when nobody reads any more.
+    pub(crate) fn send(&self, batch: RecordBatch) -> Result<()> {
+        self.0.blocking_send(Ok(batch)).map_err(|_| abandoned())
+    }
+
+    /// Fails when nobody reads any more, so that long scans end early.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.is_closed() { Err(abandoned()) } else { Ok(()) }
+    }
+}
+
+/// Nobody sees this error: its reader is gone.
+fn abandoned() -> Error {
+    Error::unavailable("the reader of the rows went away")
+}

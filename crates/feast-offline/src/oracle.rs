@@ -1,0 +1,294 @@
+//! A naive twin of the point-in-time rule, and random cases that both ways of reading must answer as it does.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field as ArrowField, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
+use chrono::TimeDelta;
+use feast_core::{
+    BatchFeatures, DataSource, FeatureSelection, FeatureView, FeatureViewKind, Field, Project, ProjectContents,
+    RegistryObject, RetrievalPlan, ValueType,
+};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use proptest::prelude::*;
+use tokio::runtime::Runtime;
+
+use crate::LatestRequest;
+use crate::entity_rows::EntityRows;
+use crate::historical::OpenPlan;
+use crate::latest::Latest;
+use crate::sources::SourceTable;
+use crate::timestamps::instant;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+type Key = (Option<i64>, Option<&'static str>);
+
+#[derive(Debug, Clone)]
+struct FeatureRow {
+    key: Key,
+    event: Option<i64>,
+    created: Option<i64>,
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    features: Vec<FeatureRow>,
+    entities: Vec<(Key, Option<i64>)>,
+    ttl: Option<i64>,
+    has_created: bool,
+    known_at_entity_time: bool,
+    rows_per_group: usize,
+    n_files: usize,
+    /// First and last event time of a materialization.
+    window: (i64, i64),
+}
+
+/// The rule in its plainest form: the position of the chosen feature row.
+fn chosen(case: &Case, same_key: impl Fn(&Key) -> bool, ttl: Option<i64>, time: Option<i64>) -> Option<i64> {
+    let time = time?;
+    let created = |row: &FeatureRow| if case.has_created { row.created } else { None };
+    (0..)
+        .zip(&case.features)
+        .filter(|(_, row)| same_key(&row.key))
+        .filter_map(|(position, row)| Some((row.event?, created(row), position)))
+        .filter(|(event, _, _)| *event <= time && ttl.is_none_or(|ttl| *event >= time - ttl))
+        .filter(|(_, created, _)| {
+            !case.known_at_entity_time || !case.has_created || created.is_some_and(|created| created <= time)
+        })
+        .max()
+        .map(|(_, _, position)| position)
+}
+
+fn expected(case: &Case) -> [Vec<Option<i64>>; 3] {
+    let rows = |view: usize| {
+        let answer = |((id, city), time): &(Key, Option<i64>)| match view {
+            0 => chosen(case, |key| key.0 == *id && key.1 == *city && id.is_some() && city.is_some(), case.ttl, *time),
+            1 => chosen(case, |key| key.0 == *id && id.is_some(), None, *time),
+            _ => chosen(case, |_| true, case.ttl, *time),
+        };
+        case.entities.iter().map(answer).collect()
+    };
+    [rows(0), rows(1), rows(2)]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let key = || {
+        let id = prop_oneof![8 => (0..3i64).prop_map(Some), 1 => Just(None)];
+        let city = prop_oneof![8 => prop_oneof![Just("a"), Just("bb")].prop_map(Some), 1 => Just(None)];
+        (id, city)
+    };
+    let time = |range: std::ops::Range<i64>| prop_oneof![9 => range.prop_map(Some), 1 => Just(None)];
+    let feature = (key(), time(0..12), time(0..12))
+        .prop_map(|(key, event, created)| FeatureRow { key, event, created });
+    (
+        prop::collection::vec(feature, 0..40),
+        prop::collection::vec((key(), time(-2..16)), 0..20),
+        prop::option::of(1..6i64),
+        any::<bool>(),
+        any::<bool>(),
+        3..16usize,
+        1..4usize,
+        (0..8i64, 0..8i64),
+    )
+        .prop_map(|(features, entities, ttl, has_created, known_at_entity_time, rows_per_group, n_files, (start, length))| Case {
+            features,
+            entities,
+            ttl,
+            has_created,
+            known_at_entity_time,
+            rows_per_group,
+            n_files,
+            window: (start, start + length),
+        })
+}
+
+fn millis(times: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(times.map(|time| time.map(|time| time * 1000)).collect::<TimestampMillisecondArray>())
+}
+
+/// The feature rows as one Parquet file, or several in a directory, in small row groups.
+fn write_features(case: &Case, folder: &Path) -> DataSource {
+    let schema = Arc::new(Schema::new(vec![
+        ArrowField::new("id", DataType::Int32, true),
+        ArrowField::new("city", DataType::Utf8, true),
+        ArrowField::new("at", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        ArrowField::new("written", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+        ArrowField::new("position", DataType::Int32, true),
+    ]));
+    let rows = &case.features;
+    let batch = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![
+            Arc::new(rows.iter().map(|row| row.key.0.map(|id| id as i32)).collect::<Int32Array>()),
+            Arc::new(rows.iter().map(|row| row.key.1).collect::<StringArray>()),
+            millis(rows.iter().map(|row| row.event)),
+            millis(rows.iter().map(|row| row.created)),
+            Arc::new(Int32Array::from_iter_values(0..rows.len() as i32)),
+        ],
+    )
+    .unwrap();
+    fs::create_dir_all(folder.join("rows")).unwrap();
+    let per_file = rows.len().div_ceil(case.n_files).max(1);
+    for file in 0..case.n_files {
+        let start = (file * per_file).min(rows.len());
+        let part = batch.slice(start, per_file.min(rows.len() - start));
+        let properties =
+            WriterProperties::builder().set_max_row_group_row_count(Some(case.rows_per_group)).build();
+        let path = folder.join("rows").join(format!("part-{file}.parquet"));
+        let mut writer =
+            ArrowWriter::try_new(File::create(path).unwrap(), Arc::clone(&schema), Some(properties)).unwrap();
+        writer.write(&part).unwrap();
+        writer.close().unwrap();
+    }
+    let path = if case.n_files == 1 { "rows/part-0.parquet" } else { "rows" };
+    let mut source = DataSource::file("rows", path, "at");
+    if case.has_created {
+        "written".clone_into(&mut source.created_timestamp_column);
+    }
+    source
+}
+
+fn view(name: &str, source: &DataSource, keys: &[(&str, ValueType)], ttl: Option<i64>) -> Arc<FeatureView> {
+    let batch = BatchFeatures { batch_source: Some(source.clone()), ..BatchFeatures::default() };
+    let mut view = FeatureView::new(name, FeatureViewKind::Batch(batch));
+    view.ttl = ttl.map(TimeDelta::seconds);
+    view.entities = keys.iter().map(|(key, _)| (*key).to_owned()).collect();
+    view.entity_columns = keys.iter().map(|(key, value_type)| Field::new(*key, *value_type)).collect();
+    view.features = vec![Field::new("position", ValueType::Int64)];
+    Arc::new(view)
+}
+
+const ID: (&str, ValueType) = ("id", ValueType::Int64);
+const CITY: (&str, ValueType) = ("city", ValueType::String);
+
+fn plan(case: &Case, source: &DataSource) -> RetrievalPlan {
+    let mut contents = ProjectContents { project: Project::new("p"), ..ProjectContents::default() };
+    contents.put(RegistryObject::FeatureView(view("both", source, &[ID, CITY], case.ttl)));
+    contents.put(RegistryObject::FeatureView(view("one", source, &[ID], None)));
+    contents.put(RegistryObject::FeatureView(view("none", source, &[], case.ttl)));
+    let references = ["both:position", "one:position", "none:position"].map(str::to_owned).to_vec();
+    RetrievalPlan::resolve(&contents, &FeatureSelection::References(references), true).unwrap()
+}
+
+fn entity_rows(case: &Case) -> EntityRows {
+    let schema = Arc::new(Schema::new(vec![
+        ArrowField::new("city", DataType::LargeUtf8, true),
+        ArrowField::new("id", DataType::Int64, true),
+        ArrowField::new("event_timestamp", DataType::Timestamp(TimeUnit::Millisecond, Some("+02:00".into())), true),
+        ArrowField::new("row", DataType::Int64, true),
+    ]));
+    let rows = &case.entities;
+    let times = millis(rows.iter().map(|(_, time)| *time));
+    let batch = RecordBatch::try_new(
+        Arc::clone(&schema),
+        vec![
+            Arc::new(rows.iter().map(|((_, city), _)| *city).collect::<arrow::array::LargeStringArray>()),
+            Arc::new(rows.iter().map(|((id, _), _)| *id).collect::<Int64Array>()),
+            Arc::new(times.as_primitive::<TimestampMillisecondType>().clone().with_timezone("+02:00")),
+            Arc::new(Int64Array::from_iter_values(0..rows.len() as i64)),
+        ],
+    )
+    .unwrap();
+    let middle = rows.len() / 2;
+    EntityRows::new(schema, vec![batch.slice(0, middle), batch.slice(middle, rows.len() - middle)]).unwrap()
+}
+
+fn historical(case: &Case, source: &DataSource, folder: &Path, streamed: bool) -> [Vec<Option<i64>>; 3] {
+    let mut open = OpenPlan::new(Arc::new(plan(case, source)), folder).unwrap();
+    if streamed {
+        open = open.streamed();
+    }
+    let entity = entity_rows(case);
+    let given = concat_batches(&entity.schema, &entity.batches).unwrap();
+    let answer = RUNTIME.block_on(async {
+        let stream = open.with_entity_rows(entity, case.known_at_entity_time).unwrap().start();
+        let schema = Arc::clone(stream.batches.schema());
+        concat_batches(&schema, &stream.batches.collect().await.unwrap()).unwrap()
+    });
+    assert_eq!(answer.columns()[..4], given.columns()[..], "entity columns pass through");
+    [4, 5, 6].map(|column| answer.column(column).as_primitive::<Int64Type>().iter().collect())
+}
+
+type LatestRows = BTreeMap<Key, i64>;
+
+fn latest(case: &Case, source: &DataSource, folder: &Path, streamed: bool) -> LatestRows {
+    let request = LatestRequest {
+        view: view("both", source, &[ID, CITY], None),
+        start: instant(case.window.0 * 1_000_000).unwrap(),
+        end: instant(case.window.1 * 1_000_000).unwrap(),
+    };
+    let open = || SourceTable::open(source, folder).map(|table| if streamed { table.streamed() } else { table });
+    let batches = RUNTIME.block_on(async { Latest::new(request, open).unwrap().start().collect().await }).unwrap();
+    let mut rows = LatestRows::new();
+    for batch in &batches {
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        let positions = batch.column(2).as_primitive::<Int64Type>();
+        for row in 0..batch.num_rows() {
+            let city = if batch.column(1).as_string::<i32>().value(row) == "a" { "a" } else { "bb" };
+            assert_eq!(rows.insert((Some(ids.value(row)), Some(city)), positions.value(row)), None, "a key came twice");
+        }
+    }
+    rows
+}
+
+fn expected_latest(case: &Case) -> LatestRows {
+    let (start, end) = case.window;
+    let mut best: BTreeMap<Key, (i64, Option<i64>, i64)> = BTreeMap::new();
+    for (position, row) in (0..).zip(&case.features) {
+        let Some(event) = row.event.filter(|event| (start..=end).contains(event)) else { continue };
+        if row.key.0.is_some() && row.key.1.is_some() {
+            let offer = (event, row.created.filter(|_| case.has_created), position);
+            let slot = best.entry(row.key).or_insert(offer);
+            *slot = (*slot).max(offer);
+        }
+    }
+    best.into_iter().map(|(key, (_, _, position))| (key, position)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_ways_of_reading_agree_with_the_plain_rule(case in case()) {
+        let folder = tempfile::tempdir().unwrap();
+        let source = write_features(&case, folder.path());
+        let answer = expected(&case);
+        prop_assert_eq!(&historical(&case, &source, folder.path(), false), &answer, "two passes");
+        prop_assert_eq!(&historical(&case, &source, folder.path(), true), &answer, "one pass");
+        let answer = expected_latest(&case);
+        prop_assert_eq!(&latest(&case, &source, folder.path(), false), &answer, "latest, two passes");
+        prop_assert_eq!(&latest(&case, &source, folder.path(), true), &answer, "latest, one pass");
+    }
+}
+
+#[test]
+fn rows_that_lost_are_dropped_while_a_source_streams_by() {
+    // More rows than are kept, all of one key, each later than the one before.
+    let features: Vec<FeatureRow> = (0..200_000)
+        .map(|at| FeatureRow { key: (Some(1), Some("a")), event: Some(at), created: None })
+        .collect();
+    let case = Case {
+        entities: vec![((Some(1), Some("a")), Some(500_000)), ((Some(1), Some("a")), Some(1000))],
+        features,
+        ttl: None,
+        has_created: false,
+        known_at_entity_time: false,
+        rows_per_group: 50_000,
+        n_files: 1,
+        window: (0, 1_000_000),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let source = write_features(&case, folder.path());
+    let answer = vec![Some(199_999), Some(1000)];
+    assert_eq!(historical(&case, &source, folder.path(), true), [answer.clone(), answer.clone(), answer]);
+    let rows = latest(&case, &source, folder.path(), true);
+    assert_eq!(rows, LatestRows::from([((Some(1), Some("a")), 199_999)]));
+}

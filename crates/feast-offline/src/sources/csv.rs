@@ -1,0 +1,111 @@
+//! CSV files with a header line, plain or gzipped. Types are inferred; empty cells are null.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::csv::ReaderBuilder;
+use arrow::csv::reader::Format;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use feast_core::{Error, ErrorCode, Result};
+use flate2::read::MultiGzDecoder;
+
+use super::file::{Encoding, Files, unreadable};
+use super::{OnRows, merge_schemas};
+use crate::timestamps::is_time;
+
+/// Rows looked at to infer types.
+const INFERENCE_ROWS: usize = 100_000;
+const BATCH_ROWS: usize = 8192;
+
+/// CSV files opened for reading.
+#[derive(Debug)]
+pub(crate) struct CsvRows {
+    files: Files,
+    /// Column names of each file, in file order.
+    headers: Vec<Vec<String>>,
+}
+
+impl CsvRows {
+    /// Opens the files, reading enough of each to know its columns.
+    pub(crate) fn open(files: &Files) -> Result<(SchemaRef, Self)> {
+        let mut schemas = Vec::with_capacity(files.files.len());
+        for path in &files.files {
+            let (schema, n_rows) = Format::default()
+                .with_header(true)
+                .infer_schema(reader(path, files.encoding)?, Some(INFERENCE_ROWS))
+                .map_err(|error| malformed(path, error))?;
+            // A column that was empty so far may hold anything below.
+            let settled = |field: &Arc<Field>| match field.data_type() {
+                DataType::Null if n_rows == INFERENCE_ROWS => field.as_ref().clone().with_data_type(DataType::Utf8),
+                _ => field.as_ref().clone(),
+            };
+            schemas.push(Schema::new(schema.fields().iter().map(settled).collect::<Vec<_>>()));
+        }
+        let schema = merge_schemas(schemas.iter(), &files.partitions, widest);
+        let headers =
+            schemas.iter().map(|schema| schema.fields().iter().map(|field| field.name().clone()).collect()).collect();
+        Ok((schema, Self { files: files.clone(), headers }))
+    }
+
+    /// As [`SourceTable::scan`](super::SourceTable::scan), always in source order.
+    pub(crate) fn scan(&self, schema: &SchemaRef, columns: &[usize], on_rows: OnRows<'_>) -> Result<()> {
+        let projected = Arc::new(schema.project(columns)?);
+        let mut position = 0;
+        for (file, path) in self.files.files.iter().enumerate() {
+            let own = self.headers[file].iter().map(|name| schema.field_with_name(name).cloned());
+            let own = Arc::new(Schema::new(own.collect::<Result<Vec<_>, _>>()?));
+            let batches = ReaderBuilder::new(own)
+                .with_header(true)
+                .with_batch_size(BATCH_ROWS)
+                .build(reader(path, self.files.encoding)?)
+                .map_err(|error| malformed(path, error))?;
+            for batch in batches {
+                let batch = batch.map_err(|error| malformed(path, error))?;
+                let n_rows = batch.num_rows();
+                let arrays = projected.fields().iter().map(|field| -> ArrayRef {
+                    let partition = || self.files.partitions.iter().position(|(name, _)| name == field.name());
+                    match (batch.column_by_name(field.name()), partition()) {
+                        (Some(array), _) => Arc::clone(array),
+                        (None, Some(partition)) => self.files.partition_array(file, partition, n_rows),
+                        (None, None) => new_null_array(field.data_type(), n_rows),
+                    }
+                });
+                let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+                let rows = RecordBatch::try_new_with_options(Arc::clone(&projected), arrays.collect(), &options)?;
+                on_rows(position, rows)?;
+                position += n_rows as u64;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reader(path: &Path, encoding: Encoding) -> Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(path).map_err(|error| unreadable(path, error))?);
+    Ok(match encoding {
+        Encoding::Csv { gzip: true } => Box::new(MultiGzDecoder::new(file)),
+        _ => Box::new(file),
+    })
+}
+
+/// The type that holds the values of both.
+fn widest(left: &DataType, right: &DataType) -> DataType {
+    match (left, right) {
+        (left, right) if left == right => left.clone(),
+        (DataType::Null, other) | (other, DataType::Null) => other.clone(),
+        (DataType::Int64, DataType::Float64) | (DataType::Float64, DataType::Int64) => DataType::Float64,
+        (left, right) if is_time(left) && is_time(right) => {
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Nanosecond, None)
+        }
+        _ => DataType::Utf8,
+    }
+}
+
+fn malformed(path: &Path, error: arrow::error::ArrowError) -> Error {
+    Error::new(ErrorCode::InvalidRequest, format!("`{}` is not a readable CSV file", path.display()))
+        .with_source(error)
+        .with_hint("the first line names the columns, and every value of a column has the type of its first values")
+}

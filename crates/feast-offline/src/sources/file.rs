@@ -1,0 +1,308 @@
+//! The files behind a path: one file, a directory, a glob, or hive partitions.
+//!
+//! Relative paths start at the feature repository. In directories, names that start with `.` or `_` are skipped, and
+//! folders named `key=value` add a column `key`. Files are ordered by path.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Date32Type};
+use chrono::NaiveDate;
+use feast_core::{Error, ErrorCode, Result, list_names};
+
+/// Value of a hive partition that stands for null.
+const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// How files are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Parquet,
+    Csv { gzip: bool },
+}
+
+/// How a path names files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    File,
+    Directory,
+    Glob,
+}
+
+/// The files behind a path, in source order.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// The absolute path, directory or glob.
+    pub(crate) root: PathBuf,
+    pub(crate) shape: Shape,
+    pub(crate) encoding: Encoding,
+    pub(crate) files: Vec<PathBuf>,
+    /// Name and type of each partition column.
+    pub(crate) partitions: Vec<(String, DataType)>,
+    /// Partition values by file, in the order of `partitions`.
+    values: Vec<Vec<Option<String>>>,
+}
+
+impl Files {
+    /// Finds the files behind a path of a definition.
+    pub(crate) fn find(path: &str, base: &Path) -> Result<Self> {
+        let root = resolve(path, base)?;
+        let (shape, base_of_partitions, mut files) = if root.is_file() {
+            (Shape::File, None, vec![root.clone()])
+        } else if root.is_dir() {
+            if root.join("_delta_log").is_dir() {
+                return Err(Error::unsupported(format!(
+                    "`{path}` is a Delta table, which the file offline store does not read yet"
+                )));
+            }
+            let mut files = Vec::new();
+            walk(&root, &mut files).map_err(|error| unreadable(&root, error))?;
+            (Shape::Directory, Some(root.clone()), files)
+        } else if is_glob(path) {
+            let (fixed, files) = expand(&root)?;
+            (Shape::Glob, Some(fixed), files)
+        } else {
+            return Err(not_found(path, base));
+        };
+        files.sort();
+        let encoding = encoding_of(&files, path, base)?;
+        files.retain(|file| shape == Shape::File || encoding_by_name(file).is_some());
+        let mut found =
+            Self { root, shape, encoding, partitions: Vec::new(), values: vec![Vec::new(); files.len()], files };
+        if let Some(base) = base_of_partitions {
+            found.read_partitions(&base);
+        }
+        Ok(found)
+    }
+
+    /// A partition column of `n_rows` rows of a file.
+    pub(crate) fn partition_array(&self, file: usize, partition: usize, n_rows: usize) -> ArrayRef {
+        let value = self.values[file].get(partition).and_then(Option::as_deref);
+        match self.partitions[partition].1 {
+            DataType::Int64 => {
+                Arc::new(Int64Array::from(vec![value.and_then(|text| i64::from_str(text).ok()); n_rows]))
+            }
+            DataType::Date32 => {
+                Arc::new(Date32Array::from(vec![value.and_then(date).map(Date32Type::from_naive_date); n_rows]))
+            }
+            _ => Arc::new(StringArray::from(vec![value; n_rows])),
+        }
+    }
+
+    fn read_partitions(&mut self, base: &Path) {
+        let pairs: Vec<Vec<(String, Option<String>)>> =
+            self.files.iter().map(|file| partition_pairs(file.strip_prefix(base).unwrap_or(file))).collect();
+        let mut names: Vec<&String> = Vec::new();
+        for (name, _) in pairs.iter().flatten() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let values: Vec<Option<String>> = pairs
+                .iter()
+                .map(|pairs| pairs.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.clone()))
+                .collect();
+            let present = || values.iter().flatten();
+            let data_type = if present().all(|value| i64::from_str(value).is_ok()) {
+                DataType::Int64
+            } else if present().all(|value| date(value).is_some()) {
+                DataType::Date32
+            } else {
+                DataType::Utf8
+            };
+            self.partitions.push((name.clone(), data_type));
+            for (file, value) in values.into_iter().enumerate() {
+                self.values[file].push(value);
+            }
+        }
+    }
+}
+
+/// The absolute path of a path in a definition. Relative paths start at `base`.
+pub(crate) fn resolve(path: &str, base: &Path) -> Result<PathBuf> {
+    if path.is_empty() {
+        return Err(Error::invalid_definition("the path of the files is empty"));
+    }
+    let local = match path.split_once("://") {
+        Some(("file", _)) => url::Url::parse(path)
+            .ok()
+            .and_then(|url| url.to_file_path().ok())
+            .ok_or_else(|| Error::invalid_definition(format!("`{path}` is not the URL of a local file")))?,
+        Some((scheme, _)) => {
+            return Err(Error::unsupported(format!(
+                "`{path}` is on `{scheme}://`, and the file offline store reads local files only for now"
+            ))
+            .with_hint("copy the files to a local disk or mount the bucket"));
+        }
+        None => PathBuf::from(path),
+    };
+    let joined = base.join(local);
+    // `./data` and `data` are one place; `..` is left to the file system, which knows symbolic links.
+    Ok(joined.components().filter(|part| *part != Component::CurDir).collect())
+}
+
+/// The error for a path with nothing behind it.
+pub(crate) fn not_found(path: &str, base: &Path) -> Error {
+    Error::new(ErrorCode::FileNotFound, format!("there is no file at `{path}`"))
+        .with_context("feature repository", base.display())
+        .with_hint("relative paths start at the feature repository; check the path of the file source")
+}
+
+/// The error for a file that the system does not let us read.
+pub(crate) fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::unavailable(format!("could not read `{}`", path.display())).with_source(error)
+}
+
+fn is_glob(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(['.', '_']) {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() { walk(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
+}
+
+/// The files a glob names, and the part of its path before the first wildcard. Directories stand for their files.
+fn expand(pattern: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
+    let text = pattern.to_string_lossy();
+    let invalid = |error: &dyn std::fmt::Display| {
+        Error::invalid_definition(format!("`{text}` is not a valid pattern of paths: {error}"))
+    };
+    let fixed = pattern.components().take_while(|part| !is_glob(&part.as_os_str().to_string_lossy())).collect();
+    let mut files = Vec::new();
+    for path in glob::glob(&text).map_err(|error| invalid(&error))? {
+        let path = path.map_err(|error| unreadable(pattern, error.into()))?;
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(['.', '_']));
+        if path.is_dir() {
+            walk(&path, &mut files).map_err(|error| unreadable(&path, error))?;
+        } else if !hidden {
+            files.push(path);
+        }
+    }
+    Ok((fixed, files))
+}
+
+fn encoding_by_name(path: &Path) -> Option<Encoding> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    if [".parquet", ".parq", ".pq"].iter().any(|ending| name.ends_with(ending)) {
+        Some(Encoding::Parquet)
+    } else if name.ends_with(".csv") {
+        Some(Encoding::Csv { gzip: false })
+    } else if name.ends_with(".csv.gz") {
+        Some(Encoding::Csv { gzip: true })
+    } else {
+        None
+    }
+}
+
+fn encoding_of(files: &[PathBuf], path: &str, base: &Path) -> Result<Encoding> {
+    let known: Vec<Encoding> = files.iter().filter_map(|file| encoding_by_name(file)).collect();
+    match known.as_slice() {
+        // A single file is what it contains, whatever its name.
+        [] if files.len() == 1 => Ok(Encoding::Parquet),
+        [] if files.is_empty() => Err(not_found(path, base)),
+        [] => {
+            let names: BTreeSet<String> =
+                files.iter().filter_map(|f| f.file_name()).map(|f| f.to_string_lossy().into_owned()).collect();
+            Err(Error::new(
+                ErrorCode::FileNotFound,
+                format!(
+                    "`{path}` holds no Parquet or CSV file, only {}",
+                    list_names(names.iter().map(String::as_str))
+                ),
+            )
+            .with_context("feature repository", base.display())
+            .with_hint("file names end in `.parquet`, `.csv` or `.csv.gz`"))
+        }
+        [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok(*first),
+        _ => Err(Error::invalid_definition(format!("`{path}` mixes Parquet, CSV and compressed CSV files"))
+            .with_hint("keep files of one kind in a directory")),
+    }
+}
+
+/// The `key=value` folders of a relative path.
+fn partition_pairs(relative: &Path) -> Vec<(String, Option<String>)> {
+    let folders = relative.parent().into_iter().flat_map(Path::components);
+    folders
+        .filter_map(|part| {
+            let text = part.as_os_str().to_string_lossy().into_owned();
+            let (name, value) = text.split_once('=')?;
+            let value = percent_decoded(value);
+            Some((percent_decoded(name), (value != HIVE_NULL).then_some(value)))
+        })
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                at += 3;
+            }
+            None => {
+                decoded.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn date(text: &str) -> Option<NaiveDate> {
+    NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().filter(|_| text.len() == 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn relative_paths_start_at_the_repository() {
+        let base = Path::new("/repo");
+        assert_eq!(resolve("data/a.parquet", base).unwrap(), Path::new("/repo/data/a.parquet"));
+        assert_eq!(resolve("./data", base).unwrap(), Path::new("/repo/data"));
+        assert_eq!(resolve("file:///tmp/a%20b.parquet", base).unwrap(), Path::new("/tmp/a b.parquet"));
+        assert_eq!(resolve("s3://bucket/key", base).unwrap_err().code(), ErrorCode::Unsupported);
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_its_repository() {
+        let error = Files::find("data/none.parquet", Path::new("/repo")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::FileNotFound);
+        assert_eq!(error.to_string(), "there is no file at `data/none.parquet` (feature repository: /repo)");
+    }
+
+    #[test]
+    fn folders_become_typed_columns() {
+        let folder = tempfile::tempdir().unwrap();
+        for partition in ["day=2024-01-02/city=New%20York", "day=2024-01-01/city=__HIVE_DEFAULT_PARTITION__"] {
+            let path = folder.path().join("year=2024").join(partition);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("part.parquet"), b"").unwrap();
+            fs::write(path.join("_SUCCESS"), b"").unwrap();
+        }
+        let files = Files::find(folder.path().to_str().unwrap(), Path::new("/")).unwrap();
+        let types: Vec<_> = files.partitions.iter().map(|(name, data_type)| (name.as_str(), data_type)).collect();
+        assert_eq!(types, [("year", &DataType::Int64), ("day", &DataType::Date32), ("city", &DataType::Utf8)]);
+        assert_eq!(files.values[0], [Some("2024".to_owned()), Some("2024-01-01".to_owned()), None]);
+        assert_eq!(files.values[1][2].as_deref(), Some("New York"));
+    }
+}

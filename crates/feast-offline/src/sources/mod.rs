@@ -1,0 +1,203 @@
+//! Where feature rows rest, opened for reading.
+//!
+//! [`file`] finds the files behind a path; [`parquet`] and [`csv`] read them. A [`SourceTable`] numbers its rows from 0
+//! in source order, files in order of their paths, and that number is the position point-in-time rules speak of.
+
+pub(crate) mod csv;
+pub(crate) mod file;
+pub(crate) mod parquet;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, FileFormat, Result, did_you_mean};
+
+use csv::CsvRows;
+use file::{Encoding, Files};
+use parquet::ParquetRows;
+
+/// Called with the position of the first row and the rows.
+pub(crate) type OnRows<'a> = &'a (dyn Fn(u64, RecordBatch) -> Result<()> + Sync);
+
+/// A data source opened for reading.
+#[derive(Debug)]
+pub(crate) struct SourceTable {
+    /// Name in messages.
+    pub(crate) name: String,
+    /// The files, as found when it was opened.
+    pub(crate) files: Files,
+    schema: SchemaRef,
+    rows: Rows,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Parquet(ParquetRows),
+    Csv(CsvRows),
+    /// Parquet that is read as if it could not be read twice; both ways are tested on the same rows.
+    #[cfg(test)]
+    Streamed(ParquetRows),
+}
+
+/// Rows that need not be read: those whose time is outside, both ends included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    /// Position of the time column in the schema of the source.
+    pub(crate) column: usize,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+}
+
+impl SourceTable {
+    /// Opens the batch side of a data source. Reads footers and headers only.
+    pub(crate) fn open(source: &DataSource, base: &Path) -> Result<Self> {
+        let path = path_of(source)?;
+        Self::open_path(&source.name, path, base).map_err(|error| error.with_context("data source", &source.name))
+    }
+
+    /// Opens a path that is not a declared data source.
+    pub(crate) fn open_path(name: &str, path: &str, base: &Path) -> Result<Self> {
+        let files = Files::find(path, base)?;
+        let (schema, rows) = match files.encoding {
+            Encoding::Parquet => {
+                let (schema, rows) = ParquetRows::open(&files)?;
+                (schema, Rows::Parquet(rows))
+            }
+            Encoding::Csv { .. } => {
+                let (schema, rows) = CsvRows::open(&files)?;
+                (schema, Rows::Csv(rows))
+            }
+        };
+        Ok(Self { name: name.to_owned(), files, schema, rows })
+    }
+
+    /// All columns, those of hive partitions last.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Type of a column.
+    pub(crate) fn data_type(&self, column: usize) -> &DataType {
+        self.schema.field(column).data_type()
+    }
+
+    /// How a column is called in errors.
+    pub(crate) fn describe(&self, column: usize) -> String {
+        format!("column `{}` of data source `{}`", self.schema.field(column).name(), self.name)
+    }
+
+    /// The position of the column that a feature view calls `name`.
+    pub(crate) fn column(&self, source: &DataSource, name: &str) -> Result<usize> {
+        self.schema.index_of(source.unmapped(name)).or_else(|_| self.schema.index_of(name)).map_err(|_| {
+            Error::new(
+                ErrorCode::MissingColumns,
+                format!("data source `{}` has no column `{}`", self.name, source.unmapped(name)),
+            )
+            .with_hint_opt(did_you_mean(name, self.schema.fields().iter().map(|field| field.name().as_str())))
+        })
+    }
+
+    /// Whether single rows can be read again by position, so that a first look can do without most columns.
+    pub(crate) fn is_seekable(&self) -> bool {
+        matches!(self.rows, Rows::Parquet(_))
+    }
+
+    /// Reads the given columns of all rows, in the order of `columns`. Rows outside the window may be left out.
+    ///
+    /// With one thread, or when the source is not seekable, batches come in source order.
+    pub(crate) fn scan(
+        &self,
+        columns: &[usize],
+        window: Option<Window>,
+        threads: usize,
+        on_rows: OnRows<'_>,
+    ) -> Result<()> {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.scan(&self.schema, columns, window, threads, on_rows),
+            Rows::Csv(rows) => rows.scan(&self.schema, columns, on_rows),
+            #[cfg(test)]
+            Rows::Streamed(rows) => rows.scan(&self.schema, columns, window, 1, on_rows),
+        }
+    }
+
+    /// Reads the given columns of the rows at these ascending, distinct positions of a seekable source. `on_rows` gets
+    /// the index in `positions` of its first row.
+    pub(crate) fn fetch(
+        &self,
+        columns: &[usize],
+        positions: &[u64],
+        threads: usize,
+        on_rows: OnRows<'_>,
+    ) -> Result<()> {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.fetch(&self.schema, columns, positions, threads, on_rows),
+            _ => Err(Error::internal(format!("rows of data source `{}` cannot be read by position", self.name))),
+        }
+    }
+
+    /// The same rows, read as if they could not be read twice.
+    #[cfg(test)]
+    pub(crate) fn streamed(mut self) -> Self {
+        if let Rows::Parquet(rows) = self.rows {
+            self.rows = Rows::Streamed(rows);
+        }
+        self
+    }
+}
+
+/// The path of the files of a data source.
+pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
+    let Some(batch) = source.batch() else {
+        return Err(Error::invalid_definition(format!(
+            "{} source `{}` has no batch source to read history from",
+            source.kind(),
+            source.name
+        ))
+        .with_hint("declare it with `batch_source=FileSource(...)`"));
+    };
+    match &batch.options {
+        DataSourceOptions::File { format: Some(FileFormat::Delta { .. }), .. } => Err(Error::unsupported(format!(
+            "data source `{}` is a Delta table, which the file offline store does not read yet",
+            batch.name
+        ))),
+        DataSourceOptions::File { uri, .. } => Ok(uri),
+        _ => Err(Error::unsupported(format!(
+            "data source `{}` is a {} source, and the file offline store reads files only",
+            batch.name,
+            batch.kind()
+        ))
+        .with_hint("use a file source, or the offline store that belongs to the source")),
+    }
+}
+
+/// Joins the schemas of several files: the columns of the first, then those it lacks. Types are those seen first.
+fn merge_schemas<'a>(
+    schemas: impl Iterator<Item = &'a Schema>,
+    partitions: &[(String, DataType)],
+    joined: impl Fn(&DataType, &DataType) -> DataType,
+) -> SchemaRef {
+    let mut merged: Vec<Field> = Vec::new();
+    let mut metadata = None;
+    for schema in schemas {
+        metadata.get_or_insert_with(|| schema.metadata().clone());
+        for field in schema.fields() {
+            match merged.iter_mut().find(|known| known.name() == field.name()) {
+                None => merged.push(field.as_ref().clone()),
+                Some(known) => {
+                    let data_type = joined(known.data_type(), field.data_type());
+                    *known = known.clone().with_data_type(data_type);
+                }
+            }
+        }
+    }
+    for (name, data_type) in partitions {
+        if !merged.iter().any(|known| known.name() == name) {
+            merged.push(Field::new(name, data_type.clone(), true));
+        }
+    }
+    // A file may lack a column that others have.
+    let fields: Vec<Field> = merged.into_iter().map(|field| field.with_nullable(true)).collect();
+    Arc::new(Schema::new_with_metadata(fields, metadata.unwrap_or_default()))
+}

@@ -1,0 +1,101 @@
+//! Entity rows given as a query: the one use of DataFusion.
+//!
+//! Each data source that the query names is a table under its name in lower case or as declared; what follows the last
+//! dot of a name works too. Queries read; statements that change anything are refused.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use feast_core::{DataSource, Error, Result, did_you_mean};
+
+use crate::entity_rows::EntityRows;
+use crate::parallel::blocking;
+use crate::sources::SourceTable;
+use crate::sources::file::{Encoding, Shape};
+
+/// Runs a query over the data sources and collects its rows.
+pub(crate) async fn entity_rows(
+    sql: &str,
+    sources: &[Arc<DataSource>],
+    base: &Path,
+    memory_limit: Option<usize>,
+) -> Result<EntityRows> {
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(limit) = memory_limit {
+        runtime = runtime.with_memory_limit(limit, 1.0);
+    }
+    let runtime = runtime.build_arc().map_err(|error| refused(sql, error))?;
+    let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+    let state = context.state();
+    let dialect = state.config_options().sql_parser.dialect;
+    let statement = state.sql_to_statement(sql, &dialect).map_err(|error| refused(sql, error))?;
+    for reference in state.resolve_table_references(&statement).map_err(|error| refused(sql, error))? {
+        let name = reference.table().to_owned();
+        let source = find_source(&name, sources)?;
+        let (source, base) = (Arc::clone(source), base.to_path_buf());
+        let table = blocking(move || SourceTable::open(&source, &base)).await?;
+        let provider = listing(&table).map_err(|error| refused(sql, error))?;
+        context.register_table(TableReference::bare(name), provider).map_err(|error| refused(sql, error))?;
+    }
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    let rows = context.sql_with_options(sql, options).await.map_err(|error| refused(sql, error))?;
+    let schema = Arc::clone(rows.schema().inner());
+    let batches = rows.collect().await.map_err(|error| refused(sql, error))?;
+    EntityRows::new(schema, batches)
+}
+
+/// The source with this name, its case and what precedes the last dot aside.
+fn find_source<'a>(name: &str, sources: &'a [Arc<DataSource>]) -> Result<&'a Arc<DataSource>> {
+    let bare = |source: &DataSource| source.name.rsplit('.').next().unwrap_or_default().to_owned();
+    sources
+        .iter()
+        .find(|source| source.name == name)
+        .or_else(|| sources.iter().find(|source| source.name.eq_ignore_ascii_case(name)))
+        .or_else(|| sources.iter().find(|source| bare(source).eq_ignore_ascii_case(name)))
+        .ok_or_else(|| {
+            Error::invalid_request(format!("the entity query names a table `{name}`, which is not a data source"))
+                .with_hint_opt(did_you_mean(name, sources.iter().map(|source| source.name.as_str())))
+        })
+}
+
+/// The files of a source as a table that DataFusion reads itself.
+fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
+    let files = &table.files;
+    let format: Arc<dyn FileFormat> = match files.encoding {
+        Encoding::Parquet => Arc::new(ParquetFormat::default()),
+        Encoding::Csv { gzip } => {
+            let compression = if gzip { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED };
+            Arc::new(CsvFormat::default().with_has_header(true).with_file_compression_type(compression))
+        }
+    };
+    // Partition columns come from the folders below the directory; a glob has no such directory.
+    let partitions = if files.shape == Shape::Directory { files.partitions.clone() } else { Vec::new() };
+    let urls = match files.shape {
+        Shape::Directory => vec![ListingTableUrl::parse(format!("{}/", files.root.display()))?],
+        _ => files.files.iter().map(|file| ListingTableUrl::parse(file.to_string_lossy())).collect::<Result<_, _>>()?,
+    };
+    let own = |field: &&Arc<arrow::datatypes::Field>| !files.partitions.iter().any(|(name, _)| name == field.name());
+    let fields: Vec<_> = table.schema().fields().iter().filter(own).cloned().collect();
+    let options = ListingOptions::new(format).with_file_extension("").with_table_partition_cols(partitions);
+    let config = ListingTableConfig::new_with_multi_paths(urls)
+        .with_listing_options(options)
+        .with_schema(Arc::new(arrow::datatypes::Schema::new(fields)));
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// What DataFusion has against a query, in one sentence.
+fn refused(sql: &str, error: DataFusionError) -> Error {
+    let text = error.strip_backtrace();
+    let reason = text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
+    Error::invalid_request(format!("the entity query cannot be run: {reason}")).with_context("query", sql.trim())
+}

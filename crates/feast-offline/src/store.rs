@@ -1,0 +1,291 @@
+//! The file offline store: its configuration and its verbs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use feast_core::{DataSource, Error, ErrorCode, Result, did_you_mean, list_names};
+use serde_json::Value;
+
+use crate::entity_rows::{EntityRows, EntitySource};
+use crate::historical::OpenPlan;
+use crate::latest::Latest;
+use crate::parallel::blocking;
+use crate::sources::SourceTable;
+use crate::view_columns::batch_source;
+use crate::{BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, WriteOptions, append, dataset, sql};
+
+/// Names in `feature_store.yaml` that mean this store. Feast's `dask` and `duckdb` read files too.
+const NAMES: [&str; 3] = ["file", "dask", "duckdb"];
+
+/// Offline stores of Feast that are not here yet.
+const OTHER_STORES: [&str; 15] = [
+    "athena",
+    "bigquery",
+    "chronon",
+    "clickhouse",
+    "couchbase.offline",
+    "hybrid",
+    "mssql",
+    "oracle",
+    "postgres",
+    "ray",
+    "redshift",
+    "remote",
+    "snowflake.offline",
+    "spark",
+    "trino",
+];
+
+/// Keys of the configuration. `staging_location` and its companion belong to Feast's `duckdb` store.
+const KEYS: [&str; 4] = ["type", "memory_limit", "staging_location", "staging_location_endpoint_override"];
+
+/// Reads and writes feature rows in files.
+#[derive(Debug, Clone)]
+pub struct OfflineStore {
+    base: PathBuf,
+    memory_limit: Option<usize>,
+    staging_location: Option<String>,
+}
+
+impl fmt::Display for OfflineStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "files under {}", self.base.display())
+    }
+}
+
+impl OfflineStore {
+    /// A store from the `offline_store` part of `feature_store.yaml`: an object, the bare name, or null.
+    ///
+    /// Relative paths of data sources start at `repo_path`. `memory_limit` is a number of bytes or a text such as
+    /// `512MiB`; it bounds entity queries for now.
+    ///
+    /// # Errors
+    /// `UnknownOfflineStore`, `Unsupported` for the stores of Feast that are not here yet, and
+    /// `InvalidConfiguration` for unknown keys and malformed values.
+    pub fn connect(config: &Value, repo_path: &Path) -> Result<Self> {
+        let name = match config {
+            Value::Null => "file",
+            Value::String(name) => name,
+            Value::Object(keys) => {
+                if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
+                    return Err(Error::invalid_configuration(format!("the file offline store has no key `{unknown}`"))
+                        .with_hint(format!("valid keys are {}", list_names(KEYS)))
+                        .with_hint_opt(close_name(unknown, &KEYS)));
+                }
+                match keys.get("type") {
+                    None => "file",
+                    Some(Value::String(name)) => name,
+                    Some(other) => return Err(malformed("type", other, "the name of an offline store")),
+                }
+            }
+            other => return Err(malformed("offline_store", other, "a name or a mapping")),
+        };
+        check_name(name)?;
+        let memory_limit = match config.get("memory_limit") {
+            None | Some(Value::Null) => None,
+            Some(limit) => Some(
+                parse_bytes(limit).ok_or_else(|| malformed("memory_limit", limit, "a size such as `512MiB`"))?,
+            ),
+        };
+        let staging_location = match config.get("staging_location") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(path)) => Some(path.clone()),
+            Some(other) => return Err(malformed("staging_location", other, "a path")),
+        };
+        let base = std::path::absolute(repo_path).map_err(|error| {
+            Error::invalid_configuration("the path of the feature repository is not valid").with_source(error)
+        })?;
+        Ok(Self { base, memory_limit, staging_location })
+    }
+
+    /// Where `to_remote_storage` writes, when configured.
+    pub fn staging_location(&self) -> Option<&str> {
+        self.staging_location.as_deref()
+    }
+
+    /// The columns of a data source, as they are in its files and before any field mapping; hive partitions last.
+    /// Reads file footers only.
+    ///
+    /// # Errors
+    /// `FileNotFound`; `Unsupported` for sources that are not files.
+    pub async fn schema(&self, source: &DataSource) -> Result<SchemaRef> {
+        let (source, base) = (source.clone(), self.base.clone());
+        blocking(move || Ok(Arc::clone(SourceTable::open(&source, &base)?.schema()))).await
+    }
+
+    /// Training data: one output row per entity row, in order, with the features true at its time.
+    ///
+    /// Features are of their declared types, null where nothing matches. All sources are opened and all columns checked
+    /// before this returns; rows are read as the stream is.
+    ///
+    /// # Errors
+    /// `InvalidEventTimestamp`, `MissingJoinKey`, `FeatureNameCollision`, `RequestDataNotFoundInEntityFrame` for entity
+    /// rows that do not fit the plan, `InvalidRequest` for queries that cannot be run, `FileNotFound` and
+    /// `MissingColumns` for sources.
+    pub async fn historical(&self, request: HistoricalRequest) -> Result<HistoricalStream> {
+        let HistoricalRequest { plan, entity, tables, filter_by_created_timestamp } = request;
+        let base = self.base.clone();
+        let entity = match entity {
+            EntitySource::Batches(schema, batches) => Entity::Rows(EntityRows::new(schema, batches)?),
+            EntitySource::Stream(stream) => {
+                let schema = Arc::clone(stream.schema());
+                Entity::Rows(EntityRows::new(schema, stream.collect().await?)?)
+            }
+            EntitySource::Sql(query) => {
+                Entity::Rows(Box::pin(sql::entity_rows(&query, &tables, &base, self.memory_limit)).await?)
+            }
+            EntitySource::File(path) => Entity::File(path),
+            EntitySource::Range { start, end } => Entity::Range(start, end),
+        };
+        let ready = blocking(move || {
+            let open = OpenPlan::new(plan, &base)?;
+            let entity = match entity {
+                Entity::Rows(rows) => rows,
+                Entity::File(path) => EntityRows::read(&path, &base)?,
+                Entity::Range(start, end) => open.range(start, end)?,
+            };
+            open.with_entity_rows(entity, filter_by_created_timestamp)
+        })
+        .await?;
+        Ok(ready.start())
+    }
+
+    /// The latest row of each key with an event time in the window, both ends included.
+    ///
+    /// Columns: the join keys (for entity-less views the dummy key) and the features of the view, of their declared
+    /// types; then [`EVENT_TIMESTAMP_COLUMN`](crate::EVENT_TIMESTAMP_COLUMN) and
+    /// [`CREATED_TIMESTAMP_COLUMN`](crate::CREATED_TIMESTAMP_COLUMN), null where the source has none. At equal event
+    /// times the greatest created time wins, then the later row. Rows with a null key are left out. The order of rows
+    /// is not promised; each key occurs once.
+    ///
+    /// # Errors
+    /// `FileNotFound` and `MissingColumns`; values that do not fit their declared type, on the stream.
+    pub async fn latest(&self, request: LatestRequest) -> Result<BatchStream> {
+        let base = self.base.clone();
+        let latest = blocking(move || {
+            let source = batch_source(&request.view)?.clone();
+            Latest::new(request, || SourceTable::open(&source, &base))
+        });
+        Ok(latest.await?.start())
+    }
+
+    /// Adds rows to the files of a source and returns how many. A reader sees all of them or none.
+    ///
+    /// The rows must have exactly the columns of the source, in any order; values are cast to its types.
+    ///
+    /// # Errors
+    /// `MissingColumns` when the columns differ; nothing was added when the call fails, except that of several hive
+    /// partitions the first ones may have been.
+    pub async fn append(&self, source: &DataSource, rows: RecordBatch) -> Result<u64> {
+        let (source, base) = (source.clone(), self.base.clone());
+        blocking(move || append::append(&source, &base, &rows)).await
+    }
+
+    /// Writes rows as Parquet and returns the files: one if the path ends in `.parquet`, else those of a directory.
+    ///
+    /// # Errors
+    /// `SavedDatasetLocationExists` unless overwriting is allowed. Nothing is left behind when the call fails.
+    pub async fn write_dataset(&self, path: &str, rows: BatchStream, options: WriteOptions) -> Result<Vec<PathBuf>> {
+        dataset::write(path, &self.base, rows, options).await
+    }
+
+    /// Reads the rows of a file, directory or glob, in order.
+    ///
+    /// # Errors
+    /// `FileNotFound`.
+    pub async fn read_dataset(&self, path: &str) -> Result<BatchStream> {
+        dataset::read(path, &self.base).await
+    }
+}
+
+enum Entity {
+    Rows(EntityRows),
+    File(PathBuf),
+    Range(Option<feast_core::Timestamp>, Option<feast_core::Timestamp>),
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if NAMES.contains(&name) {
+        return Ok(());
+    }
+    if OTHER_STORES.contains(&name) {
+        return Err(Error::unsupported(format!("the offline store `{name}` is not available yet"))
+            .with_hint("set `offline_store: file` to use Parquet and CSV files"));
+    }
+    Err(Error::new(ErrorCode::UnknownOfflineStore, format!("there is no offline store `{name}`"))
+        .with_hint_opt(did_you_mean(name, NAMES.into_iter().chain(OTHER_STORES))))
+}
+
+/// A did-you-mean only where one name is close; otherwise the caller lists all.
+fn close_name(wrong: &str, valid: &[&str]) -> Option<String> {
+    did_you_mean(wrong, valid.iter().copied()).filter(|hint| hint.starts_with("did you mean"))
+}
+
+fn malformed(key: &str, found: &Value, expected: &str) -> Error {
+    Error::invalid_configuration(format!("`{key}` of the offline store is {found}, but should be {expected}"))
+}
+
+/// A number of bytes, plain or with a unit: `512MB`, `1.5 GiB`.
+fn parse_bytes(value: &Value) -> Option<usize> {
+    let text = match value {
+        Value::Number(number) => return number.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
+        Value::String(text) => text.trim(),
+        _ => return None,
+    };
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    let bytes = number.parse::<f64>().ok()? * factor as f64;
+    (bytes >= 1.0 && bytes < usize::MAX as f64).then_some(bytes as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn connect(config: Value) -> Result<OfflineStore> {
+        OfflineStore::connect(&config, Path::new("/repo"))
+    }
+
+    #[test]
+    fn the_names_of_file_stores_connect() {
+        for config in [json!(null), json!("dask"), json!({"type": "duckdb", "staging_location": "s"}), json!({})] {
+            assert!(connect(config).is_ok());
+        }
+        let limit = |text: &str| connect(json!({"memory_limit": text})).unwrap().memory_limit;
+        assert_eq!(limit("512MiB"), Some(512 << 20));
+        assert_eq!(limit("1.5 GB"), Some(1_500_000_000));
+    }
+
+    #[test]
+    fn other_names_and_keys_are_explained() {
+        let error = connect(json!("bigquery")).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Unsupported);
+        assert_eq!(error.message(), "the offline store `bigquery` is not available yet");
+        let error = connect(json!({"type": "duck"})).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::UnknownOfflineStore);
+        assert_eq!(error.hint(), Some("did you mean `dask`?"));
+        let error = connect(json!({"memory_limt": 1})).unwrap_err();
+        assert_eq!(error.hint(), Some("did you mean `memory_limit`?"));
+        let error = connect(json!({"threads": 1})).unwrap_err();
+        assert!(error.hint().unwrap().starts_with("valid keys are `type`, `memory_limit`"));
+        assert!(connect(json!({"memory_limit": "lots"})).is_err());
+    }
+}

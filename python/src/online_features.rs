@@ -7,7 +7,7 @@ use arrow::datatypes::{
     Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
 use feast_core::{Error, ValueType};
-use feast_online::{EntityColumn, EntityRows, LooseValue, OnlineColumn};
+use feast_online::{EntityColumn, EntityRows, EntityValue, OnlineColumn};
 use feast_proto::types::value::Val;
 use feast_proto::types::Value;
 use prost::Message;
@@ -277,52 +277,55 @@ pub(crate) fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> 
         .iter()
         .map(|(name, list)| {
             let name: String = name.extract()?;
-            let column: PyResult<Vec<LooseValue>> = list.try_iter()?.map(|item| loose_value(&name, &item?)).collect();
+            let column: PyResult<Vec<EntityValue>> = list.try_iter()?.map(|item| entity_value(&name, &item?)).collect();
             Ok((name, EntityColumn::Values(column?)))
         })
         .collect();
     EntityRows::new(columns?).py()
 }
 
-fn loose_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<LooseValue> {
+fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> {
     if item.is_none() {
-        return Ok(LooseValue::Null);
+        return Ok(EntityValue::Null);
     }
     // `bool` is a subclass of `int`, so it comes first.
     if let Ok(flag) = item.cast::<PyBool>() {
-        return Ok(LooseValue::Bool(flag.is_true()));
+        return Ok(EntityValue::Bool(flag.is_true()));
     }
     if item.is_instance_of::<PyInt>() {
-        return Ok(LooseValue::Int(item.extract()?));
+        return Ok(EntityValue::Int(item.extract()?));
     }
     if item.is_instance_of::<PyFloat>() {
-        return Ok(LooseValue::Float(item.extract()?));
+        return Ok(EntityValue::Float(item.extract()?));
     }
     if let Ok(text) = item.cast::<PyString>() {
-        return Ok(LooseValue::Text(text.to_str()?.to_owned()));
+        return Ok(EntityValue::String(text.to_str()?.to_owned()));
     }
     if let Ok(bytes) = item.cast::<PyBytes>() {
-        return Ok(LooseValue::Bytes(bytes.as_bytes().to_vec()));
+        return Ok(EntityValue::Bytes(bytes.as_bytes().to_vec()));
     }
     if let Ok(timestamp) = item.call_method0("timestamp") {
-        return Ok(LooseValue::Timestamp((timestamp.extract::<f64>()? * 1e6).round() as i64));
+        return Ok(EntityValue::TimestampMicros((timestamp.extract::<f64>()? * 1e6).round() as i64));
     }
     // NumPy scalars become plain ones.
     if let Ok(plain) = item.call_method0("item")
         && !plain.is(item)
     {
-        return loose_value(column, &plain);
+        return entity_value(column, &plain);
     }
-    if item.is_instance_of::<PyList>() || item.is_instance_of::<PyDict>() {
-        let text: String = item.py().import("json")?.call_method1("dumps", (item,))?.extract()?;
-        let nested = serde_json::from_str(&text)
-            .map_err(|error| Error::invalid_request(format!("column `{column}` is no JSON")).with_source(error));
-        return Ok(LooseValue::Json(nested.py()?));
+    if let Ok(list) = item.cast::<PyList>() {
+        let items: PyResult<Vec<EntityValue>> = list.iter().map(|item| entity_value(column, &item)).collect();
+        return Ok(EntityValue::List(items?));
+    }
+    if let Ok(dict) = item.cast::<PyDict>() {
+        let entries: PyResult<Vec<(String, EntityValue)>> =
+            dict.iter().map(|(key, item)| Ok((key.extract()?, entity_value(column, &item)?))).collect();
+        return Ok(EntityValue::Map(entries?));
     }
     // UUID and Decimal are known by their text.
     let kind = item.get_type().name()?.to_string();
     if matches!(kind.as_str(), "UUID" | "Decimal") {
-        return Ok(LooseValue::Text(item.str()?.to_str()?.to_owned()));
+        return Ok(EntityValue::String(item.str()?.to_str()?.to_owned()));
     }
     Err(to_python(&Error::invalid_request(format!(
         "column `{column}` of the entity rows holds a value of type `{kind}`, which is not understood"

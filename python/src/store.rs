@@ -1,11 +1,14 @@
 //! The feature store as Python sees it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
+use feast_server::ServeOptions;
 use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result};
 use prost::Message;
 use pyo3::prelude::*;
@@ -332,9 +335,7 @@ impl Store {
 
     /// Serves over HTTP until Ctrl-C.
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
-        let options: feast_server::ServeOptions = serde_json::from_str(options_json)
-            .map_err(|error| Error::invalid_request("the options of `serve` are not valid").with_source(error))
-            .py()?;
+        let options = serve_options(&parse_options(options_json).py()?);
         let store = self.store().py()?;
         wait(py, feast_server::serve(store, options, |_| {}, std::future::pending()))
     }
@@ -358,6 +359,31 @@ impl Store {
         };
         Ok((self.store().py()?, request))
     }
+}
+
+/// Feast's arguments of `serve`; what is not given keeps its default.
+fn serve_options(given: &Value) -> ServeOptions {
+    let mut options = ServeOptions::default();
+    let path = |key: &str| given[key].as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let number = |key: &str| given[key].as_u64();
+    if let Some(host) = given["host"].as_str() {
+        host.clone_into(&mut options.host);
+    }
+    if let Some(port) = number("port").and_then(|port| u16::try_from(port).ok()) {
+        options.port = port;
+    }
+    if let Some(seconds) = number("keep_alive_timeout") {
+        options.keep_alive_timeout = Duration::from_secs(seconds);
+    }
+    if let Some(seconds) = number("registry_ttl_sec") {
+        options.registry_ttl_sec = seconds;
+    }
+    if let Some(silent) = given["no_access_log"].as_bool() {
+        options.access_log = !silent;
+    }
+    options.tls_key_path = path("tls_key_path");
+    options.tls_cert_path = path("tls_cert_path");
+    options
 }
 
 /// Tells a Python callable what happens, as JSON.

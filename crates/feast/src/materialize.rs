@@ -83,7 +83,11 @@ impl FeatureStore {
         Ok(report)
     }
 
-    async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
+    /// The views that a materialization of `names` would load; of all that are served online when there are none.
+    ///
+    /// # Errors
+    /// Unknown, disabled or offline-only views; `Unsupported` without an online store.
+    pub async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
         self.online_store()?;
         let contents = self.contents(true).await?;
         let materializable = |view: &FeatureView| {

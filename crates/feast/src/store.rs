@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use feast_core::{Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
 use feast_offline::OfflineStore;
@@ -72,7 +73,7 @@ impl FeatureStoreBuilder {
         };
         let offline = OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?;
         Ok(FeatureStore {
-            registry: RegistryHandle::new(registry_store, config.registry.cache_ttl),
+            registry: RegistryHandle::new(registry_store, poll_interval(&config)),
             online,
             offline: Arc::new(offline),
             transformer: self.transformer,
@@ -80,6 +81,13 @@ impl FeatureStoreBuilder {
             config: Arc::new(config),
         })
     }
+}
+
+/// How often the registry is asked whether it changed. A local file tells at the price of one look at its metadata,
+/// so a commit of another process is seen within a second, as in Feast.
+fn poll_interval(config: &RepoConfig) -> Option<Duration> {
+    let local = config.registry.registry_type == "file" && !config.registry.path.contains("://");
+    if local { Some(Duration::from_secs(1)) } else { config.registry.cache_ttl }
 }
 
 impl FeatureStore {

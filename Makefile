@@ -66,7 +66,7 @@ lint: venv ## formatting, clippy, ruff, dependency policy
 	$(say) "clippy (some minutes the first time)"
 	@$(WITH_VENV) $(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(say) "ruff"
-	@"$(VENV)/bin/ruff" check --config python/pyproject.toml python examples bench scripts tests
+	@"$(VENV)/bin/ruff" check python examples bench scripts tests
 	$(say) "cargo deny"
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "    skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi

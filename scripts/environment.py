@@ -6,6 +6,8 @@ A stamp inside the directory remembers what was installed. The text of this file
 they can say what they lack.
 """
 
+# ruff: noqa: UP031 - f-strings would not parse there.
+
 import hashlib
 import os
 import subprocess

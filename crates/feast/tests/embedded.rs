@@ -1,0 +1,348 @@
+//! The verbs on the embedded default: file registry, SQLite online store, Parquet files.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{Float32Type, Int64Type};
+use chrono::{DateTime, TimeDelta, Utc};
+use feast::{
+    ApplyOptions, Definitions, FeatureStore, HistoricalFeatures, MaterializeRequest, OnlineRequest, PushTarget,
+    RepoConfig, Window,
+};
+use feast_core::{
+    BatchFeatures, DataSource, DataSourceOptions, Entity, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind,
+    Field, Interval, ObjectKind, ObjectRef, Project, ProjectContents, RegistryObject, Result, ValueType,
+};
+use feast_offline::{BatchStream, EntitySource, WriteOptions};
+use feast_online::{EntityColumn, EntityRows, EntityValue, OnlineFeatures};
+
+/// 2026-11-20T12:00:00Z.
+const T0: i64 = 1_795_176_000;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap()
+}
+
+fn times(seconds: &[i64]) -> ArrayRef {
+    let micros: Vec<i64> = seconds.iter().map(|second| second * 1_000_000).collect();
+    Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC"))
+}
+
+fn rows(rows: &[(i64, i64, i64, f64, i64, Option<&str>)]) -> RecordBatch {
+    let column = |pick: fn(&(i64, i64, i64, f64, i64, Option<&'static str>)) -> i64| -> Vec<i64> {
+        rows.iter().map(|row| pick(&(row.0, row.1, row.2, row.3, row.4, None))).collect()
+    };
+    RecordBatch::try_from_iter([
+        ("driver_id", Arc::new(Int64Array::from(column(|row| row.0))) as ArrayRef),
+        ("event_timestamp", times(&column(|row| row.1))),
+        ("created", times(&column(|row| row.2))),
+        ("conv_rate", Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.3))) as ArrayRef),
+        ("trips", Arc::new(Int64Array::from(column(|row| row.4))) as ArrayRef),
+        ("city", Arc::new(StringArray::from(rows.iter().map(|row| row.5).collect::<Vec<_>>())) as ArrayRef),
+    ])
+    .unwrap()
+}
+
+fn driver_rows() -> RecordBatch {
+    rows(&[
+        (1001, T0 - 7200, T0 - 7200, 0.1, 10, Some("a")),
+        (1001, T0, T0, 0.2, 20, Some("b")),
+        (1001, T0, T0 + 60, 0.3, 30, Some("c")),
+        (1002, T0 - 3600, T0, 0.4, 40, None),
+        (1003, T0 - 3 * 86_400, T0, 0.5, 50, Some("e")),
+    ])
+}
+
+/// A view over `stats.parquet` and one that is pushed to, of the same entity.
+fn definitions() -> Definitions {
+    let file = |name: &str| {
+        let mut source = DataSource::file(name, format!("{name}.parquet"), "event_timestamp");
+        source.created_timestamp_column = "created".to_owned();
+        source
+    };
+    let view = |name: &str, batch: DataSource, stream: Option<DataSource>, ttl: i64| {
+        let kind = BatchFeatures { batch_source: Some(batch), stream_source: stream, ..BatchFeatures::default() };
+        let mut view = FeatureView::new(name, FeatureViewKind::Batch(kind));
+        view.entities = vec!["driver".to_owned()];
+        view.ttl = Some(TimeDelta::seconds(ttl));
+        view.features = vec![
+            Field::new("conv_rate", ValueType::Float),
+            Field::new("trips", ValueType::Int64),
+            Field::new("city", ValueType::String),
+        ];
+        view
+    };
+    let push = DataSource {
+        name: "fresh".to_owned(),
+        options: DataSourceOptions::Push,
+        batch_source: Some(Box::new(file("pushed"))),
+        class_type: "feast.data_source.PushSource".to_owned(),
+        ..DataSource::default()
+    };
+    let mut contents = ProjectContents { project: Project::new("proj"), ..ProjectContents::default() };
+    contents.put(RegistryObject::Entity(Arc::new(Entity::new("driver", "driver_id", ValueType::Int64))));
+    for source in [file("stats"), file("pushed"), push.clone()] {
+        contents.put(RegistryObject::DataSource(Arc::new(source)));
+    }
+    contents.put(RegistryObject::FeatureView(Arc::new(view("driver_stats", file("stats"), None, 86_400))));
+    contents.put(RegistryObject::FeatureView(Arc::new(view("driver_push", file("pushed"), Some(push), 0))));
+    Definitions { contents, ..Definitions::default() }
+}
+
+fn open(folder: &Path) -> FeatureStore {
+    let text = "project: proj\nregistry: data/registry.db\nonline_store:\n  type: sqlite\n  path: data/online.db\n";
+    FeatureStore::open(RepoConfig::parse_with(text, folder, &|_| None).unwrap()).unwrap()
+}
+
+/// A repository whose definitions are applied.
+async fn applied(folder: &Path) -> FeatureStore {
+    let store = open(folder);
+    for name in ["stats.parquet", "pushed.parquet"] {
+        let batch = driver_rows();
+        let stream = BatchStream::from_batches(batch.schema(), vec![batch]);
+        store.offline_store().write_dataset(name, stream, WriteOptions::default()).await.unwrap();
+    }
+    store.apply(&definitions(), &ApplyOptions::default()).await.unwrap();
+    store
+}
+
+fn references(features: &[&str]) -> FeatureSelection {
+    FeatureSelection::References(features.iter().map(|feature| (*feature).to_owned()).collect())
+}
+
+async fn online(store: &FeatureStore, features: &[&str], drivers: &[i64]) -> Result<OnlineFeatures> {
+    let drivers = drivers.iter().map(|driver| EntityValue::Int(*driver)).collect();
+    let entity_rows = EntityRows::new(vec![("driver_id".to_owned(), EntityColumn::Values(drivers))])?;
+    let selection = references(features);
+    store.get_online_features(OnlineRequest { selection, entity_rows, full_feature_names: false }).await
+}
+
+/// The trips of one driver as served now.
+async fn trips(store: &FeatureStore, view: &str, driver: i64) -> Option<i64> {
+    let answer = online(store, &[&format!("{view}:trips")], &[driver]).await.unwrap();
+    let values = answer.columns[1].values.as_primitive::<Int64Type>().clone();
+    values.iter().next().flatten()
+}
+
+async fn materialize(store: &FeatureStore, window: Window) -> u64 {
+    let report = store.materialize(MaterializeRequest { window, feature_views: vec!["driver_stats".to_owned()] }).await;
+    report.unwrap().feature_views[0].rows
+}
+
+async fn intervals(store: &FeatureStore) -> Vec<Interval> {
+    let contents = store.contents(true).await.unwrap();
+    contents.feature_view("driver_stats").unwrap().meta.materialization_intervals.clone()
+}
+
+#[tokio::test]
+async fn applying_twice_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let plan = store.plan(&definitions(), &ApplyOptions::default()).await.unwrap();
+    assert!(plan.is_empty(), "{:?}", plan.diff);
+}
+
+#[tokio::test]
+async fn a_changed_definition_keeps_what_was_materialized() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    materialize(&store, Window::Between(at(T0 - 86_400), at(T0))).await;
+    let mut changed = definitions();
+    let view = changed.contents.feature_views.get_mut("driver_stats").unwrap();
+    Arc::make_mut(view).tags.insert("team".to_owned(), "x".to_owned());
+    let plan = store.apply(&changed, &ApplyOptions::default()).await.unwrap();
+    assert_eq!(plan.diff.changes.len(), 1);
+    assert_eq!(intervals(&store).await, [Interval { start: at(T0 - 86_400), end: at(T0) }]);
+    assert_eq!(trips(&store, "driver_stats", 1001).await, Some(30));
+}
+
+#[tokio::test]
+async fn objects_that_are_not_defined_any_more_stay_unless_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let mut fewer = definitions();
+    fewer.contents.feature_views.shift_remove("driver_push");
+    fewer.contents.data_sources.shift_remove("fresh");
+    fewer.contents.data_sources.shift_remove("pushed");
+    let kept = store.apply(&fewer, &ApplyOptions::default()).await.unwrap();
+    assert!(kept.is_empty());
+    assert_eq!(kept.diff.undefined.len(), 3);
+    store.apply(&fewer, &ApplyOptions { prune: true, ..ApplyOptions::default() }).await.unwrap();
+    let error = online(&store, &["driver_push:trips"], &[1001]).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::FeatureViewNotFound);
+}
+
+#[tokio::test]
+async fn all_problems_of_the_definitions_are_told_at_once_and_nothing_is_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let mut wrong = definitions();
+    let view = Arc::make_mut(wrong.contents.feature_views.get_mut("driver_stats").unwrap());
+    view.features.push(Field::new("conv_rat", ValueType::Float));
+    view.entities.push("rider".to_owned());
+    wrong.locations.insert("feature_view/driver_stats".to_owned(), "repo.py:7".to_owned());
+    let error = store.apply(&wrong, &ApplyOptions::default()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("the definitions have 2 problems"), "{text}");
+    assert!(text.contains("repo.py:7: feature view `driver_stats` refers to entity `rider`"), "{text}");
+    assert!(text.contains("did you mean `conv_rate`?"), "{text}");
+    assert!(store.plan(&definitions(), &ApplyOptions::default()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_newest_row_of_each_key_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    assert_eq!(materialize(&store, Window::Between(at(T0 - 86_400), at(T0))).await, 2);
+    let answer = online(&store, &["driver_stats:conv_rate", "driver_stats:city"], &[1001, 1002, 9999]).await.unwrap();
+    let names: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["driver_id", "conv_rate", "city"]);
+    let rates: Vec<Option<f32>> = answer.columns[1].values.as_primitive::<Float32Type>().iter().collect();
+    assert_eq!(rates, [Some(0.3), Some(0.4), None]);
+    let cities: Vec<Option<&str>> = answer.columns[2].values.as_string::<i32>().iter().collect();
+    assert_eq!(cities, [Some("c"), None, None]);
+    let statuses: Vec<&str> = answer.columns[2].statuses.iter().map(|status| status.name()).collect();
+    assert_eq!(statuses, ["PRESENT", "PRESENT", "NOT_FOUND"]);
+}
+
+#[tokio::test]
+async fn an_older_interval_never_takes_a_value_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    materialize(&store, Window::Between(at(T0 - 86_400), at(T0))).await;
+    materialize(&store, Window::Between(at(T0 - 86_400), at(T0 - 3600))).await;
+    assert_eq!(trips(&store, "driver_stats", 1001).await, Some(30));
+    assert_eq!(intervals(&store).await, [Interval { start: at(T0 - 86_400), end: at(T0) }]);
+}
+
+#[tokio::test]
+async fn incremental_runs_continue_where_the_last_one_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    // A view that was never materialized starts as far before the end as its values live: driver 1003 is older.
+    assert_eq!(materialize(&store, Window::Until(at(T0 - 3600))).await, 2);
+    assert_eq!(materialize(&store, Window::Until(at(T0))).await, 2);
+    assert_eq!(materialize(&store, Window::Until(at(T0 - 60))).await, 0);
+    assert_eq!(intervals(&store).await, [Interval { start: at(T0 - 3600 - 86_400), end: at(T0) }]);
+}
+
+#[tokio::test]
+async fn an_end_in_the_future_is_not_recorded_as_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let before = Utc::now();
+    materialize(&store, Window::Between(at(T0 - 86_400), before + TimeDelta::days(365))).await;
+    let recorded = intervals(&store).await;
+    assert!(recorded[0].end >= before.min(at(T0)) && recorded[0].end <= Utc::now(), "{recorded:?}");
+}
+
+#[tokio::test]
+async fn a_push_reaches_both_stores_and_newer_values_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let fresh = rows(&[(1001, T0 + 3600, T0 + 3600, 0.9, 90, Some("z"))]);
+    store.push("fresh", &fresh, PushTarget::OnlineAndOffline).await.unwrap();
+    assert_eq!(trips(&store, "driver_push", 1001).await, Some(90));
+    let late = rows(&[(1001, T0, T0 + 7200, 0.8, 80, None)]);
+    store.push("fresh", &late, PushTarget::Online).await.unwrap();
+    assert_eq!(trips(&store, "driver_push", 1001).await, Some(90));
+    let history = historical(&store, "driver_push:trips", &[(1001, T0 + 3600)]).await.unwrap();
+    assert_eq!(history, [Some(90)]);
+    let error = store.push("frsh", &fresh, PushTarget::Online).await.unwrap_err();
+    assert_eq!((error.code(), error.hint()), (ErrorCode::PushSourceNotFound, Some("did you mean `fresh`?")));
+}
+
+async fn historical(store: &FeatureStore, feature: &str, entity_rows: &[(i64, i64)]) -> Result<Vec<Option<i64>>> {
+    let drivers: Vec<i64> = entity_rows.iter().map(|row| row.0).collect();
+    let seconds: Vec<i64> = entity_rows.iter().map(|row| row.1).collect();
+    let batch = RecordBatch::try_from_iter([
+        ("driver_id", Arc::new(Int64Array::from(drivers)) as ArrayRef),
+        ("event_timestamp", times(&seconds)),
+    ])?;
+    let request = HistoricalFeatures {
+        selection: references(&[feature]),
+        entity: EntitySource::Batches(batch.schema(), vec![batch]),
+        full_feature_names: false,
+        filter_by_created_timestamp: false,
+    };
+    let answer = store.get_historical_features(request).await?.batches.collect().await?;
+    Ok(answer
+        .iter()
+        .flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().iter().collect::<Vec<_>>())
+        .collect())
+}
+
+#[tokio::test]
+async fn training_rows_see_only_their_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let rows = [(1001, T0 - 1), (1001, T0), (1003, T0 - 2 * 86_400), (1003, T0 - 2 * 86_400 + 1), (1001, T0 - 1)];
+    let answer = historical(&store, "driver_stats:trips", &rows).await.unwrap();
+    assert_eq!(answer, [Some(10), Some(30), Some(50), None, Some(10)]);
+}
+
+#[tokio::test]
+async fn objects_in_use_are_not_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let error = store.delete(&ObjectRef::new(ObjectKind::Entity, "driver")).await.unwrap_err();
+    assert!(error.to_string().starts_with("entity `driver` is still used by feature view `driver_"), "{error}");
+    store.delete(&store.find("driver_stats").await.unwrap()).await.unwrap();
+    assert!(store.contents(true).await.unwrap().feature_view("driver_stats").is_err());
+}
+
+#[tokio::test]
+async fn reading_without_a_registry_asks_for_apply_and_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let error = online(&store, &["driver_stats:trips"], &[1]).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::ProjectNotFound);
+    assert!(error.hint().unwrap().contains("feast apply"), "{error:?}");
+    assert!(!folder.path().join("data/registry.db").exists());
+}
+
+#[tokio::test]
+async fn teardown_removes_everything_and_can_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    store.teardown().await.unwrap();
+    store.teardown().await.unwrap();
+    assert!(store.contents(true).await.is_err());
+}
+
+#[tokio::test]
+async fn concurrent_materializations_lose_no_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(applied(folder.path()).await);
+    let runs = (0..8).map(|day| {
+        // Each run has a store of its own, as separate processes would.
+        let store = open(folder.path());
+        async move {
+            let (start, end) = (at(T0 - (day + 1) * 86_400), at(T0 - day * 86_400 - 1));
+            materialize(&store, Window::Between(start, end)).await
+        }
+    });
+    futures::future::join_all(runs).await;
+    let recorded = intervals(&open(folder.path())).await;
+    assert_eq!(recorded.len(), 8, "{recorded:?}");
+}
+
+#[tokio::test]
+async fn entity_columns_that_clash_with_features_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let batch = driver_rows();
+    let request = HistoricalFeatures {
+        selection: references(&["driver_stats:trips"]),
+        entity: EntitySource::Batches(batch.schema(), vec![batch]),
+        full_feature_names: false,
+        filter_by_created_timestamp: false,
+    };
+    let error = store.get_historical_features(request).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::FeatureNameCollision);
+}

@@ -97,7 +97,7 @@ fn whole_numbers(array: &ArrayRef, target: &DataType, of: &str) -> Result<ArrayR
         }
         if value.fract() != 0.0 || !(-LIMIT..LIMIT).contains(&value) {
             return Err(Error::invalid_request(format!("{of} holds {value}, which is not {target}"))
-                .with_hint("declare the column as a floating number or correct the value"));
+                .with_hint("correct the value, or declare a type that holds it"));
         }
         Ok(Some(value as i64))
     };

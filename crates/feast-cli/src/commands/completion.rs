@@ -1,0 +1,25 @@
+//! `feast completion`.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::arguments::Arguments;
+use crate::exit::{Exit, Outcome};
+use crate::session::Session;
+
+/// Print the completion script of a shell, such as for `source <(feast completion bash)`
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completion {
+    pub(crate) fn run(self, session: &Session) -> Outcome {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "feast", &mut script);
+        session.terminal().print(String::from_utf8_lossy(&script).trim_end());
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,252 @@
+//! `feast get-historical-features`.
+
+use std::io::{Cursor, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::csv;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::json;
+use clap::Args;
+use feast::HistoricalFeatures;
+use feast_core::{Error, ErrorCode, Result, Timestamp};
+use feast_offline::EntitySource;
+use futures::TryStreamExt;
+use serde_json::{Map, Value};
+
+use super::get_online_features::{Selection, print_table};
+use crate::cells;
+use crate::exit::{Exit, Outcome};
+use crate::session::Session;
+use crate::terminal::Format;
+use crate::timestamp::parse_timestamp;
+
+/// Join features to rows as they were known at the time of each row
+#[derive(Debug, Args)]
+pub(crate) struct GetHistoricalFeatures {
+    /// Join keys and times: JSON or CSV text, or @FILE with JSON, CSV or Parquet. Without it, every row that the
+    /// feature views have between the two dates
+    #[arg(short, long, value_name = "ROWS", conflicts_with_all = ["start_date", "end_date"])]
+    dataframe: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
+    /// First time
+    #[arg(short, long, value_name = "TIME", value_parser = parse_timestamp)]
+    start_date: Option<Timestamp>,
+    /// Last time; now by default
+    #[arg(short, long, value_name = "TIME", value_parser = parse_timestamp)]
+    end_date: Option<Timestamp>,
+    /// Put the name of the feature view before each feature
+    #[arg(long)]
+    full_feature_names: bool,
+}
+
+impl GetHistoricalFeatures {
+    pub(crate) fn run(self, session: &Session) -> Outcome {
+        let given = self.dataframe.as_deref().map(entity_source).transpose()?;
+        let selection = self.selection.into_selection();
+        let store = session.store()?;
+        let format = session.terminal().format().unwrap_or(Format::Json);
+        session.wait(async {
+            let between = EntitySource::Range { start: self.start_date, end: self.end_date };
+            let entity = given.unwrap_or(between);
+            let request = HistoricalFeatures {
+                selection,
+                entity,
+                full_feature_names: self.full_feature_names,
+                filter_by_created_timestamp: false,
+            };
+            let mut rows = store.get_historical_features(request).await?.batches;
+            let mut printer = Printer::new(session, format);
+            while let Some(batch) = rows.try_next().await? {
+                printer.add(&batch)?;
+                if session.terminal().is_closed() {
+                    break;
+                }
+            }
+            printer.finish();
+            Ok(Exit::Done)
+        })
+    }
+}
+
+/// Prints rows as they come where the format allows it: JSON has one row per line.
+struct Printer<'a> {
+    session: &'a Session,
+    format: Format,
+    /// The last row in JSON: a comma follows it only when there is another.
+    pending: Option<String>,
+    started: bool,
+    kept: Vec<Map<String, Value>>,
+}
+
+impl<'a> Printer<'a> {
+    fn new(session: &'a Session, format: Format) -> Self {
+        Self { session, format, pending: None, started: false, kept: Vec::new() }
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = cells::records(batch)?;
+        if self.format != Format::Json {
+            self.kept.extend(rows);
+            return Ok(());
+        }
+        let mut text = String::new();
+        for row in rows {
+            if !self.started {
+                text.push_str("[\n");
+                self.started = true;
+            }
+            if let Some(before) = self.pending.replace(Value::from(row).to_string()) {
+                text.push_str("    ");
+                text.push_str(&before);
+                text.push_str(",\n");
+            }
+        }
+        if !text.is_empty() {
+            self.session.terminal().print(text.trim_end());
+        }
+        Ok(())
+    }
+
+    fn finish(self) {
+        let terminal = self.session.terminal();
+        match (self.format, self.pending) {
+            (Format::Json, Some(last)) => terminal.print(format_args!("    {last}\n]")),
+            (Format::Json, None) => terminal.print("[]"),
+            (Format::Table, _) => print_table(self.session, self.kept),
+            (Format::Yaml, _) => terminal.print_value(&self.kept.into(), Format::Yaml),
+        }
+    }
+}
+
+/// Entity rows as the user gives them.
+fn entity_source(text: &str) -> Result<EntitySource> {
+    let Some(file) = text.strip_prefix('@') else { return parse(text, "the rows of `--dataframe`") };
+    let path = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
+    if !path.exists() {
+        return Err(Error::new(ErrorCode::FileNotFound, format!("there is no file `{file}`"))
+            .with_hint("`--dataframe @FILE` is relative to the current directory"));
+    }
+    if has_extension(&path, "json") {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Error::invalid_request(format!("file `{file}` cannot be read")).with_source(error))?;
+        return parse(&text, &format!("file `{file}`"));
+    }
+    Ok(EntitySource::File(path))
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+fn parse(text: &str, of: &str) -> Result<EntitySource> {
+    let trimmed = text.trim();
+    let (schema, batches) = if trimmed.starts_with(['[', '{']) {
+        from_json(trimmed, of)?
+    } else if trimmed.contains('\n') && trimmed.lines().next().is_some_and(|header| !header.contains(['{', '['])) {
+        from_csv(trimmed, of)?
+    } else {
+        return Err(Error::invalid_request(format!("{of} are neither JSON nor CSV")).with_hint(
+            "write `[{\"driver_id\": 1001, \"event_timestamp\": \"2026-11-23T12:00:00\"}]`, or name a file with `@FILE`",
+        ));
+    };
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Err(Error::invalid_request(format!("{of} are empty")).with_hint("give at least one row"));
+    }
+    Ok(EntitySource::Batches(schema, batches))
+}
+
+/// A list of records, or a list of values per column.
+fn from_json(text: &str, of: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let wrong = |what: &str| {
+        Error::invalid_request(format!("{of} are JSON, but {what}"))
+            .with_hint("write `[{\"driver_id\": 1001, \"event_timestamp\": \"2026-11-23T12:00:00\"}]`")
+    };
+    let value: Value = serde_json::from_str(text).map_err(|error| wrong(&format!("not valid: {error}")))?;
+    let records: Vec<Value> = match value {
+        Value::Array(records) => records,
+        Value::Object(columns) if columns.values().all(Value::is_array) => {
+            transpose(columns).map_err(|what| wrong(&what))?
+        }
+        Value::Object(record) => vec![record.into()],
+        _ => return Err(wrong("not a list of records")),
+    };
+    if !records.iter().all(Value::is_object) {
+        return Err(wrong("not every row is a record"));
+    }
+    let unreadable = |error| wrong(&format!("its values do not form columns: {error}"));
+    let schema = json::reader::infer_json_schema_from_iterator(records.iter().map(Ok)).map_err(unreadable)?;
+    let schema: SchemaRef = Arc::new(schema);
+    let mut decoder = json::ReaderBuilder::new(Arc::clone(&schema))
+        .with_batch_size(records.len().max(1))
+        .build_decoder()
+        .map_err(unreadable)?;
+    decoder.serialize(&records).map_err(unreadable)?;
+    let batch = decoder.flush().map_err(unreadable)?;
+    Ok((schema, batch.into_iter().collect()))
+}
+
+fn transpose(columns: Map<String, Value>) -> Result<Vec<Value>, String> {
+    let length = columns.values().filter_map(Value::as_array).map(Vec::len).max().unwrap_or(0);
+    let mut records = vec![Map::new(); length];
+    for (name, values) in columns {
+        let Value::Array(values) = values else { continue };
+        if values.len() != length {
+            return Err(format!("column `{name}` has {} values where another has {length}", values.len()));
+        }
+        for (record, value) in records.iter_mut().zip(values) {
+            record.insert(name.clone(), value);
+        }
+    }
+    Ok(records.into_iter().map(Value::from).collect())
+}
+
+fn from_csv(text: &str, of: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let wrong = |error| Error::invalid_request(format!("{of} are not valid CSV: {error}"));
+    let format = csv::reader::Format::default().with_header(true);
+    let mut cursor = Cursor::new(text);
+    let (schema, _): (Schema, usize) = format.infer_schema(&mut cursor, None).map_err(wrong)?;
+    cursor.rewind().map_err(|error| wrong(error.into()))?;
+    let schema: SchemaRef = Arc::new(schema);
+    let reader = csv::ReaderBuilder::new(Arc::clone(&schema)).with_format(format).build(cursor).map_err(wrong)?;
+    Ok((schema, reader.collect::<Result<Vec<_>, _>>().map_err(wrong)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn columns(text: &str) -> String {
+        match entity_source(text) {
+            Ok(EntitySource::Batches(schema, batches)) => {
+                let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+                let names: Vec<String> =
+                    schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+                format!("{rows}: {}", names.join(", "))
+            }
+            Ok(_) => "another source".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn rows_are_taken_in_the_shapes_people_have() {
+        assert_eq!(columns(r#"[{"id": 1, "t": "2026-01-01"}, {"id": 2}]"#), "2: id Int64, t Utf8");
+        assert_eq!(columns(r#"{"id": [1, 2, 3]}"#), "3: id Int64");
+        assert_eq!(columns(r#"{"id": 1}"#), "1: id Int64");
+        assert!(columns("id,name\n1,a\n2,b\n").starts_with("2: id Int64, name Utf8"));
+    }
+
+    #[test]
+    fn everything_else_is_one_sentence() {
+        assert!(columns("driver 1001").contains("neither JSON nor CSV"));
+        assert!(columns("[1, 2]").contains("not every row is a record"));
+        assert!(columns("[{]").contains("not valid"));
+        assert!(columns("[]").contains("are empty"));
+        assert!(columns(r#"{"a": [1], "b": [1, 2]}"#).contains("column `a` has 1 values where another has 2"));
+        assert!(columns("@nowhere.csv").contains("there is no file `nowhere.csv`"));
+    }
+}

@@ -1,0 +1,111 @@
+//! `feast materialize`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+use feast::{MaterializeRequest, Window};
+use feast_core::{Error, Timestamp};
+
+use super::plan::online_store_type;
+use crate::arguments::Arguments;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::progress::MaterializationProgress;
+use crate::session::Session;
+use crate::terminal::Format;
+use crate::timestamp::{parse_timestamp, show_timestamp};
+
+/// Load the newest values of a span of time into the online store
+#[derive(Debug, Args)]
+pub(crate) struct Materialize {
+    /// First event time, such as `2026-11-01` or `2026-11-01T06:00:00+01:00`; UTC without an offset
+    #[arg(value_name = "START_TS", value_parser = parse_timestamp)]
+    start: Option<Timestamp>,
+    /// Last event time
+    #[arg(value_name = "END_TS", value_parser = parse_timestamp)]
+    end: Option<Timestamp>,
+    #[command(flatten)]
+    views: Views,
+    /// Load all rows up to now, without START_TS and END_TS
+    #[arg(long)]
+    disable_event_timestamp: bool,
+}
+
+/// Which feature views are loaded.
+#[derive(Debug, Args)]
+pub(crate) struct Views {
+    /// Only this feature view (can be repeated); all that are served online by default
+    #[arg(short, long, value_name = "FEATURE_VIEW", value_delimiter = ',')]
+    views: Vec<String>,
+    /// Version of the one feature view
+    #[arg(long)]
+    version: Option<String>,
+}
+
+impl Materialize {
+    pub(crate) fn run(self, session: &Session) -> Outcome {
+        let window = match (self.disable_event_timestamp, self.start, self.end) {
+            (true, None, None) => Window::Everything,
+            (false, Some(start), Some(end)) => Window::Between(start, end),
+            (true, ..) => {
+                return Err(usage("START_TS and END_TS do not go together with --disable-event-timestamp"));
+            }
+            (false, ..) => {
+                return Err(usage("START_TS and END_TS are required, unless --disable-event-timestamp is given"));
+            }
+        };
+        load(session, window, self.views)
+    }
+}
+
+fn usage(message: &str) -> Failure {
+    let mut command = Arguments::command();
+    command.build();
+    let error = match command.find_subcommand_mut("materialize") {
+        Some(command) => command.error(ErrorKind::MissingRequiredArgument, message),
+        None => command.error(ErrorKind::MissingRequiredArgument, message),
+    };
+    Failure::Usage(Box::new(error))
+}
+
+/// Materializes, tells view by view what was done, and sums up.
+pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
+    if let Some(version) = views.version.filter(|version| version != "latest") {
+        return Err(Error::unsupported(format!(
+            "version `{version}` cannot be materialized: older versions are not yet"
+        ))
+        .with_hint("leave `--version` out to materialize the current version")
+        .into());
+    }
+    let terminal = session.terminal();
+    let for_people = matches!(terminal.format(), None | Some(Format::Table));
+    let progress = MaterializationProgress::new(terminal.stderr_is_terminal(), for_people);
+    let store = session.observed_store(Arc::new(progress))?;
+    if for_people {
+        let span = match window {
+            Window::Between(start, end) => format!(" from {} to {}", show_timestamp(start), show_timestamp(end)),
+            Window::Until(end) => format!(" to {}", show_timestamp(end)),
+            Window::Everything => String::new(),
+        };
+        terminal.print(format_args!(
+            "Materializing feature views{span} into the {} online store",
+            online_store_type(&store)
+        ));
+    }
+    let started = Instant::now();
+    let request = MaterializeRequest { window, feature_views: views.views };
+    let report = session.wait(store.materialize(request))?;
+    if let Some(format) = terminal.format().filter(|_| !for_people) {
+        terminal.print_value(&super::to_value(&report)?, format);
+        return Ok(Exit::Done);
+    }
+    let (views, rows) = (report.feature_views.len(), report.feature_views.iter().map(|view| view.rows).sum::<u64>());
+    if views == 0 {
+        terminal.print("No feature view is served online from a source: nothing to do");
+    } else {
+        let noun = if views == 1 { "feature view" } else { "feature views" };
+        terminal.print(format_args!("{views} {noun}, {rows} rows in {:.1} s", started.elapsed().as_secs_f64()));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,118 @@
+//! What every command shares: where the repository is, how definitions are loaded, and the runtime. Everything is made
+//! when it is first needed, so that `feast --help` needs nothing.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use feast::{Definitions, FeatureStore, Observer, RepoConfig};
+use feast_core::{Error, ErrorCode, Result};
+use tokio::runtime::Runtime;
+
+use crate::arguments::GlobalOptions;
+use crate::exit::Failure;
+use crate::loader::DefinitionLoader;
+use crate::terminal::Terminal;
+
+/// One run of the command line.
+#[derive(Debug)]
+pub(crate) struct Session {
+    terminal: Terminal,
+    /// Where definitions and relative paths are.
+    repo_path: PathBuf,
+    /// The configuration, when it is not the `feature_store.yaml` of the repository.
+    config_file: Option<PathBuf>,
+    loader: Arc<dyn DefinitionLoader>,
+    runtime: OnceLock<Runtime>,
+}
+
+impl Session {
+    pub(crate) fn new(options: &GlobalOptions, terminal: Terminal, loader: Arc<dyn DefinitionLoader>) -> Self {
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            terminal,
+            repo_path: absolute(options.chdir.as_deref().unwrap_or(Path::new("."))),
+            config_file: options.feature_store_yaml.as_deref().map(absolute),
+            loader,
+            runtime: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn terminal(&self) -> &Terminal {
+        &self.terminal
+    }
+
+    /// The folder the command works in.
+    pub(crate) fn repo_path(&self) -> &Path {
+        &self.repo_path
+    }
+
+    /// Reads the configuration and passes on what it warns of.
+    pub(crate) fn config(&self) -> Result<RepoConfig> {
+        if !self.repo_path.is_dir() {
+            return Err(Error::new(
+                ErrorCode::FileNotFound,
+                format!("there is no directory `{}`", self.repo_path.display()),
+            )
+            .with_hint("name a feature repository with `--chdir`"));
+        }
+        let config = RepoConfig::load(&self.repo_path, self.config_file.as_deref())?;
+        for warning in &config.warnings {
+            self.terminal.warn(warning);
+        }
+        Ok(config)
+    }
+
+    /// Opens the feature store.
+    pub(crate) fn store(&self) -> Result<FeatureStore> {
+        let config = self.config()?;
+        // Some stores start tasks when they are opened.
+        let _runtime = self.runtime()?.enter();
+        FeatureStore::open(config)
+    }
+
+    /// Opens the feature store and watches what it does.
+    pub(crate) fn observed_store(&self, observer: Arc<dyn Observer>) -> Result<FeatureStore> {
+        Ok(self.store()?.observed_by(observer))
+    }
+
+    /// Loads the definitions of the repository.
+    pub(crate) fn definitions(&self, project: &str) -> Result<Definitions> {
+        self.loader.load(&self.repo_path, project)?.into_definitions(project)
+    }
+
+    /// Waits for work to end, or for Ctrl-C.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T, Failure> {
+        self.runtime()?.block_on(async {
+            tokio::select! {
+                done = work => done.map_err(Failure::from),
+                Ok(()) = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+            }
+        })
+    }
+
+    /// Runs work that ends by its own rules, such as a server.
+    pub(crate) fn run_to_end<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        Ok(self.runtime()?.block_on(work))
+    }
+
+    fn runtime(&self) -> Result<&Runtime> {
+        if self.runtime.get().is_none() {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Error::internal("the runtime does not start").with_source(error))?;
+            let _ = self.runtime.set(runtime);
+        }
+        self.runtime.get().ok_or_else(|| Error::internal("the runtime does not start"))
+    }
+}
+
+/// Work that was given up must not keep the command from ending.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

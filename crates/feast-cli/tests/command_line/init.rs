@@ -1,0 +1,75 @@
+//! New repositories.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::support::{assert_told, feast, told};
+
+fn init(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = feast(&["init"]);
+    command.args(arguments).current_dir(folder);
+    told(&mut command).replace(&folder.canonicalize().unwrap().display().to_string(), "[folder]")
+}
+
+fn files(folder: &Path) -> String {
+    fn collect(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(root, &path, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(folder, folder, &mut found);
+    found.sort();
+    found.join("\n")
+}
+
+#[test]
+fn the_local_template_is_what_users_of_feast_know() {
+    let folder = TempDir::new().unwrap();
+    assert_told!(init(folder.path(), &["rides"]), @"");
+    assert_told!(files(folder.path()), @"");
+    let repository = folder.path().join("rides/feature_repo");
+    assert_told!(fs::read_to_string(repository.join("feature_store.yaml")).unwrap(), @"");
+    let definitions = fs::read_to_string(repository.join("feature_definitions.py")).unwrap();
+    assert!(definitions.contains("Project(name=\"rides\""), "{definitions}");
+    assert!(told(feast(&["configuration"]).current_dir(&repository)).starts_with("exit code: 0"));
+}
+
+#[test]
+fn the_flights_template_brings_its_data() {
+    let folder = TempDir::new().unwrap();
+    assert!(init(folder.path(), &["-t", "flights", "delays"]).starts_with("exit code: 0"));
+    assert_told!(files(folder.path()), @"");
+}
+
+#[test]
+fn a_minimal_repository_is_a_configuration() {
+    let folder = TempDir::new().unwrap();
+    assert!(init(folder.path(), &["-m", "small", "--repo-path", "somewhere"]).starts_with("exit code: 0"));
+    assert_told!(files(folder.path()), @"");
+    let configuration = fs::read_to_string(folder.path().join("somewhere/feature_repo/feature_store.yaml")).unwrap();
+    assert!(configuration.starts_with("project: small\n"), "{configuration}");
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let folder = TempDir::new().unwrap();
+    assert!(init(folder.path(), &[]).starts_with("exit code: 0"));
+    assert_told!(init(folder.path(), &["feature_store"]), @"");
+    assert!(init(folder.path(), &[]).contains("Created feature repository feature_store_2"));
+}
+
+#[test]
+fn wrong_names_are_told() {
+    let folder = TempDir::new().unwrap();
+    assert_told!(init(folder.path(), &["my project"]), @"");
+    assert_told!(init(folder.path(), &["-t", "gcp"]), @"");
+    assert_eq!(files(folder.path()), "");
+}

@@ -1,0 +1,10 @@
+//! The built command, seen from outside: exit code, stdout and stderr.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+mod arguments;
+mod changes;
+mod init;
+mod objects;
+mod values;

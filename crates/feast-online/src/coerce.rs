@@ -111,7 +111,7 @@ impl Coercion<'_> {
             found if found.is_integer() => self.strict(array, wanted),
             found if found.is_floating() => {
                 let floats = cast(array, &DataType::Float64)?;
-                let integers = self.from_floats(array, floats.as_primitive::<Float64Type>())?;
+                let integers = self.whole_numbers(array, floats.as_primitive::<Float64Type>())?;
                 self.strict(&integers, wanted)
             }
             DataType::Utf8 => {
@@ -133,7 +133,7 @@ impl Coercion<'_> {
         }
     }
 
-    fn from_floats(self, array: &dyn Array, floats: &Float64Array) -> Result<Int64Array> {
+    fn whole_numbers(self, array: &dyn Array, floats: &Float64Array) -> Result<Int64Array> {
         let mut integers = Vec::with_capacity(floats.len());
         for (row, float) in floats.iter().enumerate() {
             integers.push(match float {
@@ -159,7 +159,7 @@ impl Coercion<'_> {
             DataType::Utf8 => self.strict(array, &wanted),
             found if found.is_integer() || found.is_floating() => {
                 let floats = cast(array, &DataType::Float64)?;
-                let integers = self.from_floats(array, floats.as_primitive::<Float64Type>())?;
+                let integers = self.whole_numbers(array, floats.as_primitive::<Float64Type>())?;
                 let truths = integers.iter().enumerate().map(|(row, integer)| match integer {
                     None => Ok(None),
                     Some(0) => Ok(Some(false)),

@@ -993,7 +993,7 @@ impl ColumnDecoder {
     }
 }
 
-fn numbers<'a>(list: (ValueType, &'a [u8]), mismatch: impl Fn() -> Error) -> Result<(ValueType, &'a [u8])> {
+fn numbers(list: (ValueType, &[u8]), mismatch: impl Fn() -> Error) -> Result<(ValueType, &[u8])> {
     use ValueType as T;
     match list.0 {
         T::Int32 | T::Int64 | T::Float | T::Double => Ok(list),

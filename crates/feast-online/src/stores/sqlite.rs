@@ -372,7 +372,7 @@ impl Database {
         }
         if writer.is_none() {
             let Some(opened) = self.open(create, 65_536)? else { return Ok(None) };
-            let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;";
+            let settings = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_mode = WAL;";
             // Where write-ahead mode is not to be had, the default mode does.
             if let Err(error) = opened.connection.execute_batch(settings) {
                 tracing::debug!(%error, file = %self.file.display(), "no write-ahead log");
@@ -608,12 +608,11 @@ impl Database {
     fn ensure(&self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
         let table = quoted(name);
         let value_num = if self.config.enable_openai_compatible_store { " value_num REAL," } else { "" };
+        // Feast also indexes `entity_key`; the index of the primary key starts with it and does the same.
         connection.execute_batch(&format!(
             "CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,{value_num} \
              vector_value BLOB, event_ts timestamp, created_ts timestamp, event_ts_micros INTEGER, \
-             created_ts_micros INTEGER, PRIMARY KEY(entity_key, feature_name));
-             CREATE INDEX IF NOT EXISTS {} ON {table} (entity_key);",
-            quoted(&format!("{name}_ek"))
+             created_ts_micros INTEGER, PRIMARY KEY(entity_key, feature_name))"
         ))?;
         let Some(shape) = Shape::of(connection, name)? else { return Ok(()) };
         let missing = [
@@ -832,6 +831,89 @@ mod tests {
         let error = SqliteConfig::parse(&json!({"type": "sqlite", "pth": "x"})).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidConfiguration);
         assert!(error.to_string().contains("unknown field `pth`, expected one of `type`, `path`"), "{error}");
+    }
+
+    /// A vector of driver 1.
+    async fn write(store: &SqliteStore, table: &OnlineTable, event: i64, vector: &[f32]) {
+        let ids = Arc::new(arrow::array::Int64Array::from(vec![1])) as ArrayRef;
+        let encoder = feast_core::EntityKeyEncoder::new(&table.join_keys, 3).unwrap();
+        let keys = encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
+        let vector = [Some(vector.iter().copied().map(Some))];
+        let vector = Arc::new(arrow::array::ListArray::from_iter_primitive::<Float32Type, _, _>(vector)) as ArrayRef;
+        let number = Arc::new(arrow::array::Int64Array::from(vec![7])) as ArrayRef;
+        let rows = record_batch(&table.columns, vec![vector, number], 1).unwrap();
+        let event_timestamps = TimestampMicrosecondArray::from(vec![event]);
+        let write = OnlineWrite {
+            table,
+            keys: &keys,
+            rows: &rows,
+            event_timestamps: &event_timestamps,
+            created_timestamps: None,
+        };
+        store.write(write).await.unwrap();
+    }
+
+    fn vectors() -> OnlineTable {
+        OnlineTable {
+            project: "p".to_owned(),
+            view: "vectors".to_owned(),
+            join_keys: vec![Field::new("id", ValueType::Int64)],
+            columns: vec![Field::new("v", ValueType::FloatList), Field::new("n", ValueType::Int64)],
+            tags: feast_core::Tags::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn vectors_and_numbers_have_columns_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = SqliteStore::connect(&json!({}), folder.path()).unwrap();
+        plain.update(&[TableChange::Ensure(vectors())]).await.unwrap();
+        // Switched on later: the table is brought up to date.
+        let options = json!({"vector_enabled": true, "enable_openai_compatible_store": true});
+        let store = SqliteStore::connect(&options, folder.path()).unwrap();
+        store.update(&[TableChange::Ensure(vectors())]).await.unwrap();
+        write(&store, &vectors(), 0, &[1.0, 0.5]).await;
+        let connection = Connection::open(folder.path().join("data/online.db")).unwrap();
+        let row = |feature: &str| -> (SqlValue, Option<f64>) {
+            let sql = "SELECT vector_value, value_num FROM p_vectors WHERE feature_name = ?";
+            connection.query_row(sql, [feature], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+        };
+        assert_eq!(row("v"), (SqlValue::Blob(vec![0, 0, 128, 63, 0, 0, 0, 63]), None));
+        assert_eq!(row("n"), (SqlValue::Integer(7), Some(7.0)));
+    }
+
+    #[tokio::test]
+    async fn a_removed_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::connect(&json!({}), folder.path()).unwrap();
+        for _ in 0..2 {
+            assert!(store.check().await.unwrap_err().hint().unwrap().contains("feast apply"));
+            store.update(&[TableChange::Ensure(vectors())]).await.unwrap();
+            write(&store, &vectors(), 0, &[1.0]).await;
+            store.check().await.unwrap();
+            std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn several_processes_may_share_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = vectors();
+        // Separate stores share no connection and no lock of ours, as separate processes do not.
+        let stores = || SqliteStore::connect(&json!({}), folder.path()).unwrap();
+        let ensure = || async { stores().update(&[TableChange::Ensure(vectors())]).await.unwrap() };
+        futures::future::join_all((0..4).map(|_| ensure())).await;
+        futures::future::join_all((0..8u8).map(|number| {
+            let (store, table) = (stores(), &table);
+            async move {
+                write(&store, table, i64::from(number), &[f32::from(number)]).await;
+            }
+        }))
+        .await;
+        let connection = Connection::open(folder.path().join("data/online.db")).unwrap();
+        let sql = "SELECT event_ts_micros, (SELECT count(*) FROM p_vectors) FROM p_vectors WHERE feature_name = 'v'";
+        let found: (i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(found, (7, 2));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use feast_core::{Error, Result};
+use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -73,7 +74,7 @@ where
     runtime().py()?.spawn(async move {
         let done = call.await.py();
         Python::attach(|py| {
-            let delivered = match done.and_then(|value| value.into_pyobject_or_pyerr(py).map(|v| v.into_any().unbind())) {
+            let delivered = match done.and_then(|value| value.into_py_any(py)) {
                 Ok(value) => deliver(py, &event_loop, &waiting, "set_result", value),
                 Err(error) => deliver(py, &event_loop, &waiting, "set_exception", error.into_value(py).into_any()),
             };

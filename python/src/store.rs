@@ -337,7 +337,7 @@ impl Store {
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
         let options = serve_options(&parse_options(options_json).py()?);
         let store = self.store().py()?;
-        wait(py, feast_server::serve(store, options, |_| {}, std::future::pending()))
+        wait(py, feast_server::serve(store, options, |_| {}, std::future::pending::<()>()))
     }
 
     /// Nothing is held open that the end of the object does not close.

@@ -238,7 +238,6 @@ def test_a_stream_needs_a_history() -> None:
 
 
 def test_the_address_of_a_secret_travels_in_tags_but_is_not_one() -> None:
-    pytest.importorskip("google.protobuf")
     ref = ConnectionRef("env", "DB_", params={"sslmode": "off"})
     one = FileSource(path="p", tags={"a": "b"}, connection_ref=ref)
     message = one.to_proto()
@@ -411,7 +410,6 @@ def test_a_pandas_function_may_not_promise_something_else() -> None:
 
 
 def test_reading_a_registry_runs_no_code() -> None:
-    pytest.importorskip("google.protobuf")
     message = scaled.to_proto()
     kept = message.spec.feature_transformation.user_defined_function
     kept.body = b"never unpickled"
@@ -528,7 +526,6 @@ def objects() -> list[object]:
 
 @pytest.mark.parametrize("one", objects(), ids=lambda one: type(one).__name__)
 def test_an_object_survives_its_message(one: object) -> None:
-    pytest.importorskip("google.protobuf")
     message = one.to_proto()  # type: ignore[attr-defined]
     again = type(one).from_proto(message)  # type: ignore[attr-defined]
     assert again == one
@@ -543,7 +540,7 @@ def test_an_object_can_be_copied(one: object) -> None:
 
 
 def test_a_storage_that_hides_its_class_is_named() -> None:
-    messages = pytest.importorskip("feast.protos.feast.core.SavedDataset_pb2")
+    from feast.protos.feast.core import SavedDataset_pb2 as messages
     storage = messages.SavedDatasetStorage()
     storage.custom_storage.configuration = b'{"table": "t"}'
     with pytest.raises(ValueError, match="saved_dataset_storage_class"):

@@ -18,7 +18,7 @@ DEMO := $(abspath .build/demo)
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 
 # What the wheel and the binary are made from.
-SOURCES := $(shell find Cargo.toml Cargo.lock crates protos python -type f \
+SOURCES := $(shell find Cargo.toml Cargo.lock README.md LICENSE crates protos python -type f \
 	! -path '*/tests/*' ! -path '*/.*' ! -name '*.pyc' ! -name '*.so' 2>/dev/null)
 
 # The environment's Python is the one that pyo3 builds for; a change of it would compile the native module again.

@@ -140,7 +140,8 @@ fn by_partition(table: &SourceTable, rows: &RecordBatch) -> Result<BTreeMap<Path
         let mut folder = PathBuf::new();
         for (name, column) in &values {
             let text = column.as_string::<i32>();
-            let value = if text.is_null(row) { "__HIVE_DEFAULT_PARTITION__".to_owned() } else { escaped(text.value(row)) };
+            let value =
+                if text.is_null(row) { "__HIVE_DEFAULT_PARTITION__".to_owned() } else { escaped(text.value(row)) };
             folder.push(format!("{name}={value}"));
         }
         members.entry(folder).or_default().push(row as u32);
@@ -166,9 +167,9 @@ fn compression_of(footer: &parquet::arrow::arrow_reader::ArrowReaderMetadata) ->
     match first.map(|column| column.compression()) {
         None => zstd(),
         // Codecs that this build writes.
-        Some(codec @ (Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_))) => {
-            codec
-        }
+        Some(
+            codec @ (Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_)),
+        ) => codec,
         Some(_) => Compression::SNAPPY,
     }
 }

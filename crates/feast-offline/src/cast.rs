@@ -101,16 +101,13 @@ fn whole_numbers(array: &ArrayRef, target: &DataType, of: &str) -> Result<ArrayR
         }
         Ok(Some(value as i64))
     };
-    let integers =
-        floats.iter().map(|value| value.map_or(Ok(None), whole)).collect::<Result<Int64Array>>()?;
+    let integers = floats.iter().map(|value| value.map_or(Ok(None), whole)).collect::<Result<Int64Array>>()?;
     cast_to(&(Arc::new(integers) as ArrayRef), target, of)
 }
 
 fn list_to_declared(array: &ArrayRef, item: ValueType, of: &str, declared: ValueType) -> Result<ArrayRef> {
     let from = match array.data_type() {
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-            Arc::clone(field)
-        }
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => Arc::clone(field),
         DataType::Null => return Ok(cast(array, &declared.arrow_type())?),
         other => return Err(incompatible(other, declared, of)),
     };
@@ -122,12 +119,8 @@ fn list_to_declared(array: &ArrayRef, item: ValueType, of: &str, declared: Value
     let values = to_declared(&lists.values().slice(first, last - first), item, of)?;
     let offsets: Vec<i32> = offsets.iter().map(|offset| offset - offsets[0]).collect();
     let field = Arc::new(Field::new("item", item.arrow_type(), true));
-    let lists = ListArray::try_new(
-        field,
-        arrow::buffer::OffsetBuffer::new(offsets.into()),
-        values,
-        lists.nulls().cloned(),
-    )?;
+    let lists =
+        ListArray::try_new(field, arrow::buffer::OffsetBuffer::new(offsets.into()), values, lists.nulls().cloned())?;
     Ok(Arc::new(lists))
 }
 
@@ -142,8 +135,8 @@ fn incompatible(from: &DataType, declared: ValueType, of: &str) -> Error {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::datatypes::TimeUnit;
     use arrow::array::{BinaryArray, Int32Array, LargeListArray, TimestampNanosecondArray};
+    use arrow::datatypes::TimeUnit;
 
     use super::*;
 

@@ -35,7 +35,12 @@ impl Default for WriteOptions {
 /// Writes a stream to one file, if the path ends in `.parquet`, else to a directory of files.
 ///
 /// Rows are visible all at once or, when anything fails, not at all.
-pub(crate) async fn write(path: &str, base: &Path, mut rows: BatchStream, options: WriteOptions) -> Result<Vec<PathBuf>> {
+pub(crate) async fn write(
+    path: &str,
+    base: &Path,
+    mut rows: BatchStream,
+    options: WriteOptions,
+) -> Result<Vec<PathBuf>> {
     let target = resolve(path, base)?;
     let single = target.extension().is_some_and(|extension| extension == "parquet");
     check_target(&target, options.overwrite)?;

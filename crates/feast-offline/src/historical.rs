@@ -122,8 +122,10 @@ impl OpenPlan {
     /// only when there is no other view.
     pub(crate) fn range(&self, start: Option<Timestamp>, end: Option<Timestamp>) -> Result<EntityRows> {
         if self.views.is_empty() {
-            return Err(Error::invalid_request("there are no entity rows, and no stored feature view to take them from")
-                .with_hint("give entity rows, or ask for features of a stored feature view"));
+            return Err(Error::invalid_request(
+                "there are no entity rows, and no stored feature view to take them from",
+            )
+            .with_hint("give entity rows, or ask for features of a stored feature view"));
         }
         let end = end.unwrap_or_else(Utc::now);
         let start = start.unwrap_or_else(|| end - self.plan.longest_ttl().unwrap_or(DEFAULT_LOOK_BACK));
@@ -291,8 +293,7 @@ impl Historical {
         let timelines = self.timelines()?;
         let mut found: Vec<Option<FoundFeatures>> = self.open.views.iter().map(|_| None).collect();
         for table in 0..self.open.tables.len() {
-            let views: Vec<usize> =
-                (0..found.len()).filter(|view| self.open.views[*view].table == table).collect();
+            let views: Vec<usize> = (0..found.len()).filter(|view| self.open.views[*view].table == table).collect();
             for (view, features) in views.iter().zip(self.join(table, &views, &timelines, sender)?) {
                 found[*view] = Some(features);
             }
@@ -356,7 +357,9 @@ impl Historical {
         let seekable = table.is_seekable();
         let feature_columns = |view: &OpenView| if seekable { Vec::new() } else { view.columns.feature_columns() };
         let scanned = Scanned::new(
-            joins.iter().flat_map(|(view, ..)| view.columns.deciding().chain(feature_columns(view)).collect::<Vec<_>>()),
+            joins
+                .iter()
+                .flat_map(|(view, ..)| view.columns.deciding().chain(feature_columns(view)).collect::<Vec<_>>()),
         );
         // One pass over a source that cannot be read twice keeps what it will need.
         let kept: Vec<Mutex<KeptRows>> = joins
@@ -369,8 +372,7 @@ impl Historical {
                 for ((view, keys, join), kept) in joins.iter().zip(&kept) {
                     let columns = &view.columns;
                     let event = scanned.times(&batch, columns.event, table)?;
-                    let created =
-                        columns.created.map(|created| scanned.times(&batch, created, table)).transpose()?;
+                    let created = columns.created.map(|created| scanned.times(&batch, created, table)).transpose()?;
                     let rows = FeatureRows { first_row, event: &event, created: created.as_ref() };
                     let key_arrays = columns.keys.iter().zip(&keys.types).map(|(column, key_type)| {
                         canonical(scanned.array(&batch, *column)?, key_type, &table.describe(*column))
@@ -435,11 +437,8 @@ const NO_RANK: u32 = u32::MAX;
 
 impl Winners {
     fn new(by_entity_row: &[u64]) -> Self {
-        let mut order: Vec<(u64, u32)> = (0..)
-            .zip(by_entity_row)
-            .filter(|(_, row)| **row != NO_ROW)
-            .map(|(entity, row)| (*row, entity))
-            .collect();
+        let mut order: Vec<(u64, u32)> =
+            (0..).zip(by_entity_row).filter(|(_, row)| **row != NO_ROW).map(|(entity, row)| (*row, entity)).collect();
         order.sort_unstable();
         let mut winners = Self { rows: Vec::new(), ranks: vec![NO_RANK; by_entity_row.len()] };
         for (row, entity) in order {
@@ -477,8 +476,11 @@ impl Winners {
             }
         }
         if places.len() != self.rows.len() {
-            return Err(Error::unavailable(format!("the files of data source `{}` changed while being read", table.name))
-                .with_hint("run the request again"));
+            return Err(Error::unavailable(format!(
+                "the files of data source `{}` changed while being read",
+                table.name
+            ))
+            .with_hint("run the request again"));
         }
         let places = self.ranks.iter().map(|rank| match *rank {
             NO_RANK => (0, 0),

@@ -20,10 +20,7 @@ pub(crate) const NO_KEY: u32 = u32::MAX;
 pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
     let (left, right) = (plain(left), plain(right));
     let binary = |t: &DataType| {
-        matches!(
-            t,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
-        )
+        matches!(t, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
     };
     let decimal = |t: &DataType| match t {
         DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => Some(*scale),

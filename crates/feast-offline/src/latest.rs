@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
-use feast_core::{
-    DUMMY_JOIN_KEY_VALUE, Error, FeatureView, Field, Result, Timestamp, ValueType, timestamp_type,
-};
+use feast_core::{DUMMY_JOIN_KEY_VALUE, Error, FeatureView, Field, Result, Timestamp, ValueType, timestamp_type};
 
 use crate::batch_stream::{BatchSender, BatchStream};
 use crate::cast::to_declared;
@@ -62,13 +60,8 @@ impl Latest {
         let table = open().map_err(|error| error.with_context("feature view", &view.name))?;
         let source = batch_source(&view)?;
         let keys = view.key_columns();
-        let columns = ViewColumns::find(
-            &view,
-            &table,
-            source,
-            keys.iter().map(|key| key.name.as_str()),
-            view.features.iter(),
-        )?;
+        let columns =
+            ViewColumns::find(&view, &table, source, keys.iter().map(|key| key.name.as_str()), view.features.iter())?;
         let key_types = columns
             .keys
             .iter()
@@ -101,7 +94,8 @@ impl Latest {
     fn run(&self, sender: &BatchSender) -> Result<()> {
         let all = Scanned::new(self.columns.deciding().chain(self.columns.feature_columns()));
         let seekable = self.table.is_seekable();
-        let scanned = if seekable { Scanned::new(self.columns.deciding()) } else { Scanned::new(all.columns.iter().copied()) };
+        let scanned =
+            if seekable { Scanned::new(self.columns.deciding()) } else { Scanned::new(all.columns.iter().copied()) };
         let leaders = Mutex::new(Leaders {
             keys: KeyTable::new(&self.key_types)?,
             slots: Vec::new(),

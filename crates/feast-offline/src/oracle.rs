@@ -86,8 +86,8 @@ fn case() -> impl Strategy<Value = Case> {
         (id, city)
     };
     let time = |range: std::ops::Range<i64>| prop_oneof![9 => range.prop_map(Some), 1 => Just(None)];
-    let feature = (key(), time(0..12), time(0..12))
-        .prop_map(|(key, event, created)| FeatureRow { key, event, created });
+    let feature =
+        (key(), time(0..12), time(0..12)).prop_map(|(key, event, created)| FeatureRow { key, event, created });
     (
         prop::collection::vec(feature, 0..120),
         prop::collection::vec((key(), time(-2..16)), 0..60),
@@ -98,16 +98,20 @@ fn case() -> impl Strategy<Value = Case> {
         1..4usize,
         (0..8i64, 0..8i64),
     )
-        .prop_map(|(features, entities, ttl, has_created, known_at_entity_time, rows_per_group, n_files, (start, length))| Case {
-            features,
-            entities,
-            ttl,
-            has_created,
-            known_at_entity_time,
-            rows_per_group,
-            n_files,
-            window: (start, start + length),
-        })
+        .prop_map(
+            |(features, entities, ttl, has_created, known_at_entity_time, rows_per_group, n_files, (start, length))| {
+                Case {
+                    features,
+                    entities,
+                    ttl,
+                    has_created,
+                    known_at_entity_time,
+                    rows_per_group,
+                    n_files,
+                    window: (start, start + length),
+                }
+            },
+        )
 }
 
 fn millis(times: impl Iterator<Item = Option<i64>>) -> ArrayRef {
@@ -140,8 +144,7 @@ fn write_features(case: &Case, folder: &Path) -> DataSource {
     for file in 0..case.n_files {
         let start = (file * per_file).min(rows.len());
         let part = batch.slice(start, per_file.min(rows.len() - start));
-        let properties =
-            WriterProperties::builder().set_max_row_group_row_count(Some(case.rows_per_group)).build();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(case.rows_per_group)).build();
         let path = folder.join("rows").join(format!("part-{file}.parquet"));
         let mut writer =
             ArrowWriter::try_new(File::create(path).unwrap(), Arc::clone(&schema), Some(properties)).unwrap();
@@ -272,9 +275,8 @@ proptest! {
 #[test]
 fn rows_that_lost_are_dropped_while_a_source_streams_by() {
     // More rows than are kept, all of one key, each later than the one before.
-    let features: Vec<FeatureRow> = (0..200_000)
-        .map(|at| FeatureRow { key: (Some(1), Some("a")), event: Some(at), created: None })
-        .collect();
+    let features: Vec<FeatureRow> =
+        (0..200_000).map(|at| FeatureRow { key: (Some(1), Some("a")), event: Some(at), created: None }).collect();
     let case = Case {
         entities: vec![((Some(1), Some("a")), Some(500_000)), ((Some(1), Some("a")), Some(1000))],
         features,

@@ -49,8 +49,8 @@ impl Slot {
 
     /// Takes the offered row if it is better: later event, else later created, else later in the source.
     pub(crate) fn offer(&mut self, other: Self) -> bool {
-        let better = self.row == NO_ROW
-            || (other.event, other.created, other.row) > (self.event, self.created, self.row);
+        let better =
+            self.row == NO_ROW || (other.event, other.created, other.row) > (self.event, self.created, self.row);
         if better {
             *self = other;
         }

@@ -86,9 +86,9 @@ impl OfflineStore {
         check_name(name)?;
         let memory_limit = match config.get("memory_limit") {
             None | Some(Value::Null) => None,
-            Some(limit) => Some(
-                parse_bytes(limit).ok_or_else(|| malformed("memory_limit", limit, "a size such as `512MiB`"))?,
-            ),
+            Some(limit) => {
+                Some(parse_bytes(limit).ok_or_else(|| malformed("memory_limit", limit, "a size such as `512MiB`"))?)
+            }
         };
         let staging_location = match config.get("staging_location") {
             None | Some(Value::Null) => None,

@@ -44,9 +44,11 @@ pub(crate) fn to_micros(array: &dyn Array, of: &str) -> Result<TimestampMicrosec
         DataType::Timestamp(TimeUnit::Microsecond, _) => array.as_primitive::<TimestampMicrosecondType>().clone(),
         DataType::Timestamp(TimeUnit::Second, _) => scaled::<TimestampSecondType>(array, 1_000_000, of)?,
         DataType::Timestamp(TimeUnit::Millisecond, _) => scaled::<TimestampMillisecondType>(array, 1000, of)?,
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => array
-            .as_primitive::<TimestampNanosecondType>()
-            .unary::<_, TimestampMicrosecondType>(|nanos| nanos.div_euclid(1000)),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            array
+                .as_primitive::<TimestampNanosecondType>()
+                .unary::<_, TimestampMicrosecondType>(|nanos| nanos.div_euclid(1000))
+        }
         DataType::Date32 => {
             let dates: &Date32Array = array.as_primitive::<Date32Type>();
             dates.unary::<_, TimestampMicrosecondType>(|days| i64::from(days) * MICROS_PER_DAY)

@@ -23,8 +23,12 @@ pub(crate) struct ViewColumns {
 /// The source that holds the history of a view.
 pub(crate) fn batch_source(view: &FeatureView) -> Result<&DataSource> {
     view.batch_source().and_then(DataSource::batch).ok_or_else(|| {
-        Error::invalid_definition(format!("{} `{}` has no batch source to read history from", view.object_kind(), view.name))
-            .with_hint("declare the view with a source whose rows rest in files")
+        Error::invalid_definition(format!(
+            "{} `{}` has no batch source to read history from",
+            view.object_kind(),
+            view.name
+        ))
+        .with_hint("declare the view with a source whose rows rest in files")
     })
 }
 
@@ -56,10 +60,8 @@ impl ViewColumns {
                 .with_hint("name another column as timestamp, or store it as a timestamp or text in ISO 8601"));
             }
         }
-        let keys: Vec<usize> = keys
-            .filter(|key| *key != DUMMY_JOIN_KEY)
-            .map(|key| table.column(source, key))
-            .collect::<Result<_>>()?;
+        let keys: Vec<usize> =
+            keys.filter(|key| *key != DUMMY_JOIN_KEY).map(|key| table.column(source, key)).collect::<Result<_>>()?;
         if keys.is_empty() && !view.is_entity_less() {
             return Err(Error::invalid_definition(format!("feature view `{}` has no join key columns", view.name))
                 .with_hint("run `feast apply`, which infers them from the entities and the source"));
@@ -80,8 +82,7 @@ impl ViewColumns {
             )
             .with_hint_opt(did_you_mean(first, table.schema().fields().iter().map(|field| field.name().as_str()))));
         }
-        let features =
-            wanted.iter().filter_map(|feature| Some((column_of(feature)?, feature.value_type))).collect();
+        let features = wanted.iter().filter_map(|feature| Some((column_of(feature)?, feature.value_type))).collect();
         Ok(Self { keys, event, created, features })
     }
 

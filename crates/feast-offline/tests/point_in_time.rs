@@ -121,7 +121,15 @@ fn define_view(head: &str, rows: &[&str], layout: Layout, folder: &Path) -> Feat
 fn duration(text: &str) -> TimeDelta {
     let (number, unit) = text.split_at(text.len() - 1);
     let number: i64 = number.parse().unwrap();
-    TimeDelta::seconds(number * match unit { "s" => 1, "m" => 60, "h" => 3600, _ => 86_400 })
+    TimeDelta::seconds(
+        number
+            * match unit {
+                "s" => 1,
+                "m" => 60,
+                "h" => 3600,
+                _ => 86_400,
+            },
+    )
 }
 
 async fn query(store: &OfflineStore, contents: &ProjectContents, head: &str, rows: &[&str]) -> String {

@@ -218,10 +218,7 @@ fn encoding_of(files: &[PathBuf], path: &str, base: &Path) -> Result<Encoding> {
                 files.iter().filter_map(|f| f.file_name()).map(|f| f.to_string_lossy().into_owned()).collect();
             Err(Error::new(
                 ErrorCode::FileNotFound,
-                format!(
-                    "`{path}` holds no Parquet or CSV file, only {}",
-                    list_names(names.iter().map(String::as_str))
-                ),
+                format!("`{path}` holds no Parquet or CSV file, only {}", list_names(names.iter().map(String::as_str))),
             )
             .with_context("feature repository", base.display())
             .with_hint("file names end in `.parquet`, `.csv` or `.csv.gz`"))

@@ -6,6 +6,7 @@
 pub(crate) mod csv;
 pub(crate) mod file;
 pub(crate) mod parquet;
+mod shared_file;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Parquet files: a scan that skips row groups by time, and reading single rows by position.
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +15,8 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
-use super::file::{Files, unreadable};
+use super::file::Files;
+use super::shared_file::SharedFile;
 use super::{OnRows, Window, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
@@ -24,12 +24,16 @@ use crate::timestamps::to_micros;
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;
+/// Files kept open at a time: a quarter of what processes may open by default.
+const MOST_OPEN: usize = 256;
 
 /// Parquet files opened for reading.
 #[derive(Debug)]
 pub(crate) struct ParquetRows {
     files: Files,
     metadata: Vec<ArrowReaderMetadata>,
+    /// The files themselves, unless there are so many that keeping them open would exhaust the process.
+    open: Vec<SharedFile>,
     row_groups: Vec<RowGroup>,
 }
 
@@ -55,9 +59,14 @@ impl ParquetRows {
     pub(crate) fn open(files: &Files) -> Result<(SchemaRef, Self)> {
         let mut metadata = Vec::with_capacity(files.files.len());
         let mut row_groups = Vec::new();
+        let mut open = Vec::new();
         let mut first_row = 0;
         for (file, path) in files.files.iter().enumerate() {
-            let footer = read_footer(path)?;
+            let shared = SharedFile::open(path)?;
+            let footer = load_footer(&shared, path)?;
+            if files.files.len() <= MOST_OPEN {
+                open.push(shared);
+            }
             for (index, row_group) in footer.metadata().row_groups().iter().enumerate() {
                 let n_rows = row_group.num_rows() as usize;
                 row_groups.push(RowGroup { file, index, first_row, n_rows });
@@ -67,7 +76,7 @@ impl ParquetRows {
         }
         let schemas = metadata.iter().map(|footer| footer.schema().as_ref());
         let schema = merge_schemas(schemas, &files.partitions, |first, _| first.clone());
-        Ok((schema, Self { files: files.clone(), metadata, row_groups }))
+        Ok((schema, Self { files: files.clone(), metadata, open, row_groups }))
     }
 
     /// As [`SourceTable::scan`](super::SourceTable::scan).
@@ -141,7 +150,10 @@ impl ParquetRows {
         let metadata = &self.metadata[row_group.file];
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
-        let file = File::open(path).map_err(|error| unreadable(path, error))?;
+        let file = match self.open.get(row_group.file) {
+            Some(open) => open.clone(),
+            None => SharedFile::open(path)?,
+        };
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
@@ -240,9 +252,12 @@ fn runs(rows: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>>
 
 /// The footer of a Parquet file, with the page index where there is one.
 pub(crate) fn read_footer(path: &Path) -> Result<ArrowReaderMetadata> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    load_footer(&SharedFile::open(path)?, path)
+}
+
+fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-    ArrowReaderMetadata::load(&file, options).map_err(|error| malformed(path, error))
+    ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))
 }
 
 /// The error for a file that is not the Parquet file it should be.
@@ -254,8 +269,9 @@ pub(crate) fn malformed(path: &Path, error: ParquetError) -> Error {
 
 /// Reads whole files one batch after the other.
 pub(crate) fn read_file(path: &PathBuf, on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, read_footer(path)?)
+    let file = SharedFile::open(path)?;
+    let footer = load_footer(&file, path)?;
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
         .with_batch_size(BATCH_ROWS)
         .build()
         .map_err(|error| malformed(path, error))?;

@@ -1,0 +1,392 @@
+//! Sources, added rows, kept datasets, queries and ranges, on real files.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use arrow::util::pretty::pretty_format_batches;
+use chrono::{DateTime, TimeDelta};
+use feast_core::{
+    BatchFeatures, DataSource, DataSourceOptions, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field,
+    Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
+};
+use feast_offline::{BatchStream, EntitySource, HistoricalRequest, LatestRequest, OfflineStore, WriteOptions};
+use parquet::arrow::ArrowWriter;
+use tempfile::TempDir;
+
+/// Rows `(driver_id, event time in seconds, trips)`.
+fn rows(rows: &[(i64, i64, i64)]) -> RecordBatch {
+    let column = |pick: fn(&(i64, i64, i64)) -> i64| Int64Array::from_iter_values(rows.iter().map(pick));
+    let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|row| row.1 * 1_000_000_000));
+    RecordBatch::try_from_iter([
+        ("driver_id", Arc::new(column(|row| row.0)) as ArrayRef),
+        ("event_timestamp", Arc::new(times)),
+        ("trips", Arc::new(column(|row| row.2))),
+    ])
+    .unwrap()
+}
+
+fn write_parquet(path: &Path, batch: &RecordBatch) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn store() -> (TempDir, OfflineStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = OfflineStore::connect(&serde_json::json!({ "type": "file" }), folder.path()).unwrap();
+    (folder, store)
+}
+
+fn source(path: &str) -> DataSource {
+    DataSource::file("stats", path, "event_timestamp")
+}
+
+fn view(source: &DataSource, features: &[(&str, ValueType)]) -> Arc<FeatureView> {
+    let batch = BatchFeatures { batch_source: Some(source.clone()), ..BatchFeatures::default() };
+    let mut view = FeatureView::new("driver_stats", FeatureViewKind::Batch(batch));
+    view.entities = vec!["driver".to_owned()];
+    view.entity_columns = vec![Field::new("driver_id", ValueType::Int64)];
+    view.features = features.iter().map(|(name, value_type)| Field::new(*name, *value_type)).collect();
+    Arc::new(view)
+}
+
+fn plan(views: &[Arc<FeatureView>], references: &[&str]) -> Arc<RetrievalPlan> {
+    let mut contents = ProjectContents { project: Project::new("p"), ..ProjectContents::default() };
+    for view in views {
+        contents.put(RegistryObject::FeatureView(Arc::clone(view)));
+    }
+    let references = references.iter().map(|reference| (*reference).to_owned()).collect();
+    Arc::new(RetrievalPlan::resolve(&contents, &FeatureSelection::References(references), false).unwrap())
+}
+
+fn at(seconds: i64) -> Timestamp {
+    DateTime::from_timestamp(seconds, 0).unwrap()
+}
+
+async fn collected(stream: BatchStream) -> RecordBatch {
+    let schema = Arc::clone(stream.schema());
+    concat_batches(&schema, &stream.collect().await.unwrap()).unwrap()
+}
+
+/// The latest `(driver_id, trips)` of each key, by key.
+async fn latest_trips(store: &OfflineStore, source: &DataSource) -> Vec<(i64, i64)> {
+    let view = view(source, &[("trips", ValueType::Int64)]);
+    let request = LatestRequest { view, start: at(0), end: at(1_000_000) };
+    let batch = collected(store.latest(request).await.unwrap()).await;
+    let column = |index: usize| batch.column(index).as_primitive::<Int64Type>().values().to_vec();
+    let mut pairs: Vec<(i64, i64)> = column(0).into_iter().zip(column(1)).collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+async fn historical(
+    store: &OfflineStore,
+    plan: Arc<RetrievalPlan>,
+    entity: EntitySource,
+    tables: Vec<Arc<DataSource>>,
+) -> feast_core::Result<RecordBatch> {
+    let request = HistoricalRequest { plan, entity, tables, filter_by_created_timestamp: false };
+    Ok(collected(store.historical(request).await?.batches).await)
+}
+
+fn trips(batch: &RecordBatch) -> Vec<Option<i64>> {
+    batch.column_by_name("trips").unwrap().as_primitive::<Int64Type>().iter().collect()
+}
+
+#[tokio::test]
+async fn one_file_a_url_a_directory_and_a_glob_hold_the_same_rows() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("one.parquet"), &rows(&[(1, 10, 1), (2, 10, 2), (1, 20, 3)]));
+    write_parquet(&folder.path().join("many/a.parquet"), &rows(&[(1, 10, 1), (2, 10, 2)]));
+    write_parquet(&folder.path().join("many/b.parquet"), &rows(&[(1, 20, 3)]));
+    fs::write(folder.path().join("many/_SUCCESS"), "").unwrap();
+    let url = url::Url::from_file_path(folder.path().join("one.parquet")).unwrap();
+    for path in ["one.parquet", url.as_str(), "many", "many/*.parquet", "man?/[ab].parquet"] {
+        assert_eq!(latest_trips(&store, &source(path)).await, [(1, 3), (2, 2)], "{path}");
+        let schema = store.schema(&source(path)).await.unwrap();
+        assert_eq!(schema.fields().len(), 3, "{path}");
+    }
+    let error = store.schema(&source("none/*.parquet")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::FileNotFound);
+    assert!(error.to_string().contains("`none/*.parquet`") && error.to_string().contains("feature repository"));
+}
+
+#[tokio::test]
+async fn hive_partitions_are_columns() {
+    let (folder, store) = store();
+    let part = |day: &str, batch: &RecordBatch| {
+        write_parquet(&folder.path().join(format!("stats/day={day}/part.parquet")), batch);
+    };
+    part("2024-01-01", &rows(&[(1, 10, 1)]));
+    part("2024-01-02", &rows(&[(1, 20, 2)]));
+    let source = source("stats");
+    let schema = store.schema(&source).await.unwrap();
+    assert_eq!(schema.field_with_name("day").unwrap().data_type(), &DataType::Date32);
+    let plan = plan(
+        &[view(&source, &[("day", ValueType::String), ("trips", ValueType::Int64)])],
+        &["driver_stats:day", "driver_stats:trips"],
+    );
+    let entity = rows(&[(1, 15, 0), (1, 25, 0)]).project(&[0, 1]).unwrap();
+    let answer = EntitySource::Batches(entity.schema(), vec![entity]);
+    let answer = historical(&store, plan, answer, Vec::new()).await.unwrap();
+    assert_eq!(answer.column(2).as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["2024-01-01", "2024-01-02"]);
+
+    // A batch with rows of two days goes into the folders of both, one of them new.
+    let more = rows(&[(1, 30, 3), (2, 30, 4)]);
+    let mut columns = more.columns().to_vec();
+    columns.push(Arc::new(StringArray::from(vec!["2024-01-02", "2024-01-03"])));
+    let names = ["driver_id", "event_timestamp", "trips", "day"];
+    let more = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
+    assert_eq!(store.append(&source, more).await.unwrap(), 2);
+    assert_eq!(latest_trips(&store, &source).await, [(1, 3), (2, 4)]);
+    assert_eq!(fs::read_dir(folder.path().join("stats/day=2024-01-02")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(folder.path().join("stats/day=2024-01-03")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn csv_is_read_plain_and_compressed() {
+    let (folder, store) = store();
+    let text =
+        "driver_id,event_timestamp,trips\n1,1970-01-01T00:00:10Z,1\n2,1970-01-01 00:00:10,2\n1,1970-01-01T00:00:20,3\n";
+    fs::write(folder.path().join("a.csv"), text).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(
+        File::create(folder.path().join("b.csv.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    std::io::Write::write_all(&mut zipped, text.as_bytes()).unwrap();
+    zipped.finish().unwrap();
+    for path in ["a.csv", "b.csv.gz"] {
+        assert_eq!(latest_trips(&store, &source(path)).await, [(1, 3), (2, 2)], "{path}");
+    }
+    let error = store.append(&source("a.csv"), rows(&[(1, 1, 1)])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
+}
+
+#[tokio::test]
+async fn sources_that_are_not_readable_files_are_explained() {
+    let (folder, store) = store();
+    fs::write(folder.path().join("torn.parquet"), "PAR1 and nothing else").unwrap();
+    let error = store.schema(&source("torn.parquet")).await.unwrap_err();
+    assert!(error.message().ends_with("torn.parquet` is not a readable Parquet file"), "{error}");
+    let error = store.schema(&source("s3://bucket/stats.parquet")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
+    let warehouse = DataSource { options: DataSourceOptions::BigQuery(Default::default()), ..source("") };
+    let error = store.schema(&warehouse).await.unwrap_err();
+    assert!(error.message().contains("`stats` is a bigquery source"), "{error}");
+    write_parquet(&folder.path().join("good.parquet"), &rows(&[(1, 1, 1)]));
+    let request =
+        LatestRequest { view: view(&source("good.parquet"), &[("trip", ValueType::Int64)]), start: at(0), end: at(1) };
+    let error = store.latest(request).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MissingColumns);
+    assert_eq!(error.message(), "data source `stats` has no column for `trip` of feature view `driver_stats`");
+    assert_eq!(error.hint(), Some("did you mean `trips`?"));
+}
+
+#[tokio::test]
+async fn the_latest_row_has_declared_types_and_both_times() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("s.parquet"), &rows(&[(1, 10, 1), (1, 20, 2), (1, 30, 3)]));
+    let view = view(&source("s.parquet"), &[("trips", ValueType::Float)]);
+    let request = LatestRequest { view, start: at(10), end: at(20) };
+    let batch = collected(store.latest(request).await.unwrap()).await;
+    let names: Vec<_> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["driver_id", "trips", "__event_timestamp", "__created_timestamp"]);
+    assert_eq!(batch.column(1).data_type(), &DataType::Float32);
+    assert_eq!(batch.column(2).as_primitive::<TimestampMicrosecondType>().value(0), 20_000_000);
+    assert!(batch.column(3).is_null(0));
+    assert_eq!(batch.num_rows(), 1);
+}
+
+#[tokio::test]
+async fn added_rows_must_have_the_columns_of_the_source() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("s.parquet"), &rows(&[(1, 10, 1)]));
+    let source = source("s.parquet");
+    let wrong = RecordBatch::try_from_iter([
+        ("driver_id", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+        ("city", Arc::new(StringArray::from(vec!["Oslo"]))),
+    ])
+    .unwrap();
+    let error = store.append(&source, wrong).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MissingColumns);
+    assert_eq!(
+        error.message(),
+        "the rows do not have the columns of data source `stats`: missing `event_timestamp` and `trips`, unexpected `city`"
+    );
+
+    // Other order, other types: cast to those of the file, behind the rows there are.
+    let more = RecordBatch::try_from_iter([
+        ("trips", Arc::new(Float64Array::from(vec![2.0])) as ArrayRef),
+        ("event_timestamp", Arc::new(TimestampMicrosecondArray::from(vec![10_000_000]).with_timezone("UTC"))),
+        ("driver_id", Arc::new(Int64Array::from(vec![1]))),
+    ])
+    .unwrap();
+    let before = store.schema(&source).await.unwrap();
+    assert_eq!(store.append(&source, more).await.unwrap(), 1);
+    assert_eq!(store.schema(&source).await.unwrap(), before);
+    assert_eq!(latest_trips(&store, &source).await, [(1, 2)], "a correction of the same time wins");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_all_of_a_batch_or_nothing() {
+    for path in ["s.parquet", "stats"] {
+        let (folder, store) = store();
+        let first = if path == "stats" { "stats/part-0.parquet" } else { path };
+        write_parquet(&folder.path().join(first), &rows(&[(0, 1, 0); 100]));
+        let source = source(path);
+        let done = Arc::new(AtomicBool::new(false));
+        let reader = {
+            let (store, source, done) = (store.clone(), source.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !done.load(Ordering::Relaxed) {
+                    let DataSourceOptions::File { uri, .. } = &source.options else { unreachable!() };
+                    seen.push(collected(store.read_dataset(uri).await.unwrap()).await.num_rows());
+                }
+                seen
+            })
+        };
+        // Writers at the same time take turns; none is lost.
+        let writers = (1..=6).map(|number| {
+            let (store, source) = (store.clone(), source.clone());
+            tokio::spawn(async move { store.append(&source, rows(&vec![(number, 2, number); 100])).await })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            assert_eq!(writer.await.unwrap().unwrap(), 100);
+        }
+        done.store(true, Ordering::Relaxed);
+        let seen = reader.await.unwrap();
+        assert!(seen.iter().all(|n_rows| n_rows % 100 == 0), "{path}: {seen:?}");
+        assert_eq!(collected(store.read_dataset(path).await.unwrap()).await.num_rows(), 700);
+    }
+}
+
+#[tokio::test]
+async fn datasets_are_written_whole_and_read_back_in_order() {
+    let (folder, store) = store();
+    let batch = rows(&[(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4), (5, 5, 5)]);
+    let stream = || BatchStream::from_batches(batch.schema(), vec![batch.slice(0, 3), batch.slice(3, 2)]);
+    let written = store.write_dataset("sets/a.parquet", stream(), WriteOptions::default()).await.unwrap();
+    assert_eq!(written, [folder.path().join("sets/a.parquet")]);
+    let parts = WriteOptions { rows_per_file: 2, ..WriteOptions::default() };
+    let written = store.write_dataset("sets/b", stream(), parts).await.unwrap();
+    assert_eq!(written.len(), 3);
+    for path in ["sets/a.parquet", "sets/b"] {
+        assert_eq!(collected(store.read_dataset(path).await.unwrap()).await.columns(), batch.columns());
+        let error = store.write_dataset(path, stream(), WriteOptions::default()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::SavedDatasetLocationExists);
+        let overwrite = WriteOptions { overwrite: true, ..WriteOptions::default() };
+        let one = BatchStream::from_batches(batch.schema(), vec![batch.slice(0, 1)]);
+        store.write_dataset(path, one, overwrite).await.unwrap();
+        assert_eq!(collected(store.read_dataset(path).await.unwrap()).await.num_rows(), 1);
+    }
+    fs::write(folder.path().join("sets/b/notes.txt"), "mine").unwrap();
+    let overwrite = WriteOptions { overwrite: true, ..WriteOptions::default() };
+    let error = store.write_dataset("sets/b", stream(), overwrite).await.unwrap_err();
+    assert!(error.message().contains("`notes.txt`"), "{error}");
+
+    // A stream that fails leaves nothing.
+    let failing = futures::stream::iter([Ok(batch.clone()), Err(feast_core::Error::invalid_request("no more"))]);
+    let failing = BatchStream::new(batch.schema(), failing);
+    assert!(store.write_dataset("sets/c", failing, WriteOptions::default()).await.is_err());
+    let empty = BatchStream::from_batches(batch.schema(), Vec::new());
+    store.write_dataset("empty", empty, WriteOptions::default()).await.unwrap();
+    assert_eq!(store.read_dataset("empty").await.unwrap().schema().fields().len(), 3);
+    let mut left: Vec<_> = fs::read_dir(folder.path().join("sets")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["a.parquet", "b"]);
+}
+
+#[tokio::test]
+async fn entity_rows_come_from_a_query_or_a_file() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("s.parquet"), &rows(&[(1, 10, 1), (2, 10, 2), (1, 20, 3)]));
+    fs::create_dir(folder.path().join("orders")).unwrap();
+    fs::write(folder.path().join("orders/a.csv"), "driver_id,placed\n2,1970-01-01T00:00:12\n1,1970-01-01T00:00:15\n")
+        .unwrap();
+    let stats = source("s.parquet");
+    let orders = DataSource::file("Shop.Orders", "orders", "placed");
+    let plan = plan(&[view(&stats, &[("trips", ValueType::Int64)])], &["driver_stats:trips"]);
+    let tables = vec![Arc::new(stats), Arc::new(orders)];
+    for query in [
+        "SELECT driver_id, placed AS event_timestamp FROM orders ORDER BY placed",
+        "SELECT o.driver_id, o.placed FROM \"Shop.Orders\" o JOIN stats s USING (driver_id) WHERE s.trips < 3 ORDER BY 2",
+    ] {
+        let entity = EntitySource::Sql(query.to_owned());
+        let answer = historical(&store, Arc::clone(&plan), entity, tables.clone()).await.unwrap();
+        assert_eq!(trips(&answer), [Some(2), Some(1)], "{query}");
+    }
+    let answer = historical(&store, Arc::clone(&plan), EntitySource::File("orders".into()), Vec::new()).await.unwrap();
+    assert_eq!(trips(&answer), [Some(2), Some(1)]);
+    for (query, message) in [
+        ("SELECT * FORM stats", "the entity query cannot be run"),
+        ("SELECT * FROM ordrs", "the entity query names a table `ordrs`, which is not a data source"),
+        ("SELECT nothing FROM stats", "the entity query cannot be run: Schema error: No field named nothing"),
+        ("DROP TABLE stats", "the entity query cannot be run"),
+        ("COPY stats TO 'x.parquet'", "the entity query cannot be run"),
+    ] {
+        let entity = EntitySource::Sql(query.to_owned());
+        let error = historical(&store, Arc::clone(&plan), entity, tables.clone()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidRequest, "{query}");
+        assert!(error.message().starts_with(message), "{query}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn without_entity_rows_every_key_and_time_of_the_range_is_one() {
+    let (folder, store) = store();
+    write_parquet(
+        &folder.path().join("s.parquet"),
+        &rows(&[(1, 10, 1), (2, 10, 2), (1, 20, 3), (1, 20, 4), (1, 40, 5)]),
+    );
+    let mut view = view(&source("s.parquet"), &[("trips", ValueType::Int64)]);
+    let plan_of = |view: &Arc<FeatureView>| plan(&[Arc::clone(view)], &["driver_stats:trips"]);
+    let range = EntitySource::Range { start: Some(at(10)), end: Some(at(20)) };
+    let answer = historical(&store, plan_of(&view), range, Vec::new()).await.unwrap();
+    let expected = "\
++----------------------+-----------+-------+
+| event_timestamp      | driver_id | trips |
++----------------------+-----------+-------+
+| 1970-01-01T00:00:10Z | 1         | 1     |
+| 1970-01-01T00:00:10Z | 2         | 2     |
+| 1970-01-01T00:00:20Z | 1         | 4     |
++----------------------+-----------+-------+";
+    assert_eq!(pretty_format_batches(&[answer]).unwrap().to_string(), expected);
+    // The start defaults to the longest ttl before the end.
+    Arc::make_mut(&mut view).ttl = Some(TimeDelta::seconds(10));
+    let range = EntitySource::Range { start: None, end: Some(at(45)) };
+    let answer = historical(&store, plan_of(&view), range, Vec::new()).await.unwrap();
+    assert_eq!(trips(&answer), [Some(5)]);
+    let range = EntitySource::Range { start: Some(at(2)), end: Some(at(1)) };
+    assert!(historical(&store, plan_of(&view), range, Vec::new()).await.is_err());
+}
+
+#[tokio::test]
+async fn entity_rows_that_arrive_in_many_batches_keep_their_order() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("s.parquet"), &rows(&(0..1000).map(|n| (n, n, n)).collect::<Vec<_>>()));
+    let plan = plan(&[view(&source("s.parquet"), &[("trips", ValueType::Int64)])], &["driver_stats:trips"]);
+    let all = rows(&(0..150_000).map(|n| (n % 1000, 2000 + n, n)).collect::<Vec<_>>()).project(&[0, 1]).unwrap();
+    let batches: Vec<RecordBatch> = (0..150).map(|part| all.slice(part * 1000, 1000)).collect();
+    let entity = EntitySource::Stream(BatchStream::from_batches(all.schema(), batches));
+    let request = HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false };
+    let stream = store.historical(request).await.unwrap();
+    assert_eq!(stream.min_event_timestamp, Some(at(2000)));
+    assert_eq!(stream.max_event_timestamp, Some(at(151_999)));
+    assert_eq!((stream.entity_columns, stream.event_timestamp_column.as_str()), (2, "event_timestamp"));
+    let answer = collected(stream.batches).await;
+    assert_eq!(answer.columns()[..2], all.columns()[..]);
+    assert_eq!(trips(&answer), (0..150_000).map(|n| Some(n % 1000)).collect::<Vec<_>>());
+}

@@ -27,16 +27,18 @@ pub(crate) struct Arguments {
 #[derive(Debug, Args)]
 pub(crate) struct GlobalOptions {
     /// Work in this feature repository instead of the current directory
-    #[arg(short, long, value_name = "DIR", env = "FEATURE_REPO_DIR_ENV_VAR", hide_env_values = true)]
+    /// [env: FEATURE_REPO_DIR_ENV_VAR]
+    #[arg(short, long, value_name = "DIR")]
     pub(crate) chdir: Option<PathBuf>,
     /// Read this configuration instead of the repository's `feature_store.yaml`; definitions and relative paths stay
     /// those of the repository
-    #[arg(short, long, value_name = "FILE", env = "FEAST_FS_YAML_FILE_PATH", hide_env_values = true)]
+    /// [env: FEAST_FS_YAML_FILE_PATH]
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) feature_store_yaml: Option<PathBuf>,
     /// Least important messages to log
     #[arg(long, global = true, value_name = "LEVEL", value_enum, ignore_case = true)]
     pub(crate) log_level: Option<LogLevel>,
-    /// How to print data; each command has a default of its own
+    /// How to print data; the default depends on the command
     #[arg(long, global = true, value_name = "FORMAT", value_enum, env = "FEAST_OUTPUT", hide_env_values = true)]
     pub(crate) output: Option<Format>,
     /// When to use colours

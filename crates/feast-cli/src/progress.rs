@@ -17,6 +17,8 @@ pub(crate) struct MaterializationProgress {
     on_terminal: bool,
     /// Whether finished views are told on stdout.
     tell: bool,
+    /// What is told before the first view, once it is clear that there is one.
+    header: Mutex<Option<String>>,
     current: Mutex<Option<Current>>,
 }
 
@@ -30,8 +32,16 @@ struct Current {
 }
 
 impl MaterializationProgress {
-    pub(crate) fn new(on_terminal: bool, tell: bool) -> Self {
-        Self { on_terminal, tell, current: Mutex::new(None) }
+    /// `header` is told on stdout before the first view, and then each view when it is finished; without header, nothing
+    /// is told there.
+    pub(crate) fn new(on_terminal: bool, header: Option<String>) -> Self {
+        Self { on_terminal, tell: header.is_some(), header: Mutex::new(header), current: Mutex::new(None) }
+    }
+
+    fn tell_header(&self) {
+        if let Some(header) = self.header.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            tell(&header);
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
@@ -80,11 +90,15 @@ impl Observer for MaterializationProgress {
     fn on(&self, event: &Event) {
         match event {
             Event::MaterializationStarted { view, start, end } => {
+                self.tell_header();
                 self.start(view, format!("from {} to {}", show_timestamp(*start), show_timestamp(*end)));
             }
             Event::RowsWritten { view, rows, total } => self.advance(view, *rows, *total),
             Event::MaterializationFinished { view, rows } => self.finish(view, *rows),
-            Event::MaterializationSkipped { view, reason } if self.tell => tell(&format!("{view}: {reason}")),
+            Event::MaterializationSkipped { view, reason } if self.tell => {
+                self.tell_header();
+                tell(&format!("{view}: {reason}"));
+            }
             _ => {}
         }
     }

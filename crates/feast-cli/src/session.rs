@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use feast::{Definitions, FeatureStore, Observer, RepoConfig};
+use feast::{Definitions, FeatureStore, RepoConfig};
 use feast_core::{Error, ErrorCode, Result};
 use tokio::runtime::Runtime;
 
@@ -28,11 +28,15 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(options: &GlobalOptions, terminal: Terminal, loader: Arc<dyn DefinitionLoader>) -> Self {
-        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        // Containers set variables to nothing when they mean that there is none.
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let chdir = options.chdir.clone().or_else(|| variable("FEATURE_REPO_DIR_ENV_VAR"));
+        let config_file = options.feature_store_yaml.clone().or_else(|| variable("FEAST_FS_YAML_FILE_PATH"));
         Self {
             terminal,
-            repo_path: absolute(options.chdir.as_deref().unwrap_or(Path::new("."))),
-            config_file: options.feature_store_yaml.as_deref().map(absolute),
+            repo_path: absolute(chdir.unwrap_or_else(|| PathBuf::from("."))),
+            config_file: config_file.map(absolute),
             loader,
             runtime: OnceLock::new(),
         }
@@ -69,11 +73,6 @@ impl Session {
         // Some stores start tasks when they are opened.
         let _runtime = self.runtime()?.enter();
         FeatureStore::open(config)
-    }
-
-    /// Opens the feature store and watches what it does.
-    pub(crate) fn observed_store(&self, observer: Arc<dyn Observer>) -> Result<FeatureStore> {
-        Ok(self.store()?.observed_by(observer))
     }
 
     /// Loads the definitions of the repository.

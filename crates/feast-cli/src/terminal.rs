@@ -14,23 +14,19 @@ use crate::arguments::{GlobalOptions, LogLevel};
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // Documented variants would make the help of every command a page longer.
     Table,
-    /// For programs.
     Json,
-    /// For both.
     Yaml,
 }
 
 /// When colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    // On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Also into files and pipes.
     Always,
-    /// Nowhere.
     Never,
 }
 
@@ -178,9 +174,37 @@ fn styled(color: bool, style: Style, text: impl Display) -> String {
     if color { format!("{}{text}\x1b[0m", style.code()) } else { text.to_string() }
 }
 
-/// A value as YAML, without final line break.
+/// A value as YAML, without final line break. Texts that look like times are quoted: readers of YAML 1.1, such as
+/// Python's, would take them for times.
 pub(crate) fn yaml(value: &Value) -> String {
-    yaml_serde::to_string(value).map(|text| text.trim_end().to_owned()).unwrap_or_else(|_| format!("{value:#}"))
+    let mut marked = value.clone();
+    mark_times(&mut marked);
+    let Ok(text) = yaml_serde::to_string(&marked) else { return format!("{value:#}") };
+    let lines = text.lines().map(|line| match line.split_once(TIME_MARK) {
+        Some((before, time)) => format!("{before}'{time}'"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Stands before texts that look like times while YAML is written. No definition contains this private character.
+const TIME_MARK: char = '\u{e000}';
+
+fn mark_times(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(mark_times),
+        Value::Array(items) => items.iter_mut().for_each(mark_times),
+        Value::String(text) if looks_like_time(text) => text.insert(0, TIME_MARK),
+        _ => {}
+    }
+}
+
+/// Whether a text begins like a date and has nothing in it but digits and what separates them.
+fn looks_like_time(text: &str) -> bool {
+    let shape = |at: usize, byte: &u8| if matches!(at, 4 | 7) { *byte == b'-' } else { byte.is_ascii_digit() };
+    text.len() >= 10
+        && text.bytes().take(10).enumerate().all(|(at, byte)| shape(at, &byte))
+        && text.bytes().skip(10).all(|byte| byte.is_ascii_digit() || b"TtZz:.+- ".contains(&byte))
 }
 
 /// Colours of help and usage errors, which are printed before the arguments are known.
@@ -228,4 +252,17 @@ pub(crate) fn tell_defects() {
         let _ = writeln!(std::io::stderr(), "error: this is a defect of feast: {what}{place}");
         let _ = writeln!(std::io::stderr(), "hint: please report it with the command you ran");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_are_quoted_in_yaml() {
+        let value = json!({"created": "2026-11-23T06:41:41.749010Z", "ttl": "172800s", "code": "a\n2026-11-23\n"});
+        assert_eq!(yaml(&value), "created: '2026-11-23T06:41:41.749010Z'\nttl: 172800s\ncode: |\n  a\n  2026-11-23");
+    }
 }

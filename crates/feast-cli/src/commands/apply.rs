@@ -8,7 +8,7 @@ use crate::exit::{Exit, Outcome};
 use crate::session::Session;
 use crate::terminal::Format;
 
-/// Bring the registry and the online store to the state that the definitions describe
+/// Make the registry and the online store like the definitions
 #[derive(Debug, Args)]
 pub(crate) struct Apply {
     #[command(flatten)]

@@ -7,10 +7,10 @@ use crate::arguments::Arguments;
 use crate::exit::{Exit, Outcome};
 use crate::session::Session;
 
-/// Print the completion script of a shell, such as for `source <(feast completion bash)`
+/// Print the completion script of a shell
 #[derive(Debug, Args)]
 pub(crate) struct Completion {
-    /// The shell
+    /// The shell; try `source <(feast completion bash)`
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -4,13 +4,14 @@ use std::io::{Cursor, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::compute::cast;
 use arrow::csv;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json;
 use clap::Args;
 use feast::HistoricalFeatures;
-use feast_core::{Error, ErrorCode, Result, Timestamp};
+use feast_core::{Error, ErrorCode, Result, Timestamp, timestamp_type};
 use feast_offline::EntitySource;
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
@@ -21,6 +22,9 @@ use crate::exit::{Exit, Outcome};
 use crate::session::Session;
 use crate::terminal::Format;
 use crate::timestamp::parse_timestamp;
+
+/// The column with the time of an entity row.
+const EVENT_TIMESTAMP: &str = "event_timestamp";
 
 /// Join features to rows as they were known at the time of each row
 #[derive(Debug, Args)]
@@ -129,10 +133,10 @@ fn entity_source(text: &str) -> Result<EntitySource> {
         return Err(Error::new(ErrorCode::FileNotFound, format!("there is no file `{file}`"))
             .with_hint("`--dataframe @FILE` is relative to the current directory"));
     }
-    if has_extension(&path, "json") {
+    if has_extension(&path, "json") || (has_extension(&path, "csv") && path.is_file()) {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| Error::invalid_request(format!("file `{file}` cannot be read")).with_source(error))?;
-        return parse(&text, &format!("file `{file}`"));
+        return parse(&text, &format!("the rows of file `{file}`"));
     }
     Ok(EntitySource::File(path))
 }
@@ -155,7 +159,36 @@ fn parse(text: &str, of: &str) -> Result<EntitySource> {
     if batches.iter().all(|batch| batch.num_rows() == 0) {
         return Err(Error::invalid_request(format!("{of} are empty")).with_hint("give at least one row"));
     }
-    Ok(EntitySource::Batches(schema, batches))
+    let batches = batches.iter().map(|batch| with_times(batch, of)).collect::<Result<Vec<_>>>()?;
+    Ok(EntitySource::Batches(batches.first().map_or(schema, RecordBatch::schema), batches))
+}
+
+/// The rows with their `event_timestamp` as times in UTC, however they were written.
+fn with_times(batch: &RecordBatch, of: &str) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let Ok(at) = schema.index_of(EVENT_TIMESTAMP) else { return Ok(batch.clone()) };
+    let times: ArrayRef = match batch.column(at).data_type() {
+        DataType::Utf8 => {
+            let parse = |(row, text): (usize, Option<&str>)| -> Result<Option<i64>> {
+                let Some(text) = text else { return Ok(None) };
+                let time = parse_timestamp(text).map_err(|why| {
+                    let message = format!("{of} have `{text}` as `{EVENT_TIMESTAMP}` in row {row}, which is {why}");
+                    Error::new(ErrorCode::InvalidEventTimestamp, message)
+                })?;
+                Ok(Some(time.timestamp_micros()))
+            };
+            let texts = batch.column(at).as_string::<i32>().iter().enumerate();
+            let times = texts.map(parse).collect::<Result<TimestampMicrosecondArray>>()?;
+            Arc::new(times.with_timezone("UTC"))
+        }
+        DataType::Timestamp(..) | DataType::Date32 => cast(batch.column(at), &timestamp_type())?,
+        _ => return Ok(batch.clone()),
+    };
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields[at] = Arc::new(Field::new(EVENT_TIMESTAMP, timestamp_type(), true));
+    let mut columns = batch.columns().to_vec();
+    columns[at] = times;
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// A list of records, or a list of values per column.
@@ -247,6 +280,7 @@ mod tests {
         assert!(columns("[{]").contains("not valid"));
         assert!(columns("[]").contains("are empty"));
         assert!(columns(r#"{"a": [1], "b": [1, 2]}"#).contains("column `a` has 1 values where another has 2"));
+        assert!(columns(r#"[{"event_timestamp": "noon"}]"#).contains("have `noon` as `event_timestamp` in row 0"));
         assert!(columns("@nowhere.csv").contains("there is no file `nowhere.csv`"));
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Init {
     /// Only the configuration, without definitions and data
     #[arg(short, long, conflicts_with = "template")]
     minimal: bool,
-    /// What to start from
+    /// What to start from: drivers with made-up statistics, or flights that left New York in December 2013
     #[arg(short, long, value_enum, default_value_t = Template::Local)]
     template: Template,
     /// Make the repository in this directory instead of one named like the project
@@ -34,9 +34,7 @@ pub(crate) struct Init {
 /// What a repository can start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Template {
-    /// Drivers with made-up statistics
     Local,
-    /// Flights that left New York in December 2013, real data
     Flights,
 }
 

@@ -80,19 +80,15 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
     }
     let terminal = session.terminal();
     let for_people = matches!(terminal.format(), None | Some(Format::Table));
-    let progress = MaterializationProgress::new(terminal.stderr_is_terminal(), for_people);
-    let store = session.observed_store(Arc::new(progress))?;
-    if for_people {
-        let span = match window {
-            Window::Between(start, end) => format!(" from {} to {}", show_timestamp(start), show_timestamp(end)),
-            Window::Until(end) => format!(" to {}", show_timestamp(end)),
-            Window::Everything => String::new(),
-        };
-        terminal.print(format_args!(
-            "Materializing feature views{span} into the {} online store",
-            online_store_type(&store)
-        ));
-    }
+    let store = session.store()?;
+    let span = match window {
+        Window::Between(start, end) => format!(" from {} to {}", show_timestamp(start), show_timestamp(end)),
+        Window::Until(end) => format!(" to {}", show_timestamp(end)),
+        Window::Everything => String::new(),
+    };
+    let header = format!("Materializing feature views{span} into the {} online store", online_store_type(&store));
+    let progress = MaterializationProgress::new(terminal.stderr_is_terminal(), for_people.then_some(header));
+    let store = store.observed_by(Arc::new(progress));
     let started = Instant::now();
     let request = MaterializeRequest { window, feature_views: views.views };
     let report = session.wait(store.materialize(request))?;

@@ -9,7 +9,7 @@ use crate::exit::Outcome;
 use crate::session::Session;
 use crate::timestamp::parse_timestamp;
 
-/// Load the newest values into the online store, from where the last run ended
+/// Load the newest values since the last run into the online store
 #[derive(Debug, Args)]
 pub(crate) struct MaterializeIncremental {
     /// Last event time, such as `2026-11-01` or `2026-11-01T06:00:00+01:00`; UTC without an offset

@@ -22,7 +22,7 @@ pub(crate) struct Serve {
     #[arg(short, long, default_value_t = 6566)]
     port: u16,
     /// Protocol
-    #[arg(short, long = "type", value_enum, default_value_t = Protocol::Http)]
+    #[arg(short = 't', long = "type", value_enum, default_value_t = Protocol::Http)]
     protocol: Protocol,
     /// Do not log requests
     #[arg(long)]
@@ -88,7 +88,11 @@ impl Serve {
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let ready = |address: SocketAddr| {
-                session.terminal().say(format_args!("serving on http://{address}, stop with Ctrl-C"));
+                if session.terminal().stderr_is_terminal() {
+                    session.terminal().say(format_args!("serving on http://{address}, stop with Ctrl-C"));
+                } else {
+                    tracing::info!(%address, "serving over HTTP");
+                }
             };
             let shutdown = async {
                 // The sender goes only with the whole command.

@@ -6,7 +6,7 @@ use feast_core::Error;
 use crate::exit::{Exit, Outcome};
 use crate::session::Session;
 
-/// Remove the project: its online tables, its objects, and the registry when no other project is in it
+/// Remove the project with its online tables and its registry entries
 #[derive(Debug, Args)]
 pub(crate) struct Teardown {
     /// Do not ask

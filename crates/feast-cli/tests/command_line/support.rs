@@ -98,8 +98,16 @@ pub(crate) fn feast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_feast"));
     command.args(arguments);
     for variable in
-        ["FEATURE_REPO_DIR_ENV_VAR", "FEAST_FS_YAML_FILE_PATH", "FEAST_OUTPUT", "FEAST_PYTHON", "RUST_LOG", "NO_COLOR"]
-    {
+        [
+        "FEATURE_REPO_DIR_ENV_VAR",
+        "FEAST_FS_YAML_FILE_PATH",
+        "FEAST_OUTPUT",
+        "FEAST_PYTHON",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "NO_COLOR",
+        "COLUMNS",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -108,7 +116,9 @@ pub(crate) fn feast(arguments: &[&str]) -> Command {
 /// Exit code, stdout and stderr in one text.
 pub(crate) fn told(command: &mut Command) -> String {
     let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| -> String {
+        String::from_utf8(bytes.to_vec()).unwrap().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    };
     format!(
         "exit code: {}\n----- stdout -----\n{}----- stderr -----\n{}",
         output.status.code().unwrap(),

@@ -5,29 +5,90 @@ use crate::support::{Repository, assert_told};
 #[test]
 fn values_are_materialized_and_read() {
     let repository = Repository::applied();
-    assert_told!(repository.run(&["materialize", "2026-11-20T00:00:00", "2026-11-20 01:00:00+00:00"]), @"");
+    assert_told!(repository.run(&["materialize", "2026-11-20T00:00:00", "2026-11-20 01:00:00+00:00"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Materializing feature views from 2026-11-20 00:00:00+00:00 to 2026-11-20 01:00:00+00:00 into the sqlite online store
+    driver_hourly_stats from 2026-11-20 00:00:00+00:00 to 2026-11-20 01:00:00+00:00: 2 rows in [duration]
+    1 feature view, 2 rows in [duration]
+    ----- stderr -----
+    ");
     assert_told!(
         repository.run(&[
             "get-online-features", "-e", "driver_id=1001", "-e", "driver_id=1002,9999",
             "-f", "driver_hourly_stats:conv_rate,driver_hourly_stats:avg_daily_trips",
         ]),
-        @""
+        @r#"
+    exit code: 0
+    ----- stdout -----
+    {
+      "driver_id": [
+        1001,
+        1002,
+        9999
+      ],
+      "conv_rate": [
+        0.3,
+        null,
+        null
+      ],
+      "avg_daily_trips": [
+        30,
+        40,
+        null
+      ]
+    }
+    ----- stderr -----
+    "#
     );
     assert_told!(
         repository.run(&[
             "get-online-features", "-e", "driver_id=1001", "--feature-service", "driver_activity",
             "--full-feature-names", "--output", "table",
         ]),
-        @""
+        @r"
+    exit code: 0
+    ----- stdout -----
+    driver_id   driver_hourly_stats__conv_rate
+    1001        0.3
+    ----- stderr -----
+    "
     );
 }
 
 #[test]
 fn an_incremental_run_goes_on_where_the_last_one_ended() {
     let repository = Repository::applied();
-    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T00:30:00Z"]), @"");
-    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T02:00:00Z", "-v", "driver_hourly_stats"]), @"");
-    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T01:00:00Z", "--output", "json"]), @"");
+    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T00:30:00Z"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Materializing feature views to 2026-11-20 00:30:00+00:00 into the sqlite online store
+    driver_hourly_stats from 2026-11-19 00:30:00+00:00 to 2026-11-20 00:30:00+00:00: 2 rows in [duration]
+    1 feature view, 2 rows in [duration]
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T02:00:00Z", "-v", "driver_hourly_stats"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Materializing feature views to 2026-11-20 02:00:00+00:00 into the sqlite online store
+    driver_hourly_stats from 2026-11-20 00:30:00+00:00 to 2026-11-20 02:00:00+00:00: 2 rows in [duration]
+    1 feature view, 2 rows in [duration]
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["materialize-incremental", "2026-11-20T01:00:00Z", "--output", "json"]), @r#"
+    exit code: 0
+    ----- stdout -----
+    {
+      "feature_views": [
+        {
+          "name": "driver_hourly_stats",
+          "interval": null,
+          "rows": 0
+        }
+      ]
+    }
+    ----- stderr -----
+    "#);
 }
 
 #[test]
@@ -40,13 +101,48 @@ fn all_rows_can_be_materialized_without_times() {
 #[test]
 fn wrong_requests_are_told() {
     let repository = Repository::materialized();
-    assert_told!(repository.run(&["materialize", "2026-11-21", "2026-11-20"]), @"");
-    assert_told!(repository.run(&["materialize-incremental", "2026-11-21", "-v", "driver_stats"]), @"");
+    assert_told!(repository.run(&["materialize", "2026-11-21", "2026-11-20"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: the start 2026-11-21 00:00:00 UTC lies after the end 2026-11-20 00:00:00 UTC
+    hint: give a start before the end
+    ");
+    assert_told!(repository.run(&["materialize-incremental", "2026-11-21", "-v", "driver_stats"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: feature view `driver_stats` does not exist in project `rides`
+    hint: valid names are `driver_hourly_stats`
+    ");
     let read = |entity: &str, feature: &str| repository.run(&["get-online-features", "-e", entity, "-f", feature]);
-    assert_told!(read("driver_id=x", "driver_hourly_stats:conv_rate"), @"");
-    assert_told!(read("driver", "driver_hourly_stats:conv_rate"), @"");
-    assert_told!(read("driver_id=1001", "driver_hourly_stats:conv_rat"), @"");
-    assert_told!(read("driver_id=1001", "conv_rate"), @"");
+    assert_told!(read("driver_id=x", "driver_hourly_stats:conv_rate"), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: column `driver_id` has `x` in row 0, which is not a value of type INT64
+    ");
+    assert_told!(read("driver", "driver_hourly_stats:conv_rate"), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `driver` names no entity
+    hint: write it as `driver_id=1001`
+    ");
+    assert_told!(read("driver_id=1001", "driver_hourly_stats:conv_rat"), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: feature view `driver_hourly_stats` has no feature `conv_rat`
+    hint: did you mean `conv_rate`?
+    ");
+    assert_told!(read("driver_id=1001", "conv_rate"), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: invalid feature reference `conv_rate`
+    hint: write `<feature_view>:<feature>` or `<feature_view>@<version>:<feature>`
+    ");
 }
 
 #[test]
@@ -56,13 +152,34 @@ fn history_is_joined_to_given_rows() {
                    {"driver_id": 1002, "event_timestamp": "2026-11-20T03:00:00+01:00"},
                    {"driver_id": 1001, "event_timestamp": "2026-11-19"}]"#;
     let feature = "driver_hourly_stats:avg_daily_trips";
-    assert_told!(repository.run(&["get-historical-features", "-d", rows, "-f", feature]), @"");
+    assert_told!(repository.run(&["get-historical-features", "-d", rows, "-f", feature]), @r#"
+    exit code: 0
+    ----- stdout -----
+    [
+        {"driver_id":1001,"event_timestamp":"2026-11-20T00:30:00Z","avg_daily_trips":10},
+        {"driver_id":1002,"event_timestamp":"2026-11-20T02:00:00Z","avg_daily_trips":40},
+        {"driver_id":1001,"event_timestamp":"2026-11-19T00:00:00Z","avg_daily_trips":null}
+    ]
+    ----- stderr -----
+    "#);
     repository.write("rows.csv", "driver_id,event_timestamp\n1001,2026-11-20T00:30:00Z\n");
     assert_told!(
         repository.run(&["get-historical-features", "-d", "@rows.csv", "-f", feature, "--output", "table"]),
-        @""
+        @r"
+    exit code: 0
+    ----- stdout -----
+    driver_id   event_timestamp        avg_daily_trips
+    1001        2026-11-20T00:30:00Z   10
+    ----- stderr -----
+    "
     );
-    assert_told!(repository.run(&["get-historical-features", "-d", "1001", "-f", feature]), @"");
+    assert_told!(repository.run(&["get-historical-features", "-d", "1001", "-f", feature]), @r#"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: the rows of `--dataframe` are neither JSON nor CSV
+    hint: write `[{"driver_id": 1001, "event_timestamp": "2026-11-23T12:00:00"}]`, or name a file with `@FILE`
+    "#);
 }
 
 #[test]
@@ -73,6 +190,47 @@ fn history_is_read_between_two_times() {
             "get-historical-features", "-s", "2026-11-20 00:00:00", "-e", "2026-11-20 00:30:00",
             "--feature-service", "driver_activity",
         ]),
-        @""
+        @r#"
+    exit code: 0
+    ----- stdout -----
+    [
+        {"event_timestamp":"2026-11-20T00:00:00Z","driver_id":1001,"conv_rate":0.1},
+        {"event_timestamp":"2026-11-20T00:00:00Z","driver_id":1002,"conv_rate":0.2}
+    ]
+    ----- stderr -----
+    "#
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_says_where_it_listens_and_stops_when_asked() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::Stdio;
+
+    let repository = Repository::materialized();
+    let mut server = repository.command(&["serve", "-p", "0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let address = loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended");
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(address) = event["address"].as_str() {
+            break address.to_owned();
+        }
+    };
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    let body = r#"{"features": ["driver_hourly_stats:avg_daily_trips"], "entities": {"driver_id": [1001]}}"#;
+    let length = body.len();
+    let head = format!(
+        "POST /get-online-features HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("30"), "{answer}");
+
+    let asked = std::process::Command::new("kill").arg(server.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    assert_eq!(server.wait().unwrap().code(), Some(0));
 }

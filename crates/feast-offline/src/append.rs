@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::Utc;
@@ -53,7 +53,9 @@ fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
         let names = of.fields().iter().map(|field| field.name());
         names.filter(|name| from.index_of(name).is_err()).cloned().collect()
     };
-    let (missing, unexpected) = (absent(&found, expected), absent(expected, &found));
+    let (mut missing, unexpected) = (absent(&found, expected), absent(expected, &found));
+    // The index that pandas wrote along is no column of the table.
+    missing.retain(|name| !name.starts_with("__index_level_"));
     if !missing.is_empty() || !unexpected.is_empty() {
         let part = |what: &str, names: &[String]| {
             (!names.is_empty()).then(|| format!("{what} {}", list_names(names.iter().map(String::as_str))))
@@ -67,8 +69,10 @@ fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
         .with_hint("send every column of the source, timestamps included, and no other"));
     }
     let columns = expected.fields().iter().map(|field| {
-        let array = rows.column(found.index_of(field.name())?);
-        cast_to(array, field.data_type(), &format!("column `{}` of the rows", field.name()))
+        let Ok(column) = found.index_of(field.name()) else {
+            return Ok(new_null_array(field.data_type(), rows.num_rows()));
+        };
+        cast_to(rows.column(column), field.data_type(), &format!("column `{}` of the rows", field.name()))
     });
     record_batch(expected, columns.collect::<Result<Vec<ArrayRef>>>()?, rows.num_rows())
 }

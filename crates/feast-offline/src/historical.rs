@@ -366,8 +366,8 @@ impl Historical {
             .iter()
             .map(|(view, ..)| Ok(Mutex::new(KeptRows::new(Arc::new(table.schema().project(&feature_columns(view))?)))))
             .collect::<Result<_>>()?;
-        if let Some(window) = common_window(&joins) {
-            table.scan(&scanned.columns, window, parallel::threads(), &|first_row, batch| {
+        if joins.iter().any(|(_, _, join)| join.can_match()) {
+            table.scan(&scanned.columns, common_window(&joins), parallel::threads(), &|first_row, batch| {
                 sender.check()?;
                 for ((view, keys, join), kept) in joins.iter().zip(&kept) {
                     let columns = &view.columns;
@@ -407,22 +407,17 @@ impl Historical {
     }
 }
 
-/// The window that serves all joins; `None` when nothing needs to be read at all.
-#[expect(clippy::option_option, reason = "outer: whether to scan; inner: whether times bound the scan")]
-fn common_window(joins: &[(&OpenView, &MatchedKeys, PointInTimeJoin)]) -> Option<Option<Window>> {
-    let windows: Vec<Window> = joins
-        .iter()
-        .map(|(view, _, join)| {
-            let (first, last) = join.window();
-            Window { column: view.columns.event, first, last }
-        })
-        .filter(|window| window.first <= window.last)
-        .collect();
-    let first = *windows.first()?;
-    if windows.iter().any(|window| window.column != first.column) {
-        return Some(None);
-    }
-    Some(windows.into_iter().reduce(|a, b| Window { first: a.first.min(b.first), last: a.last.max(b.last), ..a }))
+/// The window that serves all joins that can match anything; `None` when their times are in different columns.
+fn common_window(joins: &[(&OpenView, &MatchedKeys, PointInTimeJoin)]) -> Option<Window> {
+    let windows = joins.iter().filter(|(_, _, join)| join.can_match()).map(|(view, _, join)| {
+        let (first, last) = join.window();
+        Some(Window { column: view.columns.event, first, last })
+    });
+    let wider = |a: Option<Window>, b: Option<Window>| {
+        let (a, b) = (a?, b?);
+        (a.column == b.column).then(|| Window { first: a.first.min(b.first), last: a.last.max(b.last), ..a })
+    };
+    windows.reduce(wider).flatten()
 }
 
 /// The feature rows that were chosen, and by which entity rows.

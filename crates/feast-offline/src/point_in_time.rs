@@ -156,16 +156,20 @@ impl PointInTimeJoin {
         let shards = (0..n_slots.div_ceil(SHARD))
             .map(|shard| Mutex::new(vec![Slot::EMPTY; SHARD.min(n_slots - shard * SHARD)]))
             .collect();
-        // An empty window, first after last, when there is nothing to match.
         let first = timelines.times.iter().min().copied().unwrap_or(i64::MAX);
         let last = timelines.times.iter().max().copied().unwrap_or(i64::MIN);
         let first = ttl.micros().map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
         Self { timelines, ttl, known_at_entity_time, window: (first, last), shards }
     }
 
-    /// First and last event time that can match, both included; nothing can when the first is after the last.
+    /// Whether there is an entity row that a feature row could match.
+    pub(crate) fn can_match(&self) -> bool {
+        !self.timelines.times.is_empty()
+    }
+
+    /// First and last event time that can match, both included.
     pub(crate) fn window(&self) -> (i64, i64) {
-        if self.timelines.times.is_empty() { (i64::MAX, i64::MIN) } else { self.window }
+        self.window
     }
 
     /// Offers feature rows with their key columns. Returns which rows are the best of a slot for now, if asked.

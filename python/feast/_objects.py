@@ -155,14 +155,41 @@ def with_nested_sources(objects: Iterable[Any]) -> list[Any]:
     return result
 
 
+def views_by_name(objects: Iterable[Any]) -> dict[str, Any]:
+    """The feature views among the objects."""
+    return {
+        obj.name: obj
+        for obj in objects
+        if (kind := kind_of(obj)) is not None and kind.name in VIEW_KINDS
+    }
+
+
+def message_of(obj: Any, views: dict[str, Any]) -> Any:
+    """The message of an object as a registry holds it.
+
+    Feature services that name views by text find them in `views`.
+    """
+    from feast.data_source import DataSource
+    from feast.feature_service import FeatureService
+    from feast.proto_utils import serialize_data_source
+
+    if isinstance(obj, DataSource):
+        return serialize_data_source(obj)
+    if isinstance(obj, FeatureService):
+        obj.resolve_pending_refs("", None, views)
+    return obj.to_proto()
+
+
 def registry_message(objects: Iterable[Any]) -> Any:
     """A `feast.core.Registry` message that holds the objects."""
     from feast.protos.feast.core.Registry_pb2 import Registry
 
     registry = Registry()
+    objects = list(objects)
+    views = views_by_name(objects)
     for obj in objects:
         kind = kind_of(obj)
         if kind is None:
             raise TypeError(f"`{type(obj).__name__}` is not a kind of object that a registry holds")
-        getattr(registry, kind.registry_field).append(obj.to_proto())
+        getattr(registry, kind.registry_field).append(message_of(obj, views))
     return registry

@@ -20,7 +20,13 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from feast._objects import VIEW_KINDS, kind_of, with_nested_sources
+from feast._objects import (
+    VIEW_KINDS,
+    kind_of,
+    message_of,
+    views_by_name,
+    with_nested_sources,
+)
 
 _IGNORED_AT_ROOT = {".git", ".venv"}
 _IGNORED_ANYWHERE = {".ipynb_checkpoints", ".pytest_cache", "__pycache__"}
@@ -110,11 +116,12 @@ class Repository:
 
         registry = Registry()
         locations = {}
+        views = views_by_name(self.objects)
         for obj in self.objects:
             kind = kind_of(obj)
             location = self._location(obj)
             try:
-                message = obj.to_proto()
+                message = message_of(obj, views)
             except Exception as error:
                 self._problem(
                     f"{kind.words} `{obj.name}`",

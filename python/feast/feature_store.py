@@ -25,7 +25,6 @@ from feast.retrieval_job import RetrievalJob
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from feast.permissions.permission import Permission
 
     from feast.base_feature_view import BaseFeatureView
     from feast.data_source import DataSource
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from feast.infra.registry.registry import Registry
     from feast.labeling.label_view import LabelView
     from feast.on_demand_feature_view import OnDemandFeatureView
+    from feast.permissions.permission import Permission
     from feast.project import Project
     from feast.repo_contents import RepoContents
     from feast.saved_dataset import SavedDataset, SavedDatasetStorage, ValidationReference

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
     from feast.dataframe import FeastDataFrame
     from feast.on_demand_feature_view import OnDemandFeatureView
-
     from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 

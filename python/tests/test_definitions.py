@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -339,7 +340,7 @@ def test_batch_and_stream_views_check_their_sources() -> None:
 
 
 @batch_feature_view(source=source, entities=[driver], schema=SCHEMA, mode="pandas")
-def rolled(frame):  # noqa: ANN001, ANN201
+def rolled(frame):
     """Rolls up."""
     return frame
 
@@ -359,7 +360,7 @@ amounts = RequestSource(name="amounts", schema=[Field(name="amount", dtype=Float
 @on_demand_feature_view(
     sources=[view(), amounts], schema=[Field(name="scaled", dtype=Float64)], mode="python"
 )
-def scaled(columns):  # noqa: ANN001, ANN201
+def scaled(columns):
     pairs = zip(columns["conv_rate"], columns["amount"])
     return {"scaled": [rate * amount for rate, amount in pairs]}
 
@@ -402,7 +403,7 @@ def test_an_on_demand_view_needs_sources_and_a_function() -> None:
 
 
 def test_a_pandas_function_may_not_promise_something_else() -> None:
-    def wrong(frame) -> dict:  # noqa: ANN001
+    def wrong(frame) -> dict:
         return frame
 
     with pytest.raises(TypeError, match="DataFrame"):
@@ -436,7 +437,7 @@ def test_a_service_resolves_references_by_name() -> None:
     refused(ValueError, lambda: wrong.resolve_pending_refs("p", None, {"stats": one}), "`stats`?")
     for ref in ("", "a:", "@v1:b", "a@:b"):
         bad = FeatureService(name="s", features=[ref])
-        refused(ValueError, lambda: bad.resolve_pending_refs("p", None, {}), f"`{ref}`")
+        refused(ValueError, partial(bad.resolve_pending_refs, "p", None, {}), f"`{ref}`")
     refused(ValueError, lambda: FeatureService(name="s", features=[driver]), "`s`", "feature views")
 
 

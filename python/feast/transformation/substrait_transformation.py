@@ -124,7 +124,7 @@ class SubstraitTransformation(Transformation):
 
 
 def _ibis_type(field: Any) -> Any:
-    import ibis.expr.datatypes as datatypes
+    from ibis.expr import datatypes
 
     from feast.types import from_feast_to_pyarrow_type
 

@@ -15,8 +15,9 @@ FOLDERS = ("core", "registry", "serving", "types")
 
 def facts() -> dict[str, Any]:
     """What of each file matters to a reader of its messages."""
-    import feast.protos
     from google.protobuf import descriptor_pb2
+
+    import feast.protos
 
     root = Path(feast.protos.__file__).parent / "feast"
     result = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import descriptors  # noqa: E402
+import descriptors
 
 
 def test_our_messages_are_feasts_messages() -> None:

@@ -7,7 +7,7 @@ Run with the Python of an environment that has feast==0.67.0, in UTC: TZ=UTC pyt
 """
 
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -19,7 +19,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
-noon = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
 uuid = UUID("12345678-1234-5678-1234-567812345678")
 samples = {
     "BYTES": b"\x00\xff",

@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from unittest.mock import MagicMock
 
 import pandas as pd
@@ -42,13 +42,13 @@ from feast import (
 from feast.aggregation import Aggregation
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat, ParquetFormat, ProtoFormat
 from feast.feature_logging import LoggingConfig
+from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
+from feast.infra.infra_object import Infra
 from feast.infra.offline_stores.contrib.athena_offline_store.athena_source import AthenaSource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.infra.offline_stores.contrib.trino_offline_store.trino_source import TrinoSource
 from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
-from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
-from feast.infra.infra_object import Infra
 from feast.infra.online_stores.sqlite import SqliteTable
 from feast.labeling import ConflictPolicy, LabelView
 from feast.on_demand_feature_view import on_demand_feature_view
@@ -78,7 +78,7 @@ shutil.rmtree(repo, ignore_errors=True)
     "online_store: {type: sqlite, path: data/online.db}\nentity_key_serialization_version: 3\n"
 )
 os.chdir(repo)
-now = datetime(2024, 5, 1, tzinfo=timezone.utc)
+now = datetime(2024, 5, 1, tzinfo=UTC)
 frame = pd.DataFrame(
     {
         "driver_id": [1, 2],

@@ -5,7 +5,7 @@ Run with the Python of an environment that has feast==0.67.0: python make.py > v
 
 import json
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from feast.feature_server_utils import _value_to_native
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 
-noon = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
 uuids = [UUID("12345678-1234-5678-1234-567812345678"), UUID("00000000-0000-0000-0000-000000000001")]
 samples = {
     "BYTES": [b"", b"\x00\xff"],
@@ -26,7 +26,7 @@ samples = {
     "DOUBLE": [0.0, 0.5, float("inf"), float("nan")],
     "FLOAT": [0.0, 0.5, 0.3],
     "BOOL": [True, False],
-    "UNIX_TIMESTAMP": [noon, datetime(1969, 12, 31, 23, 59, 59, tzinfo=timezone.utc)],
+    "UNIX_TIMESTAMP": [noon, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)],
     "BYTES_LIST": [[b"a", b""]],
     "STRING_LIST": [["a", "b"]],
     "INT32_LIST": [[1, -1]],
@@ -52,7 +52,7 @@ samples = {
     "UUID_SET": [{uuids[0]}],
     "TIME_UUID_SET": [{uuids[0]}],
     "DECIMAL": [Decimal("12.50")],
-    "DECIMAL_LIST": [[Decimal("1.5"), Decimal("-2")]],
+    "DECIMAL_LIST": [[Decimal("1.5"), Decimal(-2)]],
     "DECIMAL_SET": [{Decimal("1.5")}],
     "MAP": [{"a": 1}, {"n": {"x": "y"}}, {"l": [1, 2]}, {"d": [{"k": 0.5}]}, {"z": None}, {}],
     "MAP_LIST": [[{"a": 1}, {"b": "c"}]],

@@ -172,7 +172,7 @@ class SavedDatasetFileStorage(StoredDataset):
     def __init__(
         self,
         path: str,
-        file_format: FileFormat = ParquetFormat(),
+        file_format: FileFormat = ParquetFormat(),  # noqa: B008 - has no state
         s3_endpoint_override: str | None = None,
     ) -> None:
         self._options = FileOptions(str(path), file_format, s3_endpoint_override)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from feast._source_base import option
 from feast.credentials import ConnectionRef

@@ -1,1 +1,31 @@
-//! feast-server
+//! The feature store over HTTP, with the routes, bodies and errors of Feast's feature server.
+//!
+//! This crate knows protocols: requests become the verbs of [`feast::FeatureStore`], Arrow columns become JSON. It
+//! knows no store, no registry format and no configuration file, and it reads no environment variable.
+//!
+//! ```no_run
+//! # async fn example(store: feast::FeatureStore) -> feast_core::Result<()> {
+//! let options = feast_server::ServeOptions::default();
+//! let shutdown = std::future::pending::<()>();
+//! feast_server::serve(store, options, |address| drop(address), shutdown).await
+//! # }
+//! ```
+//!
+//! Reading order: [`ServeOptions`], [`serve`], [`router`] and one file per route below it, [`feast_class`].
+
+mod options;
+mod serve;
+
+mod error;
+mod http;
+mod json;
+mod metrics;
+mod online_response;
+mod state;
+mod timestamp;
+
+pub use error::{feast_class, feast_module, http_status};
+pub use http::router;
+pub use online_response::online_response;
+pub use options::ServeOptions;
+pub use serve::serve;

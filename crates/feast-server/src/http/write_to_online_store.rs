@@ -1,0 +1,34 @@
+//! `POST /write-to-online-store`
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::Response;
+
+use super::body::{Columns, Members, read_json};
+use super::frame::record_batch;
+use super::json_bytes;
+use crate::error::Answer;
+use crate::state::Server;
+
+/// Rows for one view, into the online store only.
+pub(crate) async fn write_to_online_store(
+    State(server): State<Arc<Server>>,
+    request: Request,
+) -> Answer<Response<Body>> {
+    let (feature_view, frame) = read_json(request, &server.options, take).await?;
+    let contents = server.store.contents(false).await?;
+    let view = Arc::clone(contents.feature_view(&feature_view)?);
+    if let Some(rows) = record_batch(frame, &[view])? {
+        server.store.write_to_online_store(&feature_view, &rows).await?;
+    }
+    Ok(json_bytes(b"null".to_vec()))
+}
+
+fn take(members: &mut Members<'_>) -> (String, Columns) {
+    let taken = (members.text("feature_view_name"), members.columns("df"));
+    members.flag("allow_registry_cache", true);
+    members.flag("transform_on_write", true);
+    taken
+}

@@ -1,0 +1,209 @@
+//! JSON written straight from Arrow columns, in the spelling of Feast's server.
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, SecondsFormat};
+use feast_core::{Error, Result, ValueType};
+use feast_online::FieldStatus;
+use feast_proto::value_codec::value_to_json;
+
+/// Appends a JSON text.
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory does not fail.
+    let _written = serde_json::to_writer(out, text);
+}
+
+/// Appends the values of a column as a JSON list.
+///
+/// # Errors
+/// `Internal` when the column is not of the Arrow type of `value_type`.
+pub(crate) fn put_values(out: &mut Vec<u8>, column: &dyn Array, value_type: ValueType) -> Result<()> {
+    macro_rules! list {
+        ($array:expr, |$out:ident, $row:ident| $put:expr) => {
+            put_list(out, column.len(), |$out, $row| match $array.is_null($row) {
+                true => $out.extend_from_slice(b"null"),
+                false => $put,
+            })
+        };
+    }
+    match column.data_type() {
+        DataType::Boolean => {
+            let array = column.as_boolean();
+            list!(array, |out, row| {
+                out.extend_from_slice(if array.value(row) { b"true" } else { b"false" });
+            });
+        }
+        DataType::Int32 => {
+            let array = column.as_primitive::<Int32Type>();
+            list!(array, |out, row| put_integer(out, i64::from(array.value(row))));
+        }
+        DataType::Int64 => {
+            let array = column.as_primitive::<Int64Type>();
+            list!(array, |out, row| put_integer(out, array.value(row)));
+        }
+        DataType::Float32 => {
+            let array = column.as_primitive::<Float32Type>();
+            list!(array, |out, row| put_float(out, f64::from(array.value(row))));
+        }
+        DataType::Float64 => {
+            let array = column.as_primitive::<Float64Type>();
+            list!(array, |out, row| put_float(out, array.value(row)));
+        }
+        DataType::Timestamp(..) => {
+            let array = column.as_primitive::<TimestampMicrosecondType>();
+            list!(array, |out, row| put_integer(out, array.value(row).div_euclid(1_000_000)));
+        }
+        DataType::Utf8 => {
+            let array = column.as_string::<i32>();
+            list!(array, |out, row| put_text(out, array.value(row)));
+        }
+        DataType::Binary if value_type.is_opaque() => {
+            let array = column.as_binary::<i32>();
+            let mut failed = None;
+            list!(array, |out, row| {
+                match value_to_json(array.value(row)) {
+                    Ok(json) => out.extend_from_slice(json.to_string().as_bytes()),
+                    Err(error) => failed = Some(error),
+                }
+            });
+            if let Some(error) = failed {
+                return Err(Error::internal("a stored value is malformed").with_source(error));
+            }
+        }
+        DataType::Binary => {
+            let array = column.as_binary::<i32>();
+            list!(array, |out, row| {
+                out.push(b'"');
+                out.extend_from_slice(STANDARD.encode(array.value(row)).as_bytes());
+                out.push(b'"');
+            });
+        }
+        DataType::List(_) => {
+            let array = column.as_list::<i32>();
+            let item = value_type.item().unwrap_or_default();
+            let mut failed = None;
+            list!(array, |out, row| {
+                if let Err(error) = put_values(out, &array.value(row), item) {
+                    failed = Some(error);
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        DataType::Null => put_list(out, column.len(), |out, _| out.extend_from_slice(b"null")),
+        other => return Err(Error::internal(format!("a column of type {value_type} came as {other}"))),
+    }
+    Ok(())
+}
+
+/// Appends the names of statuses as a JSON list.
+pub(crate) fn put_statuses(out: &mut Vec<u8>, statuses: &[FieldStatus]) {
+    put_list(out, statuses.len(), |out, row| {
+        out.push(b'"');
+        out.extend_from_slice(statuses[row].name().as_bytes());
+        out.push(b'"');
+    });
+}
+
+/// Appends instants, in microseconds since the epoch, as a JSON list of RFC 3339 texts with 0, 3 or 6 digits of a
+/// second.
+pub(crate) fn put_instants(out: &mut Vec<u8>, micros: &[i64]) {
+    // Neighbours often have the same time.
+    let mut last = (i64::MIN, String::new());
+    put_list(out, micros.len(), |out, row| {
+        if micros[row] != last.0 || last.1.is_empty() {
+            let instant = DateTime::from_timestamp_micros(micros[row]).unwrap_or(DateTime::UNIX_EPOCH);
+            last = (micros[row], instant.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+        }
+        out.push(b'"');
+        out.extend_from_slice(last.1.as_bytes());
+        out.push(b'"');
+    });
+}
+
+fn put_list(out: &mut Vec<u8>, length: usize, mut put: impl FnMut(&mut Vec<u8>, usize)) {
+    out.push(b'[');
+    for row in 0..length {
+        if row > 0 {
+            out.push(b',');
+        }
+        put(out, row);
+    }
+    out.push(b']');
+}
+
+fn put_integer(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The shortest digits that read back as the same number, spelled as Python spells them.
+fn put_float(out: &mut Vec<u8>, value: f64) {
+    let magnitude = value.abs();
+    if value.is_nan() {
+        out.extend_from_slice(b"\"NaN\"");
+    } else if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"\"Infinity\"".as_slice() } else { b"\"-Infinity\"" });
+    } else if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
+        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+        out.extend_from_slice(format!("{digits}e{sign}{exponent:0>2}").as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BinaryArray, Float32Array, Float64Array, Int64Array, ListArray, StringArray};
+
+    use super::*;
+
+    fn values(array: ArrayRef, value_type: ValueType) -> String {
+        let mut out = Vec::new();
+        put_values(&mut out, &array, value_type).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_spelled_as_python_does() {
+        let floats = [0.0, -0.0, 1.0, 1e20, 1e-7, 0.1, 1e15, 1e16, 1.5e17, 5e-324, 1e-4, 1e-5, 1.25e-5, 123456789.125];
+        let expected = "[0.0,-0.0,1.0,1e+20,1e-07,0.1,1000000000000000.0,1e+16,1.5e+17,5e-324,0.0001,1e-05,1.25e-05,\
+                        123456789.125]";
+        assert_eq!(values(Arc::new(Float64Array::from(floats.to_vec())), ValueType::Double), expected);
+        let odd = Float64Array::from(vec![Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None]);
+        assert_eq!(values(Arc::new(odd), ValueType::Double), r#"["NaN","Infinity","-Infinity",null]"#);
+        let narrow = Float32Array::from(vec![0.3, 3.0]);
+        assert_eq!(values(Arc::new(narrow), ValueType::Float), "[0.30000001192092896,3.0]");
+        let wide = Int64Array::from(vec![i64::MAX, -1]);
+        assert_eq!(values(Arc::new(wide), ValueType::Int64), "[9223372036854775807,-1]");
+    }
+
+    #[test]
+    fn texts_bytes_and_lists() {
+        assert_eq!(values(Arc::new(StringArray::from(vec!["a\"\n"])), ValueType::String), r#"["a\"\n"]"#);
+        let bytes = BinaryArray::from(vec![Some(b"\x00\xff\xfe".as_slice()), None]);
+        assert_eq!(values(Arc::new(bytes), ValueType::Bytes), r#"["AP/+",null]"#);
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
+        assert_eq!(values(Arc::new(lists), ValueType::Int64List), "[[1,2],null,[]]");
+    }
+
+    #[test]
+    fn instants_have_as_many_digits_as_needed() {
+        let mut out = Vec::new();
+        put_instants(&mut out, &[0, 0, 1_795_176_000_000_000, 1_795_176_000_001_000, 1_795_176_000_000_001]);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "[\"1970-01-01T00:00:00Z\",\"1970-01-01T00:00:00Z\",\"2026-11-20T12:00:00Z\",\"2026-11-20T12:00:00.001Z\",\
+             \"2026-11-20T12:00:00.000001Z\"]"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! What can be set about serving.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use feast_core::{Error, Result};
+
+/// What can be set about serving. The defaults are Feast's where Feast has the setting.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Name or address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Accepted for Feast's command line: one process serves on all cores here.
+    pub workers: i32,
+    /// How long an idle connection stays open; also how long a client may take to send the head of a request.
+    pub keep_alive_timeout: Duration,
+    /// Private key for TLS.
+    pub tls_key_path: Option<PathBuf>,
+    /// Certificate for TLS.
+    pub tls_cert_path: Option<PathBuf>,
+    /// Whether `GET /metrics` answers.
+    pub metrics: bool,
+    /// Whether each request is logged.
+    pub access_log: bool,
+    /// How often the registry is read anew, in seconds; 0 leaves it to the cache ttl of the configuration.
+    pub registry_ttl_sec: u64,
+    /// Largest body of a request, in bytes.
+    pub request_limit_bytes: usize,
+    /// Most values in one request: entity rows times columns, or cells of a data frame.
+    pub request_limit_values: usize,
+    /// Most values in one answer: entity rows times features.
+    pub response_limit_values: usize,
+    /// Longest time for one request; materialization has none.
+    pub request_timeout: Duration,
+    /// Requests that are worked on at the same time.
+    pub max_concurrent_requests: usize,
+    /// Requests that wait for their turn; more are refused with 503.
+    pub max_queued_requests: usize,
+    /// How long requests and materializations may go on after the server was asked to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 6566,
+            workers: 1,
+            keep_alive_timeout: Duration::from_secs(30),
+            tls_key_path: None,
+            tls_cert_path: None,
+            metrics: true,
+            access_log: true,
+            registry_ttl_sec: 60,
+            request_limit_bytes: 64 << 20,
+            request_limit_values: 4_000_000,
+            response_limit_values: 10_000_000,
+            request_timeout: Duration::from_secs(60),
+            max_concurrent_requests: 512,
+            max_queued_requests: 1024,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ServeOptions {
+    /// Refuses what cannot be served as asked for.
+    ///
+    /// # Errors
+    /// `Unsupported` for TLS; `InvalidConfiguration` for limits of nothing.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.tls_key_path.is_some() || self.tls_cert_path.is_some() {
+            return Err(Error::unsupported("the server does not speak TLS yet")
+                .with_hint("leave out `--key` and `--cert`, and put a proxy that ends TLS in front of it"));
+        }
+        let limits = [
+            ("request_limit_bytes", self.request_limit_bytes),
+            ("request_limit_values", self.request_limit_values),
+            ("response_limit_values", self.response_limit_values),
+            ("max_concurrent_requests", self.max_concurrent_requests),
+        ];
+        match limits.iter().find(|(_, limit)| *limit == 0) {
+            Some((name, _)) => Err(Error::invalid_configuration(format!("`{name}` is 0, so nothing could be served"))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What all requests share.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use feast::FeatureStore;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::metrics::Metrics;
+use crate::options::ServeOptions;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) store: FeatureStore,
+    pub(crate) options: ServeOptions,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) materializing: Materializing,
+    /// Requests that are worked on or wait.
+    pub(crate) admitted: Semaphore,
+    /// Requests that are worked on.
+    pub(crate) working: Semaphore,
+    pub(crate) started: Instant,
+}
+
+impl Server {
+    pub(crate) fn new(store: &FeatureStore, options: &ServeOptions) -> Arc<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let working = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
+        let admitted = working.saturating_add(options.max_queued_requests).min(Semaphore::MAX_PERMITS);
+        Arc::new(Self {
+            store: store.observed_by(Arc::<Metrics>::clone(&metrics)),
+            options: options.clone(),
+            metrics,
+            materializing: Materializing::default(),
+            admitted: Semaphore::new(admitted),
+            working: Semaphore::new(working),
+            started: Instant::now(),
+        })
+    }
+}
+
+/// The views that are being materialized by this server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Materializing(Arc<Running>);
+
+#[derive(Debug, Default)]
+struct Running {
+    /// One entry per run, with the names of its views.
+    runs: Mutex<Runs>,
+    finished: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Runs {
+    next: u64,
+    views: Vec<(u64, BTreeSet<String>)>,
+}
+
+/// A run; it ends when this is dropped, whatever happens to it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    number: u64,
+    running: Arc<Running>,
+}
+
+impl Materializing {
+    /// Starts a run.
+    ///
+    /// # Errors
+    /// The names that are being materialized already, when `exclusive` is asked for.
+    pub(crate) fn start(&self, views: &[String], exclusive: bool) -> Result<Run, Vec<String>> {
+        let mut runs = self.0.lock();
+        if exclusive {
+            let busy = |name: &&String| runs.views.iter().any(|(_, views)| views.contains(*name));
+            let busy: Vec<String> = views.iter().filter(busy).cloned().collect();
+            if !busy.is_empty() {
+                return Err(busy);
+            }
+        }
+        let number = runs.next;
+        runs.next += 1;
+        runs.views.push((number, views.iter().cloned().collect()));
+        Ok(Run { number, running: Arc::clone(&self.0) })
+    }
+
+    /// Waits until nothing runs.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let finished = self.0.finished.notified();
+            if self.0.lock().views.is_empty() {
+                return;
+            }
+            finished.await;
+        }
+    }
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, Runs> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.running.lock().views.retain(|(number, _)| *number != self.number);
+        self.running.finished.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_view_has_one_exclusive_run() {
+        let materializing = Materializing::default();
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let run = materializing.start(&names(&["a", "b"]), true).unwrap();
+        assert_eq!(materializing.start(&names(&["b", "c"]), true).unwrap_err(), ["b"]);
+        assert!(materializing.start(&names(&["b"]), false).is_ok());
+        drop(run);
+        assert!(materializing.start(&names(&["b"]), true).is_ok());
+        materializing.idle().await;
+    }
+}

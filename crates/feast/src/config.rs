@@ -146,6 +146,7 @@ impl RepoConfig {
     ///
     /// # Errors
     /// `InvalidConfiguration` naming the key, what was found and what is valid; `RegistryNotSet` without a registry.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn parse(text: &str, repo_path: &Path) -> Result<Self> {
         Self::parse_with(text, repo_path, &|name| std::env::var(name).ok())
     }

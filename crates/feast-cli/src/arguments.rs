@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalOptions {
     /// Work in this feature repository instead of the current directory
     /// [env: FEATURE_REPO_DIR_ENV_VAR]

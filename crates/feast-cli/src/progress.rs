@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use feast::{Event, Observer};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::timestamp::show_timestamp;
 
@@ -51,7 +51,7 @@ impl MaterializationProgress {
     fn start(&self, view: &str, span: String) {
         let target = if self.on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_prefix(view.to_owned());
-        bar.set_style(style("{prefix} {spinner} {human_pos} rows, {per_sec}"));
+        bar.set_style(style("{prefix} {spinner} {human_pos} rows, {rate}"));
         let now = Instant::now();
         *self.current() = Some(Current { started: now, last_line: now, span, bar });
     }
@@ -61,7 +61,7 @@ impl MaterializationProgress {
         let Some(current) = current.as_mut() else { return };
         if let (Some(total), None) = (total, current.bar.length()) {
             current.bar.set_length(total);
-            current.bar.set_style(style("{prefix} [{bar:30}] {human_pos}/{human_len} rows, {per_sec}, {eta} left"));
+            current.bar.set_style(style("{prefix} [{bar:30}] {human_pos}/{human_len} rows, {rate}, {eta} left"));
         }
         current.bar.set_position(rows);
         if !self.on_terminal && current.last_line.elapsed() >= BETWEEN_LINES {
@@ -105,7 +105,13 @@ impl Observer for MaterializationProgress {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // Nothing can be done about a rate that cannot be shown.
+            let _ = write!(out, "{} rows/s", HumanCount(state.per_sec() as u64));
+        })
+        .progress_chars("=> ")
 }
 
 /// An observer cannot fail the work: a closed stdout shows when the summary is written.

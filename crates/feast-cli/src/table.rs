@@ -1,6 +1,6 @@
 //! Lists for people and for programs.
 
-use comfy_table::{ContentArrangement, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, presets};
 use serde_json::{Map, Value};
 
 use crate::terminal::{Format, Terminal};
@@ -56,6 +56,10 @@ impl Table {
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 3));
+        }
+        // Names are copied: they stay whole.
+        if let Some(names) = table.column_mut(0) {
+            names.set_constraint(ColumnConstraint::ContentWidth);
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }

@@ -74,7 +74,7 @@ fn list(session: &Session, command: &objects::List) -> Outcome {
     let contents = session.wait(async { store.contents(true).await })?;
     let kinds = [ObjectKind::FeatureView, ObjectKind::OnDemandFeatureView, ObjectKind::StreamFeatureView];
     let views = kinds.iter().flat_map(|kind| contents.list(*kind)).filter(|view| command.wants(view));
-    objects::feature_view_table(views).print(session.terminal());
+    objects::table(ObjectKind::FeatureView, views, &contents).print(session.terminal());
     Ok(Exit::Done)
 }
 

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use feast_core::{
-    DUMMY_ENTITY, DataSourceOptions, FeatureView, FeatureViewKind, ObjectKind, ObjectRef, Permission, Policy,
-    ProjectContents, RegistryObject, Result, Tags,
+    DUMMY_ENTITY, DataSourceOptions, FeatureView, FeatureViewKind, ObjectKind, ObjectRef, OnDemandSource, Permission,
+    Policy, ProjectContents, RegistryObject, Result, Tags,
 };
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ impl List {
         let store = session.store()?;
         let contents = session.wait(async { store.contents(true).await })?;
         let listed = contents.list(kind).into_iter().filter(|object| self.wants(object));
-        table(kind, listed).print(session.terminal());
+        table(kind, listed, &contents).print(session.terminal());
         Ok(Exit::Done)
     }
 
@@ -137,8 +137,12 @@ fn has_tags(tags: &Tags, wanted: &[(String, String)]) -> bool {
     wanted.iter().all(|(key, value)| tags.get(key) == Some(value))
 }
 
-/// The table of one kind, with Feast's columns.
-fn table(kind: ObjectKind, objects: impl Iterator<Item = RegistryObject>) -> Table {
+/// The table of one kind, with Feast's columns. `contents` are the objects that the listed ones refer to.
+pub(crate) fn table(
+    kind: ObjectKind,
+    objects: impl Iterator<Item = RegistryObject>,
+    contents: &ProjectContents,
+) -> Table {
     let columns: &[&str] = match kind {
         ObjectKind::Project => &["NAME", "DESCRIPTION", "TAGS", "OWNER"],
         ObjectKind::Entity => &["NAME", "DESCRIPTION", "TYPE"],
@@ -154,22 +158,12 @@ fn table(kind: ObjectKind, objects: impl Iterator<Item = RegistryObject>) -> Tab
     };
     let mut table = Table::new(columns.iter().copied());
     for object in objects {
-        table.row(cells(kind, &object));
+        table.row(cells(kind, &object, contents));
     }
     table
 }
 
-/// The table of feature views of several kinds.
-pub(crate) fn feature_view_table(objects: impl Iterator<Item = RegistryObject>) -> Table {
-    table(ObjectKind::FeatureView, objects)
-}
-
-/// The table of projects.
-pub(crate) fn project_table(objects: impl Iterator<Item = RegistryObject>) -> Table {
-    table(ObjectKind::Project, objects)
-}
-
-fn cells(kind: ObjectKind, object: &RegistryObject) -> Vec<Value> {
+fn cells(kind: ObjectKind, object: &RegistryObject, contents: &ProjectContents) -> Vec<Value> {
     let name = json!(object.name());
     match object {
         RegistryObject::Project(project) => {
@@ -189,11 +183,17 @@ fn cells(kind: ObjectKind, object: &RegistryObject) -> Vec<Value> {
         }
         RegistryObject::FeatureView(view) => match (kind, &view.kind) {
             (ObjectKind::LabelView, FeatureViewKind::Label(label)) => {
-                vec![name, json!(entities(view)), json!(conflict_policy(label.conflict_policy))]
+                vec![name, json!(entities(view, contents)), json!(conflict_policy(label.conflict_policy))]
             }
             (ObjectKind::FeatureView, _) => {
                 let enabled = if view.disabled { "No" } else { "Yes" };
-                vec![name, json!(entities(view)), json!(class(view)), json!(enabled), json!(view.meta.state.name())]
+                vec![
+                    name,
+                    json!(entities(view, contents)),
+                    json!(class(view)),
+                    json!(enabled),
+                    json!(view.meta.state.name()),
+                ]
             }
             _ => vec![name],
         },
@@ -210,21 +210,18 @@ fn cells(kind: ObjectKind, object: &RegistryObject) -> Vec<Value> {
     }
 }
 
-fn entities(view: &FeatureView) -> Vec<&str> {
-    let mut names: Vec<&str> = match view.on_demand() {
-        None => view.entities.iter().map(String::as_str).collect(),
-        Some(on_demand) => on_demand
-            .sources
-            .values()
-            .filter_map(|source| match source {
-                feast_core::OnDemandSource::FeatureView(view) => Some(view.entities.iter().map(String::as_str)),
-                _ => None,
-            })
-            .flatten()
-            .chain(view.entities.iter().map(String::as_str))
-            .collect(),
-    };
-    names.retain(|name| *name != DUMMY_ENTITY);
+/// Entities of a view; those of an on-demand view are those of the views it is computed from.
+fn entities<'a>(view: &'a FeatureView, contents: &'a ProjectContents) -> Vec<&'a str> {
+    let sources = view.on_demand().into_iter().flat_map(|on_demand| on_demand.sources.values());
+    let views = sources.filter_map(|source| match source {
+        OnDemandSource::FeatureView(view) => Some(view.as_ref()),
+        OnDemandSource::Projection(projection) => {
+            contents.feature_views.get(&projection.feature_view_name).map(|view| view.as_ref())
+        }
+        OnDemandSource::Request(_) => None,
+    });
+    let names = views.chain([view]).flat_map(|view| &view.entities).map(String::as_str);
+    let mut names: Vec<&str> = names.filter(|name| *name != DUMMY_ENTITY).collect();
     names.sort_unstable();
     names.dedup();
     names

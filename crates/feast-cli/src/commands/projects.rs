@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use feast_core::{Error, RegistryObject};
+use feast_core::{Error, ObjectKind, ProjectContents, RegistryObject};
 
 use super::objects;
 use crate::exit::{Exit, Outcome};
@@ -49,7 +49,8 @@ impl Projects {
         match self {
             Self::List(command) => {
                 let all = snapshot.projects.values().map(|of| RegistryObject::Project(Arc::new(of.project.clone())));
-                objects::project_table(all.filter(|project| command.wants(project))).print(session.terminal());
+                let wanted = all.filter(|project| command.wants(project));
+                objects::table(ObjectKind::Project, wanted, &ProjectContents::default()).print(session.terminal());
                 Ok(Exit::Done)
             }
             Self::Describe(command) => describe(&command.name),

@@ -87,11 +87,10 @@ impl Serve {
         };
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            // Programs read the address from the log.
             let ready = |address: SocketAddr| {
                 if session.terminal().stderr_is_terminal() {
                     session.terminal().say(format_args!("serving on http://{address}, stop with Ctrl-C"));
-                } else {
-                    tracing::info!(%address, "serving over HTTP");
                 }
             };
             let shutdown = async {

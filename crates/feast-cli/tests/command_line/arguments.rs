@@ -42,6 +42,10 @@ fn help_names_every_command() {
       help                     Print this message or the help of the given subcommand(s)
 
     Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Global options:
       -c, --chdir <DIR>                Work in this feature repository instead of the current directory
                                        [env: FEATURE_REPO_DIR_ENV_VAR]
       -f, --feature-store-yaml <FILE>  Read this configuration instead of the repository's
@@ -53,8 +57,6 @@ fn help_names_every_command() {
                                        FEAST_OUTPUT] [possible values: table, json, yaml]
           --color <WHEN>               When to use colours [default: auto] [possible values: auto,
                                        always, never]
-      -h, --help                       Print help
-      -V, --version                    Print version
     ----- stderr -----
     ");
 }

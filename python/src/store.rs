@@ -247,7 +247,7 @@ impl Store {
             store = store.observed_by(Arc::new(PythonProgress(call)));
         }
         let report = wait(py, store.materialize(request))?;
-        Ok(serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()?)
+        serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()
     }
 
     fn write_to_offline_store(

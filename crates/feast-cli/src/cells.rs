@@ -17,15 +17,15 @@ pub(crate) fn records(batch: &RecordBatch) -> Result<Vec<Map<String, Value>>> {
     // Arrow writes plain columns; those whose bytes mean something are written here.
     let (own, plain): (Vec<usize>, Vec<usize>) = (0..batch.num_columns()).partition(|at| is_own(schema.field(*at)));
     let mut rows = plain_records(&batch.project(&plain)?)?;
-    for row in 0..batch.num_rows() {
-        let mut plain = std::mem::take(&mut rows[row]);
+    for (at_row, row) in rows.iter_mut().enumerate() {
+        let mut plain = std::mem::take(row);
         for (at, field) in schema.fields().iter().enumerate() {
             let value = if own.contains(&at) {
-                own_value(batch.column(at), field, row)?
+                own_value(batch.column(at), field, at_row)?
             } else {
                 plain.remove(field.name()).unwrap_or(Value::Null)
             };
-            rows[row].insert(field.name().clone(), value);
+            row.insert(field.name().clone(), value);
         }
     }
     Ok(rows)

@@ -182,6 +182,7 @@ pub struct OnDemandFeatures {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
+#[expect(clippy::large_enum_variant, reason = "a view has few sources, and nobody copies them")]
 pub enum OnDemandSource {
     FeatureView(Box<FeatureView>),
     Projection(FeatureViewProjection),

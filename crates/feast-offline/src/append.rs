@@ -96,7 +96,7 @@ fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
     let rows = record_batch(&schema, columns.collect::<Result<_>>()?, rows.num_rows())?;
     let staging = Staging::new(path)?;
     let mut file = ParquetFile::create(&staging.path, &schema, compression_of(&footer))?;
-    read_file(&path.to_path_buf(), &mut |batch| file.write(&batch))?;
+    read_file(path, &mut |batch| file.write(&batch))?;
     file.write(&rows)?;
     file.finish()?;
     // The new file is read by those who could read the old one.

@@ -18,4 +18,4 @@ mod stores;
 
 pub use handle::{RegistryHandle, RegistryHealth};
 pub use stores::file::FileRegistry;
-pub use stores::{KNOWN_REGISTRIES, KnownRegistry, connect};
+pub use stores::{ConnectRegistry, KNOWN_REGISTRIES, KnownRegistry, connect};

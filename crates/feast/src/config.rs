@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean, list_names};
+use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean};
 use serde_json::{Map, Value};
 
 /// Name of the configuration file of a feature repository.
@@ -63,6 +63,25 @@ const REGISTRY_KEYS: &[&str] = &[
     "project",
     "mcp",
 ];
+
+const MATERIALIZATION_KEYS: &[&str] = &["pull_latest_features", "online_write_batch_size"];
+
+const BATCH_ENGINES: &[&str] = &[
+    "local",
+    "snowflake.engine",
+    "lambda",
+    "k8s",
+    "spark.engine",
+    "ray.engine",
+    "flink.engine",
+    "spark_application",
+    "trino.engine",
+    "trino",
+];
+
+const FEATURE_SERVERS: &[&str] = &["local", "mcp"];
+
+const AUTHENTICATIONS: &[&str] = &["no_auth", "kubernetes", "oidc"];
 
 /// Where definitions rest.
 #[derive(Clone, PartialEq, Eq)]
@@ -137,7 +156,13 @@ impl RepoConfig {
                 format!("there is no configuration file `{}`", path.display()),
             )
             .with_hint("run `feast` inside a feature repository, name one with `--chdir`, or make one with `feast init`"),
-            _ => Error::invalid_configuration(format!("`{}` cannot be read", path.display())).with_source(error),
+            std::io::ErrorKind::InvalidData => {
+                Error::invalid_configuration(format!("`{}` is not UTF-8 text", path.display()))
+                    .with_hint("save it as UTF-8; `feast init` writes a complete one")
+            }
+            _ => Error::invalid_configuration(format!("`{}` cannot be read", path.display()))
+                .with_source(error)
+                .with_hint("it has to be a file that this user may read"),
         })?;
         Self::parse(&text, repo_path).map_err(|error| error.with_context("file", path.display()))
     }
@@ -170,12 +195,14 @@ impl RepoConfig {
     }
 
     fn from_value(value: Value, repo_path: &Path) -> Result<Self> {
-        let Value::Object(map) = value else {
-            return Err(Error::invalid_configuration("the configuration is empty or not a mapping").with_hint(
-                "it needs at least `project:` and `registry:`; `feast init` writes a complete one",
-            ));
-        };
-        Self::from_map(map, repo_path)
+        match value {
+            Value::Object(map) => Self::from_map(map, repo_path),
+            other => Err(Error::invalid_configuration(format!(
+                "the configuration is {}, expected a mapping of keys to values",
+                kind(&other)
+            ))
+            .with_hint("it needs at least `project:` and `registry:`; `feast init` writes a complete one")),
+        }
     }
 
     fn from_map(map: Map<String, Value>, repo_path: &Path) -> Result<Self> {
@@ -199,7 +226,8 @@ impl RepoConfig {
             None | Some(Value::Null) => ENTITY_KEY_VERSION,
             Some(value) => value.as_u64().and_then(|v| u8::try_from(v).ok()).filter(|v| *v <= 3).ok_or_else(|| {
                 Error::invalid_configuration(format!(
-                    "`entity_key_serialization_version` is {value}, expected a number up to 3"
+                    "`entity_key_serialization_version` is {}, expected a number up to 3",
+                    amount(value)
                 ))
                 .with_hint("use 3; older versions are only for data that was written with them")
             })?,
@@ -207,15 +235,8 @@ impl RepoConfig {
         if version < ENTITY_KEY_VERSION {
             warnings.push(format!("entity key serialization version {version} is outdated; 3 is the current one"));
         }
-        let materialization = object_of(&map, "materialization")?;
-        let online_write_batch_size = match materialization.get("online_write_batch_size") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(value.as_u64().filter(|n| *n > 0).ok_or_else(|| {
-                Error::invalid_configuration(format!(
-                    "`materialization.online_write_batch_size` is {value}, expected a positive number of rows"
-                ))
-            })? as usize),
-        };
+        check_sections(&map, &mut warnings)?;
+        let online_write_batch_size = online_write_batch_size(&map)?;
         let provider = text_of(&map, "provider")?.unwrap_or_else(|| "local".to_owned());
         let effective = effective(&map, &registry, online_store.as_ref(), &offline_store, version);
         Ok(Self {
@@ -236,10 +257,66 @@ impl RepoConfig {
 
 fn read_yaml(text: &str) -> Result<Value> {
     if text.len() > MOST_BYTES {
-        return Err(Error::invalid_configuration("the configuration is larger than 1 MiB"));
+        return Err(Error::invalid_configuration("the configuration is larger than 1 MiB")
+            .with_hint("check that this is the right file"));
     }
-    yaml_serde::from_str(text)
-        .map_err(|error| Error::invalid_configuration(format!("the configuration is not valid YAML: {error}")))
+    let not_yaml = |error: yaml_serde::Error| {
+        Error::invalid_configuration(format!("the configuration is not valid YAML: {error}"))
+            .with_hint("write `key: value` lines, nested ones indented with spaces, and quote text with special characters")
+    };
+    let mut value: yaml_serde::Value = yaml_serde::from_str(text).map_err(not_yaml)?;
+    value.apply_merge().map_err(not_yaml)?;
+    json_of(value, "")
+}
+
+/// YAML as JSON. Tags say nothing here; what JSON cannot hold is refused.
+fn json_of(value: yaml_serde::Value, path: &str) -> Result<Value> {
+    use yaml_serde::Value as Yaml;
+
+    let here = || if path.is_empty() { "the configuration".to_owned() } else { format!("`{path}`") };
+    Ok(match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(value) => Value::Bool(value),
+        Yaml::Number(number) => serde_json::to_value(&number).ok().filter(Value::is_number).ok_or_else(|| {
+            Error::invalid_configuration(format!("{} is {number}, expected a finite number", here()))
+                .with_hint("put it in quotes if it is text")
+        })?,
+        Yaml::String(text) if text.contains('\0') => {
+            return Err(Error::invalid_configuration(format!("{} contains a NUL character", here()))
+                .with_hint("remove it; a `\\` in double quotes is written `\\\\`"));
+        }
+        Yaml::String(text) => Value::String(text),
+        Yaml::Sequence(items) => {
+            let items = items.into_iter().enumerate();
+            Value::Array(items.map(|(at, item)| json_of(item, &child(path, &at.to_string()))).collect::<Result<_>>()?)
+        }
+        Yaml::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, value) in entries {
+                let name = match key {
+                    Yaml::String(name) => name,
+                    Yaml::Number(number) => number.to_string(),
+                    Yaml::Bool(value) => value.to_string(),
+                    _ => {
+                        return Err(Error::invalid_configuration(format!(
+                            "{} has a key that is not text",
+                            here()
+                        ))
+                        .with_hint("a key is a name; put values with braces or brackets in quotes"));
+                    }
+                };
+                let value = json_of(value, &child(path, &name))?;
+                map.insert(name, value);
+            }
+            Value::Object(map)
+        }
+        Yaml::Tagged(tagged) => json_of(tagged.value, path)?,
+    })
+}
+
+/// The path of an entry, as messages name it.
+fn child(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// Unknown keys that look like a misspelt one are errors, others are reported and ignored as Feast does.
@@ -262,7 +339,8 @@ fn check_project_name(name: &str) -> Result<()> {
     if valid {
         return Ok(());
     }
-    Err(Error::invalid_configuration(format!("`project` is `{name}`, which is not a valid project name"))
+    let found = if name.is_empty() { "empty".to_owned() } else { format!("`{name}`") };
+    Err(Error::invalid_configuration(format!("`project` is {found}, which is not a valid project name"))
         .with_hint("use letters, digits, `_` and `-`, starting with a letter or digit"))
 }
 
@@ -276,15 +354,17 @@ fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
         Some(Value::String(path)) => [("path".to_owned(), Value::String(path.clone()))].into_iter().collect(),
         Some(Value::Object(options)) => options.clone(),
         Some(other) => {
-            return Err(Error::invalid_configuration(format!("`registry` is {}, expected a path or a mapping", kind(other))));
+            return Err(Error::invalid_configuration(format!("`registry` is {}, expected a path or a mapping", kind(other)))
+                .with_hint("write `registry: data/registry.db`"));
         }
     };
-    for key in options.keys().filter(|key| !REGISTRY_KEYS.contains(&key.as_str())) {
+    if let Some(key) = options.keys().find(|key| !REGISTRY_KEYS.contains(&key.as_str())) {
         return Err(Error::invalid_configuration(format!("`registry.{key}` is not a key of the registry configuration"))
-            .with_hint(format!("valid keys are {}", list_names(REGISTRY_KEYS.iter().copied()))));
+            .with_hint_opt(did_you_mean(key, REGISTRY_KEYS.iter().copied())));
     }
-    let registry_type = text_of(&options, "registry_type")?.unwrap_or_else(|| "file".to_owned());
-    let path = text_of(&options, "path")?.unwrap_or_default();
+    let registry_type = text_at(&options, "registry_type", "registry.registry_type")?;
+    let registry_type = registry_type.unwrap_or_else(|| "file".to_owned());
+    let path = text_at(&options, "path", "registry.path")?.unwrap_or_default();
     if path.is_empty() {
         return Err(not_set());
     }
@@ -292,9 +372,10 @@ fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
         None | Some(Value::Null) => 600,
         Some(value) => value.as_u64().ok_or_else(|| {
             Error::invalid_configuration(format!(
-                "`registry.cache_ttl_seconds` is {}, expected a number of seconds (0: never refresh by itself)",
-                kind(value)
+                "`registry.cache_ttl_seconds` is {}, expected a whole number of seconds",
+                amount(value)
             ))
+            .with_hint("600 is the default, 0 never refreshes by itself")
         })?,
     };
     for key in ["registry_type", "path", "cache_ttl_seconds"] {
@@ -314,7 +395,8 @@ fn typed(map: &Map<String, Value>, key: &str, default: &str) -> Result<(String, 
                 None | Some(Value::Null) => default.to_owned(),
                 Some(Value::String(name)) => name,
                 Some(other) => {
-                    return Err(Error::invalid_configuration(format!("`{key}.type` is {}, expected a name", kind(&other))));
+                    return Err(Error::invalid_configuration(format!("`{key}.type` is {}, expected a name", kind(&other)))
+                        .with_hint(format!("`{default}` is the default")));
                 }
             };
             Ok((name, Value::Object(options)))
@@ -322,16 +404,27 @@ fn typed(map: &Map<String, Value>, key: &str, default: &str) -> Result<(String, 
         other => Err(Error::invalid_configuration(format!(
             "`{key}` is {}, expected a name or a mapping with `type`",
             other.map_or("missing", kind)
-        ))),
+        ))
+        .with_hint(format!("write `{key}: {default}`, or leave it out"))),
     }
 }
 
 fn text_of(map: &Map<String, Value>, key: &str) -> Result<Option<String>> {
+    text_at(map, key, key)
+}
+
+/// The text under `key`; messages call it `path`.
+fn text_at(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<String>> {
     match map.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::invalid_configuration(format!("`{key}` is {}, expected text", kind(other)))
-            .with_hint("put the value in quotes")),
+        Some(other) => {
+            let hint = match other {
+                Value::Array(_) | Value::Object(_) => format!("give one value: `{key}: ...`"),
+                _ => "put the value in quotes".to_owned(),
+            };
+            Err(Error::invalid_configuration(format!("`{path}` is {}, expected text", kind(other))).with_hint(hint))
+        }
     }
 }
 
@@ -339,8 +432,83 @@ fn object_of(map: &Map<String, Value>, key: &str) -> Result<Map<String, Value>> 
     match map.get(key) {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(object)) => Ok(object.clone()),
-        Some(other) => Err(Error::invalid_configuration(format!("`{key}` is {}, expected a mapping", kind(other)))),
+        Some(other) => Err(Error::invalid_configuration(format!("`{key}` is {}, expected a mapping", kind(other)))
+            .with_hint("write its keys below it, indented, or leave it out")),
     }
+}
+
+/// Checks what is kept for others to read, and tells what nobody reads yet.
+fn check_sections(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Result<()> {
+    for key in ["openlineage", "mlflow", "data_quality_monitoring", "embedding_model"] {
+        object_of(map, key)?;
+    }
+    text_of(map, "repo_path")?;
+    flag(map, "coerce_tz_aware", "coerce_tz_aware")?;
+    if let Some((name, _)) = section(map, "batch_engine", "local")?
+        && name != "local"
+    {
+        known_type("batch_engine", &name, BATCH_ENGINES)?;
+        warnings.push(format!("`batch_engine` `{name}` is not there yet: `materialize` runs in this process"));
+    }
+    if let Some((name, _)) = section(map, "feature_server", "local")? {
+        known_type("feature_server", &name, FEATURE_SERVERS)?;
+    }
+    if let Some((name, _)) = section(map, "auth", "no_auth")? {
+        known_type("auth", &name, AUTHENTICATIONS)?;
+        if name != "no_auth" {
+            warnings.push(format!("`auth` of type `{name}` is not enforced yet: nobody is asked who they are"));
+        }
+    }
+    Ok(())
+}
+
+fn section(map: &Map<String, Value>, key: &str, default: &str) -> Result<Option<(String, Value)>> {
+    map.get(key).filter(|value| !value.is_null()).map(|_| typed(map, key, default)).transpose()
+}
+
+/// One of ours, or the path of a class of the user's own.
+fn known_type(key: &str, name: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&name) || name.matches('.').count() > 1 {
+        return Ok(());
+    }
+    Err(Error::invalid_configuration(format!("`{key}` has the type `{name}`, which does not exist"))
+        .with_hint_opt(did_you_mean(name, known.iter().copied())))
+}
+
+fn flag(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<bool>> {
+    match map.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(other) => Err(Error::invalid_configuration(format!("`{path}` is {}, expected true or false", kind(other)))
+            .with_hint("write `true` or `false`, without quotes")),
+    }
+}
+
+fn online_write_batch_size(map: &Map<String, Value>) -> Result<Option<usize>> {
+    let materialization = object_of(map, "materialization")?;
+    if let Some(key) = materialization.keys().find(|key| !MATERIALIZATION_KEYS.contains(&key.as_str())) {
+        return Err(Error::invalid_configuration(format!("`materialization.{key}` is not a key of the configuration"))
+            .with_hint_opt(did_you_mean(key, MATERIALIZATION_KEYS.iter().copied())));
+    }
+    flag(&materialization, "pull_latest_features", "materialization.pull_latest_features")?;
+    match materialization.get("online_write_batch_size") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => {
+            let rows = value.as_u64().filter(|rows| *rows > 0).ok_or_else(|| {
+                Error::invalid_configuration(format!(
+                    "`materialization.online_write_batch_size` is {}, expected a positive number of rows",
+                    amount(value)
+                ))
+                .with_hint("write a number such as 10000, or leave it out for what the store prefers")
+            })?;
+            Ok(Some(usize::try_from(rows).unwrap_or(usize::MAX)))
+        }
+    }
+}
+
+/// What was found where a number belongs.
+fn amount(value: &Value) -> String {
+    if value.is_number() { value.to_string() } else { kind(value).to_owned() }
 }
 
 /// The kind of a value, never the value: it may be a secret.
@@ -391,16 +559,15 @@ fn effective(
 /// A text that is nothing but one `${...}` gets the type its value has as YAML, so that numbers and booleans stay
 /// what they are. Values never become structure: a value with line breaks cannot add keys.
 fn interpolate(value: &mut Value, path: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<()> {
-    let child = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
         Value::Object(map) => {
             for (name, entry) in map.iter_mut() {
-                interpolate(entry, &child(name), environment)?;
+                interpolate(entry, &child(path, name), environment)?;
             }
         }
         Value::Array(items) => {
             for (position, item) in items.iter_mut().enumerate() {
-                interpolate(item, &child(&position.to_string()), environment)?;
+                interpolate(item, &child(path, &position.to_string()), environment)?;
             }
         }
         Value::String(text) if text.contains('$') => {
@@ -432,6 +599,12 @@ fn fill(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>) ->
                 Some((name, default)) => (name, Some(default)),
                 None => (&inner[..end], None),
             };
+            if name.is_empty() || !name.chars().all(is_name) {
+                return Err(Error::invalid_configuration(format!(
+                    "`{path}` has `${{{name}}}`, which is not the name of an environment variable"
+                ))
+                .with_hint("write `${NAME}` or `${NAME:-default}`, with letters, digits and `_` in the name"));
+            }
             let found = environment(name).filter(|found| default.is_none() || !found.is_empty());
             let found = found.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
                 Error::invalid_configuration(format!("`{path}` needs the environment variable `{name}`, which is not set"))
@@ -494,7 +667,16 @@ mod tests {
     #[test]
     fn wrong_configurations_say_what_is_wrong() {
         let cases = [
-            ("", "the configuration is empty or not a mapping"),
+            ("", "the configuration is empty, expected a mapping"),
+            ("[a]", "the configuration is a list, expected a mapping"),
+            ("project: p\nproject: q\nregistry: r", "the configuration is not valid YAML: duplicate entry"),
+            ("project: p\nregistry: .inf", "`registry` is .inf, expected a finite number"),
+            ("project: p\nregistry: \"a\\0\"", "`registry` contains a NUL character"),
+            ("project: p\nregistry: ${A B}", "`registry` has `${A B}`, which is not the name of an environment"),
+            ("project: p\nregistry: {path: 5}", "`registry.path` is a number, expected text"),
+            ("project: p\nregistry: r\nauth: {type: nope}", "`auth` has the type `nope`, which does not exist"),
+            ("project: p\nregistry: r\nbatch_engine: [a]", "`batch_engine` is a list, expected a name or a mapping"),
+            ("project: p\nregistry: r\nmaterialization: {a: 1}", "`materialization.a` is not a key"),
             ("project: p", "`registry` is missing"),
             ("registry: r", "`project` is missing"),
             ("project: 5\nregistry: r", "`project` is a number, expected text"),
@@ -505,8 +687,9 @@ mod tests {
             ("project: [", "the configuration is not valid YAML"),
         ];
         for (text, expected) in cases {
-            let message = parse(text).unwrap_err().to_string();
-            assert!(message.starts_with(expected), "{text:?}: {message}");
+            let error = parse(text).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{text:?}: {error}");
+            assert!(error.hint().is_some(), "{text:?}: {error}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Float32Type, Int64Type};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,10 +33,11 @@ fn times(seconds: &[i64]) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from(micros).with_timezone("UTC"))
 }
 
-fn rows(rows: &[(i64, i64, i64, f64, i64, Option<&str>)]) -> RecordBatch {
-    let column = |pick: fn(&(i64, i64, i64, f64, i64, Option<&'static str>)) -> i64| -> Vec<i64> {
-        rows.iter().map(|row| pick(&(row.0, row.1, row.2, row.3, row.4, None))).collect()
-    };
+/// Driver, event time, created time, conv_rate, trips, city.
+type Row = (i64, i64, i64, f64, i64, Option<&'static str>);
+
+fn rows(rows: &[Row]) -> RecordBatch {
+    let column = |pick: fn(&Row) -> i64| -> Vec<i64> { rows.iter().map(pick).collect() };
     RecordBatch::try_from_iter([
         ("driver_id", Arc::new(Int64Array::from(column(|row| row.0))) as ArrayRef),
         ("event_timestamp", times(&column(|row| row.1))),

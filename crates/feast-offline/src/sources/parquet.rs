@@ -1,7 +1,7 @@
 //! Parquet files: a scan that skips row groups by time, and reading single rows by position.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
@@ -268,7 +268,7 @@ pub(crate) fn malformed(path: &Path, error: ParquetError) -> Error {
 }
 
 /// Reads whole files one batch after the other.
-pub(crate) fn read_file(path: &PathBuf, on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
+pub(crate) fn read_file(path: &Path, on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>) -> Result<()> {
     let file = SharedFile::open(path)?;
     let footer = load_footer(&file, path)?;
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)

@@ -9,6 +9,9 @@ use feast_core::{Error, ErrorCode, RegistryStore, Result, did_you_mean, list_nam
 pub(crate) mod document;
 pub(crate) mod file;
 
+/// Connects a registry.
+pub type ConnectRegistry = fn(&str, &Path) -> Result<Arc<dyn RegistryStore>>;
+
 /// One line of the table of registry types.
 #[derive(Clone, Copy)]
 pub struct KnownRegistry {
@@ -16,7 +19,7 @@ pub struct KnownRegistry {
     pub name: &'static str,
     /// Connects from the `path` of the configuration and the folder relative paths are based on; `None` for types of
     /// Feast that come later.
-    pub connect: Option<fn(&str, &Path) -> Result<Arc<dyn RegistryStore>>>,
+    pub connect: Option<ConnectRegistry>,
 }
 
 impl fmt::Debug for KnownRegistry {

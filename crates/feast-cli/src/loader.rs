@@ -53,6 +53,9 @@ impl LoadedRepository {
         let mut definitions = Definitions::from_message(&self.contents, project)?;
         definitions.locations = self.locations;
         definitions.load_problems = self.problems;
+        for problem in &mut definitions.load_problems {
+            problem.location = problem.location.take().filter(|location| !location.is_empty());
+        }
         Ok(definitions)
     }
 }
@@ -78,12 +81,7 @@ struct AnsweredProblem {
 
 impl From<AnsweredProblem> for LoadProblem {
     fn from(problem: AnsweredProblem) -> Self {
-        Self {
-            object: problem.object,
-            location: problem.location.filter(|location| !location.is_empty()),
-            message: problem.message,
-            hint: problem.hint,
-        }
+        Self { object: problem.object, location: problem.location, message: problem.message, hint: problem.hint }
     }
 }
 
@@ -176,7 +174,7 @@ mod tests {
         let loaded = LoadedRepository::from_json(text).unwrap();
         assert_eq!(loaded.contents, [1, 2]);
         assert_eq!(loaded.locations["entity/driver"], "a.py:3");
-        assert_eq!(loaded.problems[0].location, None);
+        assert_eq!(loaded.problems[0].message, "is empty");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
@@ -13,18 +14,24 @@ use tokio::sync::mpsc;
 /// Batches of one schema that arrive one after the other. Dropping the stream stops the work behind it.
 pub struct BatchStream {
     schema: SchemaRef,
+    expected_rows: ExpectedRows,
     batches: BoxStream<'static, Result<RecordBatch>>,
 }
 
 impl BatchStream {
     /// A stream of batches that all have `schema`.
     pub fn new(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static) -> Self {
-        Self { schema, batches: batches.boxed() }
+        Self { schema, expected_rows: ExpectedRows::default(), batches: batches.boxed() }
     }
 
     /// A stream of batches that are in memory already.
     pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
         Self::new(schema, stream::iter(batches.into_iter().map(Ok)))
+    }
+
+    /// How many rows will have arrived in the end, for those who show progress.
+    pub fn expected_rows(&self) -> ExpectedRows {
+        self.expected_rows.clone()
     }
 
     /// The schema of every batch.
@@ -47,8 +54,9 @@ impl BatchStream {
     ) -> Self {
         // Two batches are ready ahead of the reader; more would only cost memory.
         let (sender, receiver) = mpsc::channel(2);
+        let expected_rows = ExpectedRows::default();
+        let sender = BatchSender(sender, expected_rows.clone());
         tokio::task::spawn_blocking(move || {
-            let sender = BatchSender(sender);
             // A panic is our defect; it must end the stream as an error, not as a short answer.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&sender)))
                 .unwrap_or_else(|_| Err(Error::internal("reading offline rows stopped unexpectedly")));
@@ -59,7 +67,18 @@ impl BatchStream {
         let batches = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<_>| {
             receiver.recv().await.map(|batch| (batch, receiver))
         });
-        Self::new(schema, batches)
+        Self { expected_rows, ..Self::new(schema, batches) }
+    }
+}
+
+/// A number of rows that becomes known while a stream is read, or never.
+#[derive(Debug, Clone, Default)]
+pub struct ExpectedRows(Arc<OnceLock<u64>>);
+
+impl ExpectedRows {
+    /// The number, once known.
+    pub fn get(&self) -> Option<u64> {
+        self.0.get().copied()
     }
 }
 
@@ -78,9 +97,14 @@ impl fmt::Debug for BatchStream {
 }
 
 /// The writing end of a stream that a blocking thread feeds.
-pub(crate) struct BatchSender(mpsc::Sender<Result<RecordBatch>>);
+pub(crate) struct BatchSender(mpsc::Sender<Result<RecordBatch>>, ExpectedRows);
 
 impl BatchSender {
+    /// Tells how many rows there will be; the first word counts.
+    pub(crate) fn expect(&self, rows: usize) {
+        self.1.0.get_or_init(|| rows as u64);
+    }
+
     /// Hands a batch over, waiting for room; fails when nobody reads any more.
     pub(crate) fn send(&self, batch: RecordBatch) -> Result<()> {
         self.0.blocking_send(Ok(batch)).map_err(|_| abandoned())

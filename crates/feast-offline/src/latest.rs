@@ -125,6 +125,7 @@ impl Latest {
         })?;
         let leaders = leaders.into_inner().map_err(|_| Error::internal("a thread failed"))?;
         let rows = leaders.rows();
+        sender.expect(rows.len());
         if !seekable {
             let kept = leaders.kept.into_batches(&rows)?;
             return kept.iter().try_for_each(|batch| sender.send(self.output(&all, batch)?));

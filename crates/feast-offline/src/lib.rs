@@ -45,7 +45,7 @@ mod store;
 #[cfg(test)]
 mod oracle;
 
-pub use batch_stream::BatchStream;
+pub use batch_stream::{BatchStream, ExpectedRows};
 pub use dataset::WriteOptions;
 pub use entity_rows::EntitySource;
 pub use historical::{HistoricalRequest, HistoricalStream};

@@ -75,9 +75,10 @@ impl FeatureStore {
         let views = self.views_to_materialize(&request.feature_views).await?;
         let mut report = MaterializeReport::default();
         for view in views {
-            let materialized = self.materialize_view(&view, request.window).await.map_err(|error| {
-                error.with_context("feature view", &view.name)
-            })?;
+            let materialized = self
+                .materialize_view(&view, request.window)
+                .await
+                .map_err(|error| error.with_context("feature view", &view.name))?;
             report.feature_views.push(materialized);
         }
         Ok(report)
@@ -150,6 +151,7 @@ impl FeatureStore {
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let latest = self.offline.latest(LatestRequest { view: Arc::clone(view), start, end }).await?;
         let most = self.config.online_write_batch_size.unwrap_or_else(|| online.preferred_batch_rows()).max(1);
+        let expected = latest.expected_rows();
         let mut rows = 0;
         let mut writes = latest
             .flat_map(|batch| stream::iter(chunks(batch, most)))
@@ -165,7 +167,7 @@ impl FeatureStore {
             .buffered(CONCURRENT_WRITES);
         while let Some(written) = writes.try_next().await? {
             rows += written;
-            self.observer.on(&Event::RowsWritten { view: view.name.clone(), rows, total: None });
+            self.observer.on(&Event::RowsWritten { view: view.name.clone(), rows, total: expected.get() });
         }
         Ok(rows)
     }

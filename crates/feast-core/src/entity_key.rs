@@ -77,7 +77,8 @@ impl EntityKeyEncoder {
     /// [`join_keys`](Self::join_keys), of the Arrow type of its value type.
     ///
     /// # Errors
-    /// `MissingJoinKey` when a value is null, `InvalidRequest` when a column has another type.
+    /// `MissingJoinKey` when a value is null, `InvalidRequest` when a column has another type or a value does not fit
+    /// into the version.
     pub fn encode(&self, columns: RecordBatch) -> Result<EntityKeys> {
         if columns.num_columns() != self.join_keys.len() {
             return Err(Error::internal(format!(
@@ -103,6 +104,9 @@ impl EntityKeyEncoder {
                 .with_hint("every row needs a value for each join key"));
             }
         }
+        if self.version < 2 {
+            self.check_narrow(&columns)?;
+        }
         let mut encoded =
             BinaryBuilder::with_capacity(columns.num_rows(), columns.num_rows() * (self.prefix.len() + 16));
         let mut key = self.prefix.clone();
@@ -115,6 +119,22 @@ impl EntityKeyEncoder {
             encoded.append_value(&key);
         }
         Ok(EntityKeys { columns, encoded: encoded.finish() })
+    }
+
+    /// Versions 0 and 1 have four bytes for an `INT64`; cutting it would make two entities one.
+    fn check_narrow(&self, columns: &RecordBatch) -> Result<()> {
+        for (key, column) in self.join_keys.iter().zip(columns.columns()) {
+            let integers = column.as_primitive_opt::<Int64Type>();
+            let wide = integers.and_then(|column| column.values().iter().find(|value| i32::try_from(**value).is_err()));
+            if let Some(value) = wide {
+                return Err(Error::invalid_request(format!(
+                    "join key `{}` is {value}, which version {} of the entity key serialization cannot hold",
+                    key.name, self.version
+                ))
+                .with_hint("set `entity_key_serialization_version: 3` and materialize again"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -238,5 +258,8 @@ mod tests {
         let int = Arc::new(Int64Array::from(vec![1])) as ArrayRef;
         assert!(encode(&[("driver_id", ValueType::String, Arc::clone(&int))], 3).is_err());
         assert!(encode(&[("driver_id", ValueType::Double, int)], 3).is_err());
+        let wide = Arc::new(Int64Array::from(vec![(1 << 32) + 1])) as ArrayRef;
+        assert!(encode(&[("driver_id", ValueType::Int64, Arc::clone(&wide))], 2).is_ok());
+        assert!(encode(&[("driver_id", ValueType::Int64, wide)], 1).is_err());
     }
 }

@@ -314,6 +314,9 @@ impl Planner<'_> {
                     }
                 }
                 let planned = self.on_demand.get_mut(&name).ok_or_else(|| Error::internal("a planned view is gone"))?;
+                if planned.view.name != view.name {
+                    return Err(two_under_one_name(&name));
+                }
                 push_feature(&mut planned.features, feature);
             }
             _ => {
@@ -327,11 +330,7 @@ impl Planner<'_> {
                     features: Vec::new(),
                 });
                 if planned.join_keys != join_keys || planned.view.name != view.name {
-                    return Err(Error::new(
-                        ErrorCode::FeatureNameCollision,
-                        format!("two projections appear under the name `{}`", planned.name),
-                    )
-                    .with_hint("give one of them another name with `with_name`"));
+                    return Err(two_under_one_name(&planned.name));
                 }
                 push_feature(&mut planned.features, feature);
             }
@@ -387,6 +386,11 @@ impl Planner<'_> {
         check_collisions(&plan)?;
         Ok(plan)
     }
+}
+
+fn two_under_one_name(name: &str) -> Error {
+    Error::new(ErrorCode::FeatureNameCollision, format!("two projections appear under the name `{name}`"))
+        .with_hint("give one of them another name with `with_name`")
 }
 
 /// Adds a feature; asking for it wins over merely needing it. Asking twice is found by the collision check.
@@ -522,6 +526,25 @@ mod tests {
         let plan = RetrievalPlan::resolve(&contents(), &selection, true).unwrap();
         assert_eq!(outputs(&plan), ["from__rate", "to__rate"]);
         assert_eq!(plan.join_keys.iter().map(|key| key.column.as_str()).collect::<Vec<_>>(), ["from_id", "to_id"]);
+    }
+
+    #[test]
+    fn two_on_demand_views_under_one_name_are_refused() {
+        let mut contents = contents();
+        let mut service = FeatureService::default();
+        for name in ["double", "half"] {
+            let mut view = FeatureView::new(name, FeatureViewKind::OnDemand(crate::OnDemandFeatures::default()));
+            view.features = vec![Field::new(format!("{name}d"), ValueType::Int64)];
+            contents.put(RegistryObject::FeatureView(Arc::new(view)));
+            service.projections.push(FeatureViewProjection {
+                feature_view_name: name.to_owned(),
+                alias: "same".to_owned(),
+                ..FeatureViewProjection::default()
+            });
+        }
+        let selection = FeatureSelection::Service(Arc::new(service));
+        let error = RetrievalPlan::resolve(&contents, &selection, false).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::FeatureNameCollision);
     }
 
     #[test]

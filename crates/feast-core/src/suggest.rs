@@ -5,13 +5,18 @@
 /// Returns `None` when there is no valid name at all.
 pub fn did_you_mean<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let names: Vec<&str> = valid.into_iter().collect();
+    let lowered = wrong.to_lowercase();
+    let length = lowered.chars().count();
+    // Callers may send names of any length: only those that can be close are compared.
     let closest = names
         .iter()
-        .map(|name| (edit_distance(&wrong.to_lowercase(), &name.to_lowercase()), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 4));
+        .map(|name| (name.to_lowercase(), *name, 2.max(name.len() / 4)))
+        .filter(|(known, _, most)| known.chars().count().abs_diff(length) <= *most)
+        .map(|(known, name, most)| (edit_distance(&lowered, &known), name, most))
+        .filter(|(distance, _, most)| distance <= most)
+        .min();
     match closest {
-        Some((_, name)) => Some(format!("did you mean `{name}`?")),
+        Some((_, name, _)) => Some(format!("did you mean `{name}`?")),
         None if names.is_empty() => None,
         None => Some(format!("valid names are {}", list_names(names))),
     }

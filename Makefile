@@ -24,7 +24,7 @@ SOURCES := $(shell find Cargo.toml Cargo.lock README.md LICENSE crates protos py
 # The environment's Python is the one that pyo3 builds for; a change of it would compile the native module again.
 WITH_VENV = PATH="$(VENV)/bin:$$PATH" PYO3_PYTHON="$(VENV)/bin/python" FEAST_PYTHON="$(VENV)/bin/python"
 
-RUST_TESTS = $(WITH_VENV) $(CARGO) test --workspace --no-fail-fast
+RUST_TESTS = INSTA_UPDATE=no $(WITH_VENV) $(CARGO) test --workspace --no-fail-fast
 PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python" \
 	"$(VENV)/bin/python" -m pytest tests ../examples $(PYTEST_ARGUMENTS))
 

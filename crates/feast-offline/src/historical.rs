@@ -128,7 +128,8 @@ impl OpenPlan {
             .with_hint("give entity rows, or ask for features of a stored feature view"));
         }
         let end = end.unwrap_or_else(Utc::now);
-        let start = start.unwrap_or_else(|| end - self.plan.longest_ttl().unwrap_or(DEFAULT_LOOK_BACK));
+        let look_back = self.plan.longest_ttl().unwrap_or(DEFAULT_LOOK_BACK);
+        let start = start.or_else(|| end.checked_sub_signed(look_back)).unwrap_or(Timestamp::MIN_UTC);
         if start > end {
             return Err(Error::invalid_request(format!("the start {start} is after the end {end}"))
                 .with_hint("swap the two dates"));

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion, Result};
 
 /// How often a commit starts over when others commit at the same time.
-const COMMIT_ATTEMPTS: u32 = 50;
+pub const COMMIT_ATTEMPTS: u32 = 50;
 
 /// Longest pause between two attempts to commit.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -155,7 +155,7 @@ impl RegistryHandle {
             }
             match self.0.store.commit(snapshot.version.as_ref(), &changes).await {
                 Ok(_) => return self.refresh().await,
-                Err(error) if error.code() == ErrorCode::Conflict => tokio::time::sleep(pause(attempt)).await,
+                Err(error) if error.code() == ErrorCode::Conflict => pause(attempt).await,
                 Err(error) => return Err(error),
             }
         }
@@ -240,8 +240,9 @@ impl Drop for Refreshing {
     }
 }
 
-/// A random time up to a bound that grows with the attempts, so that committers do not meet again.
-fn pause(attempt: u32) -> Duration {
-    let bound = Duration::from_millis(5).saturating_mul(attempt).min(LONGEST_PAUSE).as_micros() as u64;
-    Duration::from_micros(RandomState::new().hash_one(attempt) % bound)
+/// Waits before the next attempt to commit, a random time up to a bound that grows with the attempts, so that
+/// committers do not meet again.
+pub async fn pause(attempt: u32) {
+    let bound = Duration::from_millis(5).saturating_mul(attempt.max(1)).min(LONGEST_PAUSE).as_micros() as u64;
+    tokio::time::sleep(Duration::from_micros(RandomState::new().hash_one(attempt) % bound)).await;
 }

@@ -16,6 +16,6 @@
 mod handle;
 mod stores;
 
-pub use handle::{RegistryHandle, RegistryHealth};
+pub use handle::{COMMIT_ATTEMPTS, RegistryHandle, RegistryHealth, pause};
 pub use stores::file::FileRegistry;
 pub use stores::{ConnectRegistry, KNOWN_REGISTRIES, KnownRegistry, connect};

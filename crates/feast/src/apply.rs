@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use feast_core::{
-    Action, DUMMY_ENTITY, DataSource, DataSourceOptions, Entity, Error, ErrorCode, FeatureView, ManagedTable, ObjectChange,
-    ObjectKind, ObjectRef, OnlineTable, Problem, ProjectContents, RegistryChange, RegistryChanges, RegistryDiff,
-    RegistryObject, RegistrySnapshot, Result, SourceSchemas, TableChange, diff, infer, validate,
+    Action, DUMMY_ENTITY, DataSource, DataSourceOptions, Entity, Error, ErrorCode, FeatureView, ManagedTable,
+    ObjectChange, ObjectKind, ObjectRef, OnlineTable, Problem, ProjectContents, RegistryChange, RegistryChanges,
+    RegistryDiff, RegistryObject, RegistrySnapshot, Result, SourceSchemas, TableChange, diff, infer, validate,
 };
+use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 
+use crate::delete::{online_tables, user_of};
 use crate::{Definitions, Event, FeatureStore, problems_error, versions};
-
-/// How often `apply` starts over when others commit at the same time.
-const ATTEMPTS: usize = 10;
 
 /// What to do with definitions.
 #[derive(Debug, Clone, Default)]
@@ -93,14 +92,17 @@ impl FeatureStore {
     /// As [`FeatureStore::plan`]; `Conflict` when others keep changing the same registry. Nothing is half applied: the
     /// registry is changed in one commit, and tables created before it are harmless.
     pub async fn apply(&self, definitions: &Definitions, options: &ApplyOptions) -> Result<ApplyPlan> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=COMMIT_ATTEMPTS {
             let snapshot = self.registry.refresh().await?;
             let plan = self.plan_against(&snapshot, definitions, options).await?;
             self.create_tables(&plan).await?;
             let changes = self.changes(&snapshot, &plan);
             if !changes.changes.is_empty() {
                 match self.registry.commit(snapshot.version.as_ref(), &changes).await {
-                    Err(error) if error.code() == ErrorCode::Conflict => continue,
+                    Err(error) if error.code() == ErrorCode::Conflict => {
+                        pause(attempt).await;
+                        continue;
+                    }
                     committed => committed?,
                 };
             }
@@ -121,13 +123,16 @@ impl FeatureStore {
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
         self.fill_project(&mut desired, current);
         let (schemas, mut problems) = self.schemas(&desired, options).await;
-        problems.extend(infer(&mut desired, current, &schemas));
+        let staying = current.map(|current| staying(current, &desired, options));
+        problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
         // Feast stores this entity in every project and would report it as missing.
         if !desired.entities.contains_key(DUMMY_ENTITY) {
             desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));
         }
         let checked = if options.skip_feature_view_validation { SourceSchemas::new() } else { schemas };
-        problems.extend(validate(&desired, current, &checked));
+        problems.extend(validate(&desired, staying.as_ref(), &checked));
+        problems.extend(still_used(&desired, staying.as_ref(), current));
+        problems.extend(self.shared_tables(&desired, snapshot));
         if !problems.is_empty() || !definitions.load_problems.is_empty() {
             return Err(problems_error(definitions, &problems));
         }
@@ -173,8 +178,11 @@ impl FeatureStore {
                 // What this product cannot read may still be defined and listed.
                 Err(error) if error.code() == ErrorCode::Unsupported => {}
                 Err(error) => problems.push(
-                    Problem::new(ObjectRef::new(ObjectKind::DataSource, name), format!("cannot be read: {error}"))
-                        .with_hint(error.hint().unwrap_or("correct the source, or use `--skip-source-validation`")),
+                    Problem::new(
+                        ObjectRef::new(ObjectKind::DataSource, name),
+                        format!("cannot be read: {}", words(&error)),
+                    )
+                    .with_hint(error.hint().unwrap_or("correct the source, or use `--skip-source-validation`")),
                 ),
             }
         }
@@ -237,16 +245,49 @@ impl FeatureStore {
         online.update(&ensures).await
     }
 
+    /// Drops what the plan drops, except what somebody else has applied again meanwhile.
     async fn drop_tables(&self, plan: &ApplyPlan) -> Result<()> {
         let Some(online) = &self.online else { return Ok(()) };
-        let drops: Vec<TableChange> = plan
-            .tables
-            .iter()
-            .filter(|table| table.action == TableAction::Drop)
-            .inspect(|table| self.observer.on(&Event::TableChanged { view: table.feature_view.clone(), dropped: true }))
-            .map(|table| table.change.clone())
-            .collect();
-        online.update(&drops).await
+        let mut drops: Vec<&TablePlan> = plan.tables.iter().filter(|table| table.action == TableAction::Drop).collect();
+        if drops.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.registry.refresh().await?;
+        let views = snapshot.projects.get(self.project()).map(|contents| &contents.feature_views);
+        let named = |view: &str| views.and_then(|views| views.get(view)).is_some_and(|view| view.has_online_table());
+        drops.retain(|table| !named(&table.feature_view));
+        for table in &drops {
+            self.observer.on(&Event::TableChanged { view: table.feature_view.clone(), dropped: true });
+        }
+        let changes: Vec<TableChange> = drops.into_iter().map(|table| table.change.clone()).collect();
+        online.update(&changes).await
+    }
+
+    /// Views of two projects whose tables would be one: `a` with `b_c`, and `a_b` with `c`.
+    fn shared_tables(&self, desired: &ProjectContents, snapshot: &RegistrySnapshot) -> Vec<Problem> {
+        // Names of tables are compared as databases do, ignoring case.
+        let mut taken: BTreeMap<String, (&str, String)> = BTreeMap::new();
+        for (project, contents) in snapshot.projects.iter().filter(|(project, _)| *project != self.project()) {
+            for table in online_tables(project, contents) {
+                // Another project may have an online store of its own.
+                let ours = self.managed_table(&table.name()).is_some_and(|own| snapshot.managed_tables.contains(&own));
+                if ours {
+                    taken.insert(table.name().to_lowercase(), (project, table.view));
+                }
+            }
+        }
+        let shared = online_tables(self.project(), desired).into_iter().filter_map(|table| {
+            let (project, view) = taken.get(&table.name().to_lowercase())?;
+            let reference = desired.feature_views.get(&table.view)?.reference();
+            let message = format!(
+                "would have the table `{}` in the online store, which belongs to view `{view}` of project `{project}`",
+                table.name()
+            );
+            Some(
+                Problem::new(reference, message).with_hint("rename the view, or give the project its own online store"),
+            )
+        });
+        shared.collect()
     }
 
     /// The one commit of an apply.
@@ -290,6 +331,58 @@ impl FeatureStore {
             path: feast_online::sqlite_path(options, &self.config.repo_path).display().to_string(),
         })
     }
+}
+
+/// Message and cause: the name of the source, which errors have as context, is there already.
+fn words(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{}: {source}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
+/// What stays of the registry beside the desired objects.
+fn staying(current: &ProjectContents, desired: &ProjectContents, options: &ApplyOptions) -> ProjectContents {
+    let deleted = |kind: ObjectKind, name: &str| options.delete.iter().any(|o| o.kind == kind && o.name == name);
+    let mut staying = current.clone();
+    staying.entities.retain(|name, _| {
+        name == DUMMY_ENTITY
+            || !(deleted(ObjectKind::Entity, name) || options.prune && !desired.entities.contains_key(name))
+    });
+    staying.feature_views.retain(|name, view| {
+        !(deleted(view.object_kind(), name) || options.prune && !desired.feature_views.contains_key(name))
+    });
+    staying.feature_services.retain(|name, _| {
+        !(deleted(ObjectKind::FeatureService, name) || options.prune && !desired.feature_services.contains_key(name))
+    });
+    staying
+}
+
+/// Entities and views that go although something that stays needs them. What the desired objects need is checked with
+/// them.
+fn still_used(
+    desired: &ProjectContents,
+    staying: Option<&ProjectContents>,
+    current: Option<&ProjectContents>,
+) -> Vec<Problem> {
+    let (Some(staying), Some(current)) = (staying, current) else { return Vec::new() };
+    let mut unchanged = staying.clone();
+    unchanged.feature_views.retain(|name, _| !desired.feature_views.contains_key(name));
+    unchanged.feature_services.retain(|name, _| !desired.feature_services.contains_key(name));
+    let entities = current.entities.values().filter(|entity| !staying.entities.contains_key(&entity.name));
+    let views = current.feature_views.values().filter(|view| !staying.feature_views.contains_key(&view.name));
+    let going = entities
+        .map(|entity| ObjectRef::new(ObjectKind::Entity, &entity.name))
+        .chain(views.map(|view| view.reference()))
+        .filter(|object| desired.get(object).is_none());
+    let used = going.filter_map(|object| {
+        let user = user_of(&unchanged, &object)?;
+        Some(
+            Problem::new(object, format!("is to be deleted, but is still used by {user}"))
+                .with_hint(format!("delete or change {user} too")),
+        )
+    });
+    used.collect()
 }
 
 /// Whether a schema is needed to fill the definitions in.

@@ -1,8 +1,8 @@
 //! Removing objects, and removing everything.
 
 use feast_core::{
-    Error, ObjectKind, ObjectRef, OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject, Result,
-    TableChange, did_you_mean,
+    Error, ObjectKind, ObjectRef, OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject,
+    Result, TableChange, did_you_mean,
 };
 
 use crate::{Event, FeatureStore, versions};
@@ -13,24 +13,29 @@ impl FeatureStore {
     /// # Errors
     /// The `NotFound` error of the kind; `InvalidRequest` when a feature service or a view still uses the object.
     pub async fn delete(&self, object: &ObjectRef) -> Result<()> {
-        let contents = self.contents(true).await?;
-        let stored = contents.require(object)?;
-        if let Some(user) = user_of(&contents, object) {
-            return Err(Error::invalid_request(format!("{object} is still used by {user}"))
-                .with_hint(format!("delete or change {user} first")));
+        if object.kind == ObjectKind::Project {
+            return self.delete_project(&object.name).await;
         }
-        let table = match &stored {
-            RegistryObject::FeatureView(view) if view.has_online_table() => Some(OnlineTable::of(self.project(), view)),
-            _ => None,
-        };
-        let name = table.as_ref().map(OnlineTable::name);
+        let mut table = None;
         self.registry
-            .commit_with(|_| {
+            .commit_with(|snapshot| {
+                let contents = self.project_of(snapshot)?;
+                let stored = contents.require(object)?;
+                if let Some(user) = user_of(contents, object) {
+                    return Err(Error::invalid_request(format!("{object} is still used by {user}"))
+                        .with_hint(format!("delete or change {user} first")));
+                }
                 let mut changes = vec![RegistryChange::Delete(object.clone())];
                 if object.kind.is_feature_view() {
                     changes.push(RegistryChange::DeleteVersions(object.name.clone()));
                 }
-                changes.extend(name.clone().map(RegistryChange::DeleteManagedTable));
+                table = match &stored {
+                    RegistryObject::FeatureView(view) if view.has_online_table() => {
+                        Some(OnlineTable::of(self.project(), view))
+                    }
+                    _ => None,
+                };
+                changes.extend(table.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 Ok(RegistryChanges { project: self.project().to_owned(), changes })
             })
             .await?;
@@ -94,19 +99,13 @@ impl FeatureStore {
     /// # Errors
     /// `ProjectNotFound`.
     pub async fn delete_project(&self, name: &str) -> Result<()> {
-        let snapshot = self.registry.refresh().await?;
-        let contents = snapshot.project(name)?;
-        let drops = table_drops(name, contents);
-        let names: Vec<String> = drops
-            .iter()
-            .map(|change| match change {
-                TableChange::Drop(table) | TableChange::Ensure(table) => table.name(),
-            })
-            .collect();
+        let mut drops = Vec::new();
         self.registry
-            .commit_with(|_| {
+            .commit_with(|snapshot| {
+                let tables = online_tables(name, snapshot.project(name)?);
                 let mut changes = vec![RegistryChange::Delete(ObjectRef::new(ObjectKind::Project, name))];
-                changes.extend(names.iter().cloned().map(RegistryChange::DeleteManagedTable));
+                changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
+                drops = tables.into_iter().map(TableChange::Drop).collect();
                 Ok(RegistryChanges { project: name.to_owned(), changes })
             })
             .await?;
@@ -125,24 +124,22 @@ impl FeatureStore {
         if snapshot.projects.contains_key(self.project()) {
             self.delete_project(self.project()).await?;
         }
-        if snapshot.projects.keys().all(|name| name == self.project()) {
+        // Somebody may have applied another project meanwhile.
+        if self.registry.refresh().await?.projects.is_empty() {
             self.registry.teardown().await?;
         }
         Ok(())
     }
 }
 
-fn table_drops(project: &str, contents: &ProjectContents) -> Vec<TableChange> {
-    contents
-        .feature_views
-        .values()
-        .filter(|view| view.has_online_table())
-        .map(|view| TableChange::Drop(OnlineTable::of(project, view)))
-        .collect()
+/// The tables of a project in its online store.
+pub(crate) fn online_tables(project: &str, contents: &ProjectContents) -> Vec<OnlineTable> {
+    let views = contents.feature_views.values().filter(|view| view.has_online_table());
+    views.map(|view| OnlineTable::of(project, view)).collect()
 }
 
 /// An object that still refers to `object`.
-fn user_of(contents: &ProjectContents, object: &ObjectRef) -> Option<ObjectRef> {
+pub(crate) fn user_of(contents: &ProjectContents, object: &ObjectRef) -> Option<ObjectRef> {
     if object.kind.is_feature_view() {
         let uses = |projections: &[feast_core::FeatureViewProjection]| {
             projections.iter().any(|projection| projection.feature_view_name == object.name)

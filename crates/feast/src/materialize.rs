@@ -28,7 +28,7 @@ pub enum Window {
     Between(Timestamp, Timestamp),
     /// From where each view stands to this instant.
     Until(Timestamp),
-    /// Every row, whatever its time, for sources whose times mean nothing.
+    /// From the epoch to now, for sources whose times mean nothing.
     Everything,
 }
 
@@ -138,7 +138,7 @@ impl FeatureStore {
         // What lies in the future was not there yet: the next run must look at it again.
         let interval = (start <= now).then(|| Interval::new(start, end.min(now)));
         if let Some(interval) = interval {
-            self.record(&view.name, interval).await?;
+            self.record(view, interval).await?;
         }
         self.observer.on(&Event::MaterializationFinished { view: view.name.clone(), rows });
         Ok(MaterializedView { name: view.name.clone(), interval, rows })
@@ -173,11 +173,19 @@ impl FeatureStore {
     }
 
     /// Adds an interval to those of a view. Intervals that touch are merged, so that the list does not grow.
-    async fn record(&self, view: &str, interval: Interval) -> Result<()> {
+    async fn record(&self, view: &FeatureView, interval: Interval) -> Result<()> {
         self.registry
             .commit_with(|snapshot| {
                 let contents = snapshot.project(self.project())?;
-                let mut stored = FeatureView::clone(contents.feature_view(view)?);
+                let mut stored = FeatureView::clone(contents.feature_view(&view.name)?);
+                // The rows that were written are those of the definition that was read.
+                if stored.meta.version_id != view.meta.version_id || stored.meta.created != view.meta.created {
+                    return Err(Error::new(
+                        ErrorCode::Conflict,
+                        format!("feature view `{}` was changed while its rows were loaded", view.name),
+                    )
+                    .with_hint("materialize it again"));
+                }
                 let known = stored.meta.materialization_intervals.iter().copied();
                 stored.meta.materialization_intervals = merge_intervals(known.chain([interval]));
                 stored.meta.state = FeatureViewState::AvailableOnline;
@@ -206,7 +214,7 @@ fn chunks(batch: Result<RecordBatch>, most: usize) -> Vec<Result<RecordBatch>> {
 fn incremental_start(view: &FeatureView, end: Timestamp) -> Timestamp {
     match (view.most_recent_end(), view.time_to_live().limit()) {
         (Some(most_recent), _) => most_recent.min(Utc::now()),
-        (None, Some(ttl)) => end - ttl,
+        (None, Some(ttl)) => end.checked_sub_signed(ttl).unwrap_or(DateTime::UNIX_EPOCH),
         (None, None) => DateTime::UNIX_EPOCH,
     }
 }

@@ -3,10 +3,12 @@
 //! A new view starts with snapshot 0; a change of its schema or its code makes the next one; a change of
 //! descriptions, tags or owners makes none.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feast_core::{
-    FeatureView, FeatureViewKind, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp, VersionRecord,
+    FeatureView, FeatureViewKind, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp, ValueType,
+    VersionRecord,
 };
 use uuid::Uuid;
 
@@ -41,8 +43,7 @@ pub(crate) fn stamp(
                 Some(RegistryObject::SavedDataset(stored)) => stored.meta.created,
                 _ => None,
             };
-            object.meta =
-                SavedDatasetMeta { created: created.or(Some(now)), updated: Some(now), ..object.meta };
+            object.meta = SavedDatasetMeta { created: created.or(Some(now)), updated: Some(now), ..object.meta };
             (RegistryObject::SavedDataset(Arc::new(object)), Vec::new())
         }
         RegistryObject::ValidationReference(_) => (object.clone(), Vec::new()),
@@ -87,8 +88,11 @@ fn stamp_view(
             records.push(record(&view, view.meta.current_version_number));
         }
         Some(old) => {
-            // Everything the registry records stays: a new definition never resets what was materialized.
+            // Everything the registry records stays, also what was materialized, as long as the rows can be found.
             view.meta = old.meta.clone();
+            if !keeps_rows(old, &view) {
+                view.meta.materialization_intervals.clear();
+            }
             if makes_version(old, &view) {
                 if newest.is_none() {
                     records.push(record(old, old.meta.current_version_number));
@@ -101,6 +105,15 @@ fn stamp_view(
     }
     view.meta.updated = Some(now);
     (RegistryObject::FeatureView(Arc::new(view)), records)
+}
+
+/// Whether the rows that were materialized for the old definition are there for the new one: in the online store, and
+/// under the same keys.
+fn keeps_rows(old: &FeatureView, new: &FeatureView) -> bool {
+    let keys = |view: &FeatureView| -> BTreeMap<String, ValueType> {
+        view.key_columns().into_iter().map(|key| (key.name, key.value_type)).collect()
+    };
+    new.has_online_table() && old.has_online_table() && keys(old) == keys(new)
 }
 
 /// Whether the schema or the code of a view changed.

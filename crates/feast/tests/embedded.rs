@@ -5,9 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Float32Type, Int64Type};
 use chrono::{DateTime, TimeDelta, Utc};
 use feast::{
@@ -272,10 +270,7 @@ async fn historical(store: &FeatureStore, feature: &str, entity_rows: &[(i64, i6
         filter_by_created_timestamp: false,
     };
     let answer = store.get_historical_features(request).await?.batches.collect().await?;
-    Ok(answer
-        .iter()
-        .flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().iter().collect::<Vec<_>>())
-        .collect())
+    Ok(answer.iter().flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()).collect())
 }
 
 #[tokio::test]
@@ -346,4 +341,162 @@ async fn entity_columns_that_clash_with_features_are_refused() {
     };
     let error = store.get_historical_features(request).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::FeatureNameCollision);
+}
+
+fn changed(change: impl FnOnce(&mut FeatureView)) -> Definitions {
+    let mut definitions = definitions();
+    change(Arc::make_mut(definitions.contents.feature_views.get_mut("driver_stats").unwrap()));
+    definitions
+}
+
+#[tokio::test]
+async fn a_view_that_comes_back_online_is_loaded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    materialize(&store, Window::Until(at(T0))).await;
+    store.apply(&changed(|view| view.online = false), &ApplyOptions::default()).await.unwrap();
+    store.apply(&definitions(), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(intervals(&store).await, []);
+    assert_eq!(materialize(&store, Window::Until(at(T0))).await, 2);
+    assert_eq!(trips(&store, "driver_stats", 1002).await, Some(40));
+}
+
+#[tokio::test]
+async fn rows_under_other_keys_are_loaded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    materialize(&store, Window::Until(at(T0))).await;
+    let mut narrow = definitions();
+    let entity = Entity::new("driver", "driver_id", ValueType::Int32);
+    narrow.contents.put(RegistryObject::Entity(Arc::new(entity)));
+    store.apply(&narrow, &ApplyOptions::default()).await.unwrap();
+    assert_eq!(materialize(&store, Window::Until(at(T0))).await, 2);
+    assert_eq!(trips(&store, "driver_stats", 1002).await, Some(40));
+}
+
+#[tokio::test]
+async fn a_feature_that_comes_back_has_no_value_of_another_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let push = |seconds: i64, trips: i64| rows(&[(1001, T0 + seconds, T0, 0.5, trips, None)]);
+    store.push("fresh", &push(0, 10), PushTarget::Online).await.unwrap();
+    let mut fewer = definitions();
+    let view = Arc::make_mut(fewer.contents.feature_views.get_mut("driver_push").unwrap());
+    view.features.retain(|feature| feature.name != "trips");
+    store.apply(&fewer, &ApplyOptions::default()).await.unwrap();
+    store.push("fresh", &push(60, 20), PushTarget::Online).await.unwrap();
+    store.apply(&definitions(), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(trips(&store, "driver_push", 1001).await, None);
+}
+
+#[tokio::test]
+async fn what_is_still_used_is_not_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let mut fewer = definitions();
+    fewer.contents.entities.clear();
+    let prune = ApplyOptions { prune: true, ..ApplyOptions::default() };
+    let error = store.apply(&fewer, &prune).await.unwrap_err().to_string();
+    assert!(error.contains("feature view `driver_push` refers to entity `driver`, which does not exist"), "{error}");
+    let delete = vec![ObjectRef::new(ObjectKind::Entity, "driver")];
+    let partial = Definitions { contents: ProjectContents::default(), ..Definitions::default() };
+    let error = store.apply(&partial, &ApplyOptions { delete, ..ApplyOptions::default() }).await.unwrap_err();
+    assert!(error.to_string().contains("is still used by feature view `driver_"), "{error}");
+}
+
+#[tokio::test]
+async fn two_projects_never_share_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let other = |path: &str| {
+        let text = format!(
+            "project: proj_driver\nregistry: data/registry.db\nonline_store:\n  type: sqlite\n  path: data/{path}\n"
+        );
+        FeatureStore::open(RepoConfig::parse_with(&text, folder.path(), &|_| None).unwrap()).unwrap()
+    };
+    let mut theirs = definitions();
+    theirs.contents.project = Project::new("proj_driver");
+    theirs.contents.feature_views.retain(|name, _| name == "driver_stats");
+    let mut view = FeatureView::clone(&theirs.contents.feature_views.shift_remove("driver_stats").unwrap());
+    view.name = "Stats".to_owned();
+    theirs.contents.put(RegistryObject::FeatureView(Arc::new(view)));
+    let error = other("online.db").apply(&theirs, &ApplyOptions::default()).await.unwrap_err().to_string();
+    assert!(error.contains("which belongs to view `driver_stats` of project `proj`"), "{error}");
+    other("own.db").apply(&theirs, &ApplyOptions::default()).await.unwrap();
+    materialize(&store, Window::Until(at(T0))).await;
+    assert_eq!(trips(&store, "driver_stats", 1002).await, Some(40));
+}
+
+#[tokio::test]
+async fn an_endless_ttl_has_no_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let endless = changed(|view| view.ttl = Some(TimeDelta::MAX));
+    store.apply(&endless, &ApplyOptions::default()).await.unwrap();
+    assert_eq!(materialize(&store, Window::Until(at(T0))).await, 3);
+    let request = HistoricalFeatures {
+        selection: references(&["driver_stats:trips"]),
+        entity: EntitySource::Range { start: None, end: Some(at(T0)) },
+        full_feature_names: false,
+        filter_by_created_timestamp: false,
+    };
+    let answer = store.get_historical_features(request).await.unwrap().batches.collect().await.unwrap();
+    assert_eq!(answer.iter().map(RecordBatch::num_rows).sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn concurrent_applies_all_land() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(applied(folder.path()).await);
+    let applies = (0..24).map(|number| {
+        let store = open(folder.path());
+        async move {
+            let mut one = definitions();
+            let mut view = FeatureView::clone(&one.contents.feature_views["driver_stats"]);
+            view.name = format!("view_{number}");
+            one.contents.feature_views.clear();
+            one.contents.put(RegistryObject::FeatureView(Arc::new(view)));
+            store.apply(&one, &ApplyOptions::default()).await.map(drop)
+        }
+    });
+    futures::future::try_join_all(applies).await.unwrap();
+    assert_eq!(open(folder.path()).contents(true).await.unwrap().feature_views.len(), 26);
+}
+
+/// Applies another definition as soon as rows are being loaded.
+#[derive(Debug)]
+struct Meddler(std::path::PathBuf);
+
+impl feast::Observer for Meddler {
+    fn on(&self, event: &feast::Event) {
+        if matches!(event, feast::Event::MaterializationStarted { .. }) {
+            let folder = self.0.clone();
+            let apply = move || {
+                let fewer = changed(|view| view.features.truncate(1));
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                runtime.block_on(open(&folder).apply(&fewer, &ApplyOptions::default())).map(drop)
+            };
+            std::thread::spawn(apply).join().unwrap().unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn rows_of_an_older_definition_are_not_recorded_for_a_newer_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let meddled = store.observed_by(Arc::new(Meddler(folder.path().to_owned())));
+    let request = MaterializeRequest { window: Window::Until(at(T0)), feature_views: vec!["driver_stats".to_owned()] };
+    assert_eq!(meddled.materialize(request).await.unwrap_err().code(), ErrorCode::Conflict);
+    assert_eq!(intervals(&store).await, []);
+}
+
+#[tokio::test]
+async fn deleting_a_project_by_name_takes_its_tables_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    store.push("fresh", &rows(&[(1001, T0, T0, 0.5, 10, None)]), PushTarget::Online).await.unwrap();
+    store.delete(&ObjectRef::new(ObjectKind::Project, "proj")).await.unwrap();
+    store.apply(&definitions(), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(trips(&store, "driver_push", 1001).await, None);
 }

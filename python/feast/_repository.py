@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from feast._definition import _PACKAGE
 from feast._objects import (
     VIEW_KINDS,
     kind_of,
@@ -27,11 +28,20 @@ from feast._objects import (
     views_by_name,
     with_nested_sources,
 )
+from feast._settings import mask_secrets
 
 _IGNORED_AT_ROOT = {".git", ".venv"}
 _IGNORED_ANYWHERE = {".ipynb_checkpoints", ".pytest_cache", "__pycache__"}
 _PRIVATE = "_feast_repository."
 _MISSING_NAME = re.compile(r"cannot import name '([^']+)' from '([^']+)'")
+_HALF_IMPORTED = re.compile(
+    r"cannot import name '([^']+)' from partially initialized module '([^']+)'"
+)
+_WRONG_CALL = re.compile(r"(\w+)\.__init__\(\) (.+)")
+_CORRECT = (
+    "correct the line, or name the file in `.feastignore` if it is no part of the repository"
+)
+_LONGEST_REASON = 400
 
 # Modules of earlier loads in this process, by name: a second load must see the files as they are now.
 _loaded: dict[str, str] = {}
@@ -109,6 +119,10 @@ class Repository:
                 f"is not the project of `feature_store.yaml`, which is `{project}`",
                 "use the same name in both places",
             )
+        else:
+            return
+        # Reported; what is left can be checked further.
+        self.objects = [obj for obj in self.objects if kind_of(obj).name != "project"]
 
     def result(self) -> dict[str, Any]:
         """What `load` returns."""
@@ -123,11 +137,12 @@ class Repository:
             try:
                 message = message_of(obj, views)
             except Exception as error:
+                reason, advice = _reason_and_advice(error)
                 self._problem(
                     f"{kind.words} `{obj.name}`",
                     location,
-                    f"cannot be serialized: {_words(error)}",
-                    _hint(error),
+                    f"cannot be serialized: {reason}",
+                    _hint(error) or advice or "correct the definition",
                 )
                 continue
             getattr(registry, kind.registry_field).append(message)
@@ -212,12 +227,19 @@ class Repository:
 
     def _import_problem(self, path: Path, error: BaseException) -> None:
         place = self._place(error.__traceback__) or (str(path), 1)
-        message, hint = f"cannot be imported: {_words(error)}", _hint(error)
-        if isinstance(error, SyntaxError) and error.filename:
-            place = (error.filename, error.lineno or 1)
-            line = (error.text or "").strip()
+        reason, advice = _reason_and_advice(error)
+        message, hint = f"cannot be imported: {reason}", _hint(error) or advice or _CORRECT
+        if isinstance(error, SyntaxError):
+            if error.filename:
+                place = (error.filename, error.lineno or 1)
+            line = (error.text or "").strip().strip("\0")
             message = f"is not valid Python: {error.msg}" + (f", in `{line}`" if line else "")
-            hint = "correct the line, or name the file in `.feastignore` if it is no part of the repository"
+            hint = _CORRECT
+        elif isinstance(error, TypeError) and (call := _WRONG_CALL.match(str(error))):
+            message, hint = _wrong_call(call[1], call[2], message)
+        elif isinstance(error, NameError) and error.name:
+            message = f"uses the name `{error.name}`, which is not defined"
+            hint = _near_word(error.name, _names_at(error.__traceback__)) or "define or import it"
         elif isinstance(error, ModuleNotFoundError) and error.name:
             message = f"imports module `{error.name}`, which does not exist"
             top = error.name.partition(".")[0]
@@ -225,6 +247,9 @@ class Repository:
                 hint = "check the spelling: this version of `feast` has no such module"
             else:
                 hint = f"install `{top}` where `feast` runs, or correct the import"
+        elif isinstance(error, ImportError) and (half := _HALF_IMPORTED.match(str(error))):
+            message = f"imports `{half[1]}` from `{half[2]}`, which imports this file itself"
+            hint = "move what both files use into a third one, and import it from there"
         elif isinstance(error, ImportError) and (missing := _MISSING_NAME.match(str(error))):
             message = f"imports `{missing[1]}` from `{missing[2]}`, which has no such name"
             hint = _near_name(missing[2], missing[1])
@@ -322,10 +347,67 @@ def _words(error: BaseException) -> str:
     """The error as a sentence: our own and the usual refusals speak for themselves, others name their class."""
     from feast.errors import FeastError
 
-    text = str(error).strip()
+    # One sentence in one line, whatever the error of a stranger says.
+    text = " ".join(str(error).partition("Traceback (most recent call last)")[0].split())
+    if len(text) > _LONGEST_REASON:
+        text = text[:_LONGEST_REASON] + "..."
+    text = mask_secrets("", text)
     if text and isinstance(error, (FeastError, ValueError, TypeError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _reason_and_advice(error: BaseException) -> tuple[str, str | None]:
+    """Our own errors end with what to do, after a semicolon."""
+    traceback, reason = error.__traceback__, _words(error)
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or not traceback.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        return reason, None
+    reason, _, advice = reason.rpartition("; ")
+    return (reason, advice) if reason else (advice, None)
+
+
+def _wrong_call(name: str, complaint: str, message: str) -> tuple[str, str]:
+    """The words for a class of ours that is called with the wrong arguments."""
+    import inspect
+
+    import feast
+
+    parameters: list[str] = []
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        parameters = [p for p in inspect.signature(getattr(feast, name)).parameters if p != "self"]
+    quoted = re.findall(r"'(\w+)'", complaint)
+    known = ", ".join(f"`{parameter}`" for parameter in parameters)
+    if complaint.startswith("missing") and quoted:
+        names = " and ".join(f"`{parameter}`" for parameter in quoted)
+        return f"declares a `{name}` without {names}", f"add `{quoted[0]}=...`"
+    if "unexpected keyword argument" in complaint and quoted:
+        hint = _near_word(quoted[0], parameters) or (f"its arguments are {known}" if known else _CORRECT)
+        return f"gives a `{name}` the argument `{quoted[0]}`, which it does not have", hint
+    if "positional argument" in complaint and parameters:
+        hint = f"name each one: `{name}({parameters[0]}=..., ...)`"
+        return f"gives a `{name}` arguments without their names", hint
+    return message, _CORRECT
+
+
+def _names_at(traceback: TracebackType | None) -> list[str]:
+    """The names that the innermost line could use."""
+    import builtins
+
+    names = dir(builtins)
+    while traceback is not None:
+        frame = traceback.tb_frame
+        names = [*frame.f_locals, *frame.f_globals, *dir(builtins)]
+        traceback = traceback.tb_next
+    return names
+
+
+def _near_word(word: str, known: list[str]) -> str | None:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else None
 
 
 def _hint(error: BaseException) -> str | None:
@@ -335,14 +417,8 @@ def _hint(error: BaseException) -> str | None:
 
 
 def _near_name(module: str, name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, dir(sys.modules.get(module, sys)), n=1)
-    return (
-        f"did you mean `{near[0]}`?"
-        if near
-        else f"check the spelling, and the installed version of `{module}`"
-    )
+    near = _near_word(name, dir(sys.modules.get(module, sys)))
+    return near or f"check the spelling, and the installed version of `{module}`"
 
 
 def main(arguments: list[str]) -> int:

@@ -62,7 +62,8 @@ impl EntityKeyEncoder {
         let mut order: Vec<usize> = (0..join_keys.len()).collect();
         order.sort_by(|a, b| join_keys[*a].name.cmp(&join_keys[*b].name));
         if let Some(pair) = order.windows(2).find(|pair| join_keys[pair[0]].name == join_keys[pair[1]].name) {
-            return Err(Error::invalid_definition(format!("join key `{}` occurs twice", join_keys[pair[0]].name)));
+            return Err(Error::invalid_definition(format!("join key `{}` occurs twice", join_keys[pair[0]].name))
+                .with_hint("list each entity once, and give entities of one view different join keys"));
         }
         let names: Vec<&str> = order.iter().map(|i| join_keys[*i].name.as_str()).collect();
         Ok(Self { join_keys: join_keys.to_vec(), prefix: prefix(&names, version), order, version })
@@ -94,7 +95,8 @@ impl EntityKeyEncoder {
                     key.name,
                     key.value_type,
                     column.data_type()
-                )));
+                ))
+                .with_hint(format!("convert the column to {}", key.value_type.arrow_type())));
             }
             if let Some(row) = (column.null_count() > 0).then(|| (0..column.len()).find(|row| column.is_null(*row))) {
                 return Err(Error::new(

@@ -141,10 +141,11 @@ impl ObjectRef {
     /// The error that says that this object does not exist in `project`.
     pub fn not_found(&self, project: &str) -> Error {
         let Self { kind, name } = self;
-        match kind {
-            ObjectKind::Project => Error::new(kind.not_found(), format!("project `{name}` does not exist")),
-            _ => Error::new(kind.not_found(), format!("{kind} `{name}` does not exist in project `{project}`")),
-        }
+        let message = match kind {
+            ObjectKind::Project => format!("project `{name}` does not exist"),
+            _ => format!("{kind} `{name}` does not exist in project `{project}`"),
+        };
+        Error::new(kind.not_found(), message).with_hint("define it and run `feast apply`")
     }
 }
 

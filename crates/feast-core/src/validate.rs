@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
+use arrow::datatypes::DataType;
 use chrono::TimeDelta;
 use serde::Serialize;
 
@@ -71,12 +72,7 @@ pub fn validate(
     let mut problems = Vec::new();
     check_project_name(desired, &mut problems);
     check_view_names(desired, registered, &mut problems);
-    for source in desired.data_sources.values() {
-        let reference = ObjectRef::new(ObjectKind::DataSource, &source.name);
-        if source.name.is_empty() {
-            problems.push(Problem::new(reference, "has no name").with_hint("give it one with `name=`"));
-        }
-    }
+    check_names(desired, &mut problems);
     for view in desired.feature_views.values() {
         check_view(view, desired, registered, schemas, &mut problems);
     }
@@ -87,6 +83,33 @@ pub fn validate(
         }
     }
     problems
+}
+
+/// Names are shown on terminals, stand in requests and become names of tables.
+fn check_names(desired: &ProjectContents, problems: &mut Vec<Problem>) {
+    let views = desired.feature_views.values().map(|view| view.reference());
+    let others = [
+        (ObjectKind::Entity, desired.entities.keys().collect::<Vec<_>>()),
+        (ObjectKind::DataSource, desired.data_sources.keys().collect()),
+        (ObjectKind::FeatureService, desired.feature_services.keys().collect()),
+        (ObjectKind::SavedDataset, desired.saved_datasets.keys().collect()),
+        (ObjectKind::ValidationReference, desired.validation_references.keys().collect()),
+        (ObjectKind::Permission, desired.permissions.keys().collect()),
+    ];
+    let others = others.into_iter().flat_map(|(kind, names)| names.into_iter().map(move |name| ObjectRef::new(kind, name)));
+    for object in others.chain(views) {
+        let problem = if object.name.is_empty() {
+            Problem::new(object, "has no name").with_hint("give it one with `name=`")
+        } else if object.name.contains(char::is_control) {
+            let shown = ObjectRef::new(object.kind, object.name.escape_debug().to_string());
+            Problem::new(shown, "has a control character in its name").with_hint("use letters, digits and `_`")
+        } else if object.kind.is_feature_view() && object.name == DUMMY_ENTITY {
+            Problem::new(object, "has a name that is reserved").with_hint("rename it")
+        } else {
+            continue;
+        };
+        problems.push(problem);
+    }
 }
 
 fn check_project_name(desired: &ProjectContents, problems: &mut Vec<Problem>) {
@@ -139,8 +162,11 @@ fn check_view(
 ) {
     let mut report = |problem: Problem| problems.push(problem);
     let problem = |message: String| Problem::new(view.reference(), message);
-    if view.name.is_empty() || view.name.contains([':', '@']) {
-        report(problem("has an invalid name".to_owned()).with_hint("a name is not empty and has neither `:` nor `@`"));
+    if let Some(found) = view.name.chars().find(|c| [':', '@'].contains(c)) {
+        report(
+            problem(format!("has `{found}` in its name"))
+                .with_hint("rename it: `view:feature` is a feature reference, and `view@v2` a version of a view"),
+        );
     }
     for entity in view.entities.iter().filter(|name| *name != DUMMY_ENTITY) {
         let known = |contents: &ProjectContents| contents.entities.contains_key(entity);
@@ -231,8 +257,7 @@ fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec
         match find(&field.name) {
             None => problems.push(missing(role, &field.name)),
             Some(column) => {
-                let opaque = field.value_type.is_opaque();
-                if !opaque && !arrow::compute::can_cast_types(column.data_type(), &field.value_type.arrow_type()) {
+                if !becomes(column.data_type(), field.value_type) {
                     problems.push(
                         Problem::new(
                             view.reference(),
@@ -255,9 +280,39 @@ fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec
         ("created time", &source.created_timestamp_column),
         ("date partition", &source.date_partition_column),
     ] {
-        if !name.is_empty() && find(name).is_none() {
-            problems.push(missing(role, name));
+        if name.is_empty() {
+            continue;
         }
+        match find(name) {
+            None => problems.push(missing(role, name)),
+            Some(column) if role != "date partition" && !may_hold_times(column.data_type()) => problems.push(
+                Problem::new(
+                    view.reference(),
+                    format!(
+                        "takes {role} from column `{name}` of source `{}`, which is {} and not a time",
+                        source.name,
+                        column.data_type()
+                    ),
+                )
+                .with_hint("name a column of timestamps, dates or text in ISO 8601"),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether a column of the source can be read as a declared type.
+fn becomes(column: &DataType, declared: ValueType) -> bool {
+    let arrow_type = declared.arrow_type();
+    // Arrow would make a list of one from any value; nobody means that.
+    let wraps = arrow_type.is_list() && !column.is_list() && !column.is_null();
+    declared.is_opaque() || (!wraps && arrow::compute::can_cast_types(column, &arrow_type))
+}
+
+fn may_hold_times(column: &DataType) -> bool {
+    match column {
+        DataType::Dictionary(_, values) => may_hold_times(values),
+        column => column.is_temporal() || column.is_string() || column.is_null(),
     }
 }
 

@@ -89,7 +89,8 @@ fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
                 "column `{}` of the rows has nulls, which `{}` does not allow",
                 field.name(),
                 path.display()
-            )));
+            ))
+            .with_hint("give every row a value in that column"));
         }
         cast_to(array, field.data_type(), &format!("column `{}` of the rows", field.name()))
     });

@@ -272,9 +272,13 @@ impl ParquetFile {
 
 /// The error for a place that the system does not let us write.
 pub(crate) fn failed(path: &Path, error: std::io::Error) -> Error {
-    Error::unavailable(format!("could not write `{}`", path.display())).with_source(error)
+    Error::unavailable(format!("could not write `{}`", path.display()))
+        .with_source(error)
+        .with_hint("check that the folder exists, that this user may write to it, and that the disk has room")
 }
 
 fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> Error {
-    Error::unavailable(format!("could not write Parquet to `{}`", path.display())).with_source(error)
+    Error::unavailable(format!("could not write Parquet to `{}`", path.display()))
+        .with_source(error)
+        .with_hint("check the types of the columns, and that the disk has room")
 }

@@ -72,6 +72,7 @@ impl Latest {
                         "{} has type {data_type}, which cannot be a join key",
                         table.describe(*column)
                     ))
+                    .with_hint("join keys are integers, texts, bytes, times or booleans: convert the column in the source")
                 })
             })
             .collect::<Result<_>>()?;

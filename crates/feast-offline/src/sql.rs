@@ -97,5 +97,7 @@ fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
 fn refused(sql: &str, error: DataFusionError) -> Error {
     let text = error.strip_backtrace();
     let reason = text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
-    Error::invalid_request(format!("the entity query cannot be run: {reason}")).with_context("query", sql.trim())
+    Error::invalid_request(format!("the entity query cannot be run: {reason}"))
+        .with_context("query", sql.trim())
+        .with_hint("select the join keys and `event_timestamp`; the tables are the data sources, by name")
 }

@@ -70,6 +70,9 @@ impl OfflineStore {
             Value::Null => "file",
             Value::String(name) => name,
             Value::Object(keys) => {
+                if let Some(Value::String(name)) = keys.get("type") {
+                    check_name(name)?;
+                }
                 if let Some(unknown) = keys.keys().find(|key| !KEYS.contains(&key.as_str())) {
                     return Err(Error::invalid_configuration(format!("the file offline store has no key `{unknown}`"))
                         .with_hint(format!("valid keys are {}", list_names(KEYS)))
@@ -96,7 +99,9 @@ impl OfflineStore {
             Some(other) => return Err(malformed("staging_location", other, "a path")),
         };
         let base = std::path::absolute(repo_path).map_err(|error| {
-            Error::invalid_configuration("the path of the feature repository is not valid").with_source(error)
+            Error::invalid_configuration("the path of the feature repository is not valid")
+                .with_source(error)
+                .with_hint("name an existing folder")
         })?;
         Ok(Self { base, memory_limit, staging_location })
     }
@@ -226,6 +231,7 @@ fn close_name(wrong: &str, valid: &[&str]) -> Option<String> {
 
 fn malformed(key: &str, found: &Value, expected: &str) -> Error {
     Error::invalid_configuration(format!("`{key}` of the offline store is {found}, but should be {expected}"))
+        .with_hint("correct it, or leave it out")
 }
 
 /// A number of bytes, plain or with a unit: `512MB`, `1.5 GiB`.

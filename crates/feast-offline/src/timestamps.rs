@@ -100,6 +100,7 @@ fn checked(value: i64, factor: i64) -> Result<i64, ArrowError> {
 fn out_of_range(of: &str, error: ArrowError) -> Error {
     Error::new(ErrorCode::InvalidEventTimestamp, format!("{of} holds a time that does not fit into microseconds"))
         .with_source(error)
+        .with_hint("check the unit of the column")
 }
 
 /// A column of microseconds as an array of [`timestamp_type`].

@@ -92,6 +92,7 @@ impl Coercion<'_> {
             self.first_row + row,
             self.value_type
         ))
+        .with_hint(format!("give a value that {} can hold", self.value_type))
     }
 
     /// A cast under which a value that does not fit is an error, not a null.

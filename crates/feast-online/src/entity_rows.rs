@@ -149,7 +149,8 @@ impl EntityRows {
                 .with_hint("give each row a value in every column"));
             }
             if columns[..position].iter().any(|(other, _)| other == name) {
-                return Err(Error::invalid_request(format!("the entity column `{name}` is given twice")));
+                return Err(Error::invalid_request(format!("the entity column `{name}` is given twice"))
+                    .with_hint("give each column once"));
             }
         }
         Ok(Self { columns, len })
@@ -314,6 +315,7 @@ fn mixed_column(values: &[&EntityValue], coercion: Coercion<'_>) -> Result<Array
             coercion.first_row + row,
             coercion.value_type
         ))
+        .with_hint(format!("give a value that {} can hold", coercion.value_type))
     };
     let nested = |value: &EntityValue| matches!(value, EntityValue::List(_) | EntityValue::Map(_));
     if coercion.value_type == ValueType::Json {

@@ -457,6 +457,7 @@ fn computed_columns(view: &PlannedOnDemandView, computed: &RecordBatch, n_rows: 
     let features = view.features.iter().map(|feature| {
         let column = computed.column_by_name(&feature.field.name).ok_or_else(|| {
             Error::invalid_request(format!("on-demand view `{}` did not return `{}`", view.name, feature.field.name))
+                .with_hint("the function must return every feature that the view declares")
         })?;
         crate::coerce_column(column, feature.field.value_type, &feature.field.name)
     });

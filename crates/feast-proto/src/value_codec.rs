@@ -401,7 +401,8 @@ fn encode_inferred(array: &dyn Array) -> Result<BinaryArray> {
         Some(ValueType::StructList) => ValueType::MapList,
         Some(value_type) => value_type,
         None => {
-            return Err(Error::invalid_request(format!("a value of type {} cannot be stored", array.data_type())));
+            return Err(Error::invalid_request(format!("a value of type {} cannot be stored", array.data_type()))
+                .with_hint("use numbers, texts, bytes, booleans, times, and lists, sets or maps of them"));
         }
     };
     encode_column(array, value_type)
@@ -509,7 +510,10 @@ pub fn json_to_value(json: &serde_json::Value, value_type: ValueType) -> Result<
     use ValueType as T;
     use serde_json::Value as Json;
     let wrong =
-        || Error::invalid_request(format!("{} is not a value of type {value_type}", shorten(&json.to_string())));
+        || {
+            Error::invalid_request(format!("{} is not a value of type {value_type}", shorten(&json.to_string())))
+                .with_hint(format!("give a value that {value_type} can hold"))
+        };
     let tag = tag_of(value_type);
     let mut out = Vec::new();
     match (value_type, json) {
@@ -612,7 +616,9 @@ enum Raw<'a> {
 struct Reader<'a>(&'a [u8]);
 
 fn malformed(what: &'static str) -> Error {
-    Error::invalid_request("the bytes of a value are malformed").with_context("found", what)
+    Error::invalid_request("the bytes of a value are malformed")
+        .with_context("found", what)
+        .with_hint("materialize the feature view again, which replaces what the online store holds")
 }
 
 impl<'a> Reader<'a> {

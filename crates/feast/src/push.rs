@@ -93,6 +93,7 @@ impl FeatureStore {
         }
         let source = view.batch_source().or(view.stream_source()).ok_or_else(|| {
             Error::invalid_request(format!("{} has no source, so its event time column is not known", view.reference()))
+                .with_hint("give the feature view a `source`")
         })?;
         let table = OnlineTable::of(self.project(), view);
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;

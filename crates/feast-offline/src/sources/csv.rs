@@ -37,6 +37,10 @@ impl CsvRows {
                 .with_header(true)
                 .infer_schema(reader(path, files.encoding)?, Some(INFERENCE_ROWS))
                 .map_err(|error| malformed(path, error))?;
+            if schema.fields().is_empty() {
+                return Err(Error::new(ErrorCode::InvalidRequest, format!("`{}` is empty", path.display()))
+                    .with_hint("the first line of a CSV file names the columns"));
+            }
             // A column that was empty so far may hold anything below.
             let settled = |field: &Arc<Field>| match field.data_type() {
                 DataType::Null if n_rows == INFERENCE_ROWS => field.as_ref().clone().with_data_type(DataType::Utf8),

@@ -56,7 +56,8 @@ impl Files {
             if root.join("_delta_log").is_dir() {
                 return Err(Error::unsupported(format!(
                     "`{path}` is a Delta table, which the file offline store does not read yet"
-                )));
+                ))
+                .with_hint("export the table to Parquet files"));
             }
             let mut files = Vec::new();
             walk(&root, &mut files).map_err(|error| unreadable(&root, error))?;
@@ -125,13 +126,17 @@ impl Files {
 /// The absolute path of a path in a definition. Relative paths start at `base`.
 pub(crate) fn resolve(path: &str, base: &Path) -> Result<PathBuf> {
     if path.is_empty() {
-        return Err(Error::invalid_definition("the path of the files is empty"));
+        return Err(Error::invalid_definition("the path of the files is empty")
+            .with_hint("name a file, a folder or a glob with `path=`"));
     }
     let local = match path.split_once("://") {
         Some(("file", _)) => url::Url::parse(path)
             .ok()
             .and_then(|url| url.to_file_path().ok())
-            .ok_or_else(|| Error::invalid_definition(format!("`{path}` is not the URL of a local file")))?,
+            .ok_or_else(|| {
+                Error::invalid_definition(format!("`{path}` is not the URL of a local file"))
+                    .with_hint("write `file:///folder/file.parquet`, or a plain path")
+            })?,
         Some((scheme, _)) => {
             return Err(Error::unsupported(format!(
                 "`{path}` is on `{scheme}://`, and the file offline store reads local files only for now"
@@ -154,7 +159,9 @@ pub(crate) fn not_found(path: &str, base: &Path) -> Error {
 
 /// The error for a file that the system does not let us read.
 pub(crate) fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::unavailable(format!("could not read `{}`", path.display())).with_source(error)
+    Error::unavailable(format!("could not read `{}`", path.display()))
+        .with_source(error)
+        .with_hint("give this user the right to read it")
 }
 
 fn is_glob(path: &str) -> bool {
@@ -179,6 +186,7 @@ fn expand(pattern: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     let text = pattern.to_string_lossy();
     let invalid = |error: &dyn std::fmt::Display| {
         Error::invalid_definition(format!("`{text}` is not a valid pattern of paths: {error}"))
+            .with_hint("write `*` for any name, `**` for any folders, and `[[]` for a bracket")
     };
     let fixed = pattern.components().take_while(|part| !is_glob(&part.as_os_str().to_string_lossy())).collect();
     let mut files = Vec::new();

@@ -162,7 +162,8 @@ pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
         DataSourceOptions::File { format: Some(FileFormat::Delta { .. }), .. } => Err(Error::unsupported(format!(
             "data source `{}` is a Delta table, which the file offline store does not read yet",
             batch.name
-        ))),
+        ))
+        .with_hint("export the table to Parquet files")),
         DataSourceOptions::File { uri, .. } => Ok(uri),
         _ => Err(Error::unsupported(format!(
             "data source `{}` is a {} source, and the file offline store reads files only",

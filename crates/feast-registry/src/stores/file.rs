@@ -128,11 +128,7 @@ fn read(path: &Path) -> Result<Option<Stored>> {
         let bytes = match fs::read(path) {
             Ok(bytes) => Bytes::from(bytes),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(
-                    Error::unavailable(format!("registry file `{}` cannot be read", path.display())).with_source(error)
-                );
-            }
+            Err(error) => return Err(inaccessible("read", path, error)),
         };
         match check(&bytes, path) {
             Ok(document) => return Ok(Some(Stored { bytes, document })),
@@ -295,8 +291,18 @@ fn teardown(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the lock of commits. It ends with the returned file, or with the process.
-fn lock(path: &Path) -> Result<File> {
+/// The lock of commits.
+struct CommitLock(File);
+
+impl Drop for CommitLock {
+    fn drop(&mut self) {
+        // Closing would not be enough: a child forked meanwhile has the file open too.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Waits for the lock of commits. It ends with the returned value, or with the process.
+fn lock(path: &Path) -> Result<CommitLock> {
     let lock_path = lock_path(path);
     let started = Instant::now();
     loop {
@@ -315,7 +321,7 @@ fn lock(path: &Path) -> Result<File> {
                     _ => false,
                 };
                 if same {
-                    return Ok(file);
+                    return Ok(CommitLock(file));
                 }
             }
             Err(TryLockError::WouldBlock) if started.elapsed() > LOCK_TIMEOUT => {
@@ -354,6 +360,26 @@ fn read_only(path: &Path) -> Error {
 fn not_written(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => read_only(path).with_source(error),
-        _ => Error::unavailable(format!("registry file `{}` cannot be written", path.display())).with_source(error),
+        _ => inaccessible("written", path, error),
     }
+}
+
+fn inaccessible(what: &str, path: &Path, error: io::Error) -> Error {
+    let code = match error.kind() {
+        ErrorKind::PermissionDenied => ErrorCode::PermissionDenied,
+        ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::NotFound | ErrorKind::InvalidInput => {
+            ErrorCode::InvalidConfiguration
+        }
+        _ => ErrorCode::Unavailable,
+    };
+    let hint = match error.kind() {
+        ErrorKind::PermissionDenied => "give this user the right to the file and its folder",
+        ErrorKind::IsADirectory => "`registry` in feature_store.yaml names a file, such as `data/registry.db`, not a folder",
+        ErrorKind::NotADirectory | ErrorKind::NotFound | ErrorKind::InvalidInput => {
+            "correct `registry` in feature_store.yaml: it names a file in a folder that exists or can be made"
+        }
+        ErrorKind::StorageFull => "make room on the disk",
+        _ => "check `registry` in feature_store.yaml, and the disk the file is on",
+    };
+    Error::new(code, format!("registry file `{}` cannot be {what}", path.display())).with_hint(hint).with_source(error)
 }

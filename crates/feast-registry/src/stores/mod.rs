@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use feast_core::{Error, ErrorCode, RegistryStore, Result, did_you_mean, list_names};
+use feast_core::{Error, ErrorCode, RegistryStore, Result, did_you_mean};
 
 pub(crate) mod document;
 pub(crate) mod file;
@@ -51,7 +51,7 @@ pub fn connect(registry_type: &str, path: &str, repo_path: &Path) -> Result<Arc<
             .with_hint("use `registry_type: file`")),
         None => Err(Error::new(
             ErrorCode::UnknownRegistryType,
-            format!("`{registry_type}` is not a registry type, expected one of {}", list_names(names())),
+            format!("there is no registry of type `{registry_type}`"),
         )
         .with_hint_opt(did_you_mean(registry_type, names()))),
     }

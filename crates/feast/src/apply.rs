@@ -16,7 +16,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 
 use crate::delete::{online_tables, user_of};
-use crate::{Definitions, Event, FeatureStore, problems_error, versions};
+use crate::{Definitions, Event, FeatureStore, pins, problems_error, versions};
 
 /// What to do with definitions.
 #[derive(Debug, Clone, Default)]
@@ -125,6 +125,7 @@ impl FeatureStore {
         let (schemas, mut problems) = self.schemas(&desired, options).await;
         let staying = current.map(|current| staying(current, &desired, options));
         problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
+        problems.extend(pins::pin(&mut desired, current, snapshot));
         // Feast stores this entity in every project and would report it as missing.
         if !desired.entities.contains_key(DUMMY_ENTITY) {
             desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));

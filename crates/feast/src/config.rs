@@ -155,7 +155,9 @@ impl RepoConfig {
                 ErrorCode::FileNotFound,
                 format!("there is no configuration file `{}`", path.display()),
             )
-            .with_hint("run `feast` inside a feature repository, name one with `--chdir`, or make one with `feast init`"),
+            .with_hint(
+                "run `feast` inside a feature repository, name one with `--chdir`, or make one with `feast init`",
+            ),
             std::io::ErrorKind::InvalidData => {
                 Error::invalid_configuration(format!("`{}` is not UTF-8 text", path.display()))
                     .with_hint("save it as UTF-8; `feast init` writes a complete one")
@@ -207,9 +209,8 @@ impl RepoConfig {
 
     fn from_map(map: Map<String, Value>, repo_path: &Path) -> Result<Self> {
         let mut warnings = unknown_keys(&map)?;
-        let project = text_of(&map, "project")?.ok_or_else(|| {
-            Error::invalid_configuration("`project` is missing").with_hint("add `project: <name>`")
-        })?;
+        let project = text_of(&map, "project")?
+            .ok_or_else(|| Error::invalid_configuration("`project` is missing").with_hint("add `project: <name>`"))?;
         check_project_name(&project)?;
         let registry = registry_config(&map)?;
         let online_store = match map.get("online_store") {
@@ -261,8 +262,9 @@ fn read_yaml(text: &str) -> Result<Value> {
             .with_hint("check that this is the right file"));
     }
     let not_yaml = |error: yaml_serde::Error| {
-        Error::invalid_configuration(format!("the configuration is not valid YAML: {error}"))
-            .with_hint("write `key: value` lines, nested ones indented with spaces, and quote text with special characters")
+        Error::invalid_configuration(format!("the configuration is not valid YAML: {error}")).with_hint(
+            "write `key: value` lines, nested ones indented with spaces, and quote text with special characters",
+        )
     };
     let mut value: yaml_serde::Value = yaml_serde::from_str(text).map_err(not_yaml)?;
     value.apply_merge().map_err(not_yaml)?;
@@ -298,11 +300,8 @@ fn json_of(value: yaml_serde::Value, path: &str) -> Result<Value> {
                     Yaml::Number(number) => number.to_string(),
                     Yaml::Bool(value) => value.to_string(),
                     _ => {
-                        return Err(Error::invalid_configuration(format!(
-                            "{} has a key that is not text",
-                            here()
-                        ))
-                        .with_hint("a key is a name; put values with braces or brackets in quotes"));
+                        return Err(Error::invalid_configuration(format!("{} has a key that is not text", here()))
+                            .with_hint("a key is a name; put values with braces or brackets in quotes"));
                     }
                 };
                 let value = json_of(value, &child(path, &name))?;
@@ -325,8 +324,9 @@ fn unknown_keys(map: &Map<String, Value>) -> Result<Vec<String>> {
     for key in map.keys().filter(|key| !KEYS.contains(&key.as_str())) {
         let hint = did_you_mean(key, KEYS.iter().copied());
         if hint.as_deref().is_some_and(|hint| hint.starts_with("did you mean")) {
-            return Err(Error::invalid_configuration(format!("`{key}` is not a key of the configuration"))
-                .with_hint_opt(hint));
+            return Err(
+                Error::invalid_configuration(format!("`{key}` is not a key of the configuration")).with_hint_opt(hint)
+            );
         }
         warnings.push(format!("`{key}` is not a key of the configuration and is ignored"));
     }
@@ -354,13 +354,18 @@ fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
         Some(Value::String(path)) => [("path".to_owned(), Value::String(path.clone()))].into_iter().collect(),
         Some(Value::Object(options)) => options.clone(),
         Some(other) => {
-            return Err(Error::invalid_configuration(format!("`registry` is {}, expected a path or a mapping", kind(other)))
-                .with_hint("write `registry: data/registry.db`"));
+            return Err(Error::invalid_configuration(format!(
+                "`registry` is {}, expected a path or a mapping",
+                kind(other)
+            ))
+            .with_hint("write `registry: data/registry.db`"));
         }
     };
     if let Some(key) = options.keys().find(|key| !REGISTRY_KEYS.contains(&key.as_str())) {
-        return Err(Error::invalid_configuration(format!("`registry.{key}` is not a key of the registry configuration"))
-            .with_hint_opt(did_you_mean(key, REGISTRY_KEYS.iter().copied())));
+        return Err(Error::invalid_configuration(format!(
+            "`registry.{key}` is not a key of the registry configuration"
+        ))
+        .with_hint_opt(did_you_mean(key, REGISTRY_KEYS.iter().copied())));
     }
     let registry_type = text_at(&options, "registry_type", "registry.registry_type")?;
     let registry_type = registry_type.unwrap_or_else(|| "file".to_owned());
@@ -395,8 +400,11 @@ fn typed(map: &Map<String, Value>, key: &str, default: &str) -> Result<(String, 
                 None | Some(Value::Null) => default.to_owned(),
                 Some(Value::String(name)) => name,
                 Some(other) => {
-                    return Err(Error::invalid_configuration(format!("`{key}.type` is {}, expected a name", kind(&other)))
-                        .with_hint(format!("`{default}` is the default")));
+                    return Err(Error::invalid_configuration(format!(
+                        "`{key}.type` is {}, expected a name",
+                        kind(&other)
+                    ))
+                    .with_hint(format!("`{default}` is the default")));
                 }
             };
             Ok((name, Value::Object(options)))
@@ -479,8 +487,10 @@ fn flag(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<bool>>
     match map.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(other) => Err(Error::invalid_configuration(format!("`{path}` is {}, expected true or false", kind(other)))
-            .with_hint("write `true` or `false`, without quotes")),
+        Some(other) => {
+            Err(Error::invalid_configuration(format!("`{path}` is {}, expected true or false", kind(other)))
+                .with_hint("write `true` or `false`, without quotes"))
+        }
     }
 }
 
@@ -607,8 +617,10 @@ fn fill(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>) ->
             }
             let found = environment(name).filter(|found| default.is_none() || !found.is_empty());
             let found = found.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
-                Error::invalid_configuration(format!("`{path}` needs the environment variable `{name}`, which is not set"))
-                    .with_hint(format!("set it, or give a default with `${{{name}:-default}}`"))
+                Error::invalid_configuration(format!(
+                    "`{path}` needs the environment variable `{name}`, which is not set"
+                ))
+                .with_hint(format!("set it, or give a default with `${{{name}:-default}}`"))
             })?;
             filled.push_str(&found);
             whole = at == 0 && rest.len() == text.len() && end + 1 == inner.len();

@@ -23,6 +23,7 @@ mod delete;
 mod get_historical_features;
 mod get_online_features;
 mod materialize;
+mod pins;
 mod push;
 mod saved_dataset;
 mod versions;

@@ -159,8 +159,8 @@ impl FeatureStore {
     }
 
     pub(crate) fn project_of<'a>(&self, snapshot: &'a RegistrySnapshot) -> Result<&'a Arc<ProjectContents>> {
-        snapshot.project(self.project()).map_err(|error| {
-            error.with_hint("run `feast apply` in the feature repository first")
-        })
+        snapshot
+            .project(self.project())
+            .map_err(|error| error.with_hint("run `feast apply` in the feature repository first"))
     }
 }

@@ -12,6 +12,8 @@ use feast_core::{
 };
 use uuid::Uuid;
 
+use crate::pins;
+
 /// Returns the object as it is to be stored, and the snapshots that go with it.
 pub(crate) fn stamp(
     object: &RegistryObject,
@@ -71,6 +73,7 @@ fn stamp_view(
         .filter(|record| record.project == project && record.view.name == view.name)
         .map(|record| record.version_number)
         .max();
+    let pinned = pins::pinned(&view).ok().flatten();
     let mut records = Vec::new();
     let record = |view: &FeatureView, number: i32| VersionRecord {
         project: project.to_owned(),
@@ -83,7 +86,7 @@ fn stamp_view(
     match old {
         None => {
             view.meta.created = Some(now);
-            view.meta.current_version_number = newest.map_or(0, |newest| newest + 1);
+            view.meta.current_version_number = pinned.unwrap_or_else(|| newest.map_or(0, |newest| newest + 1));
             view.meta.version_id = Uuid::new_v4().to_string();
             records.push(record(&view, view.meta.current_version_number));
         }
@@ -93,11 +96,16 @@ fn stamp_view(
             if !keeps_rows(old, &view) {
                 view.meta.materialization_intervals.clear();
             }
-            if makes_version(old, &view) {
+            let restored = pinned.and_then(|number| pins::snapshot_of(snapshot, project, &view.name, number));
+            if let Some(restored) = restored {
+                view.meta.current_version_number = restored.version_number;
+                view.meta.version_id.clone_from(&restored.version_id);
+            } else if makes_version(old, &view) {
                 if newest.is_none() {
                     records.push(record(old, old.meta.current_version_number));
                 }
-                view.meta.current_version_number = newest.unwrap_or(old.meta.current_version_number) + 1;
+                let next = newest.unwrap_or(old.meta.current_version_number) + 1;
+                view.meta.current_version_number = pinned.unwrap_or(next);
                 view.meta.version_id = Uuid::new_v4().to_string();
                 records.push(record(&view, view.meta.current_version_number));
             }

@@ -160,6 +160,44 @@ async fn a_changed_definition_keeps_what_was_materialized() {
     assert_eq!(trips(&store, "driver_stats", 1001).await, Some(30));
 }
 
+/// The definitions with another set of features and another pin.
+fn versioned(features: &[&str], version: &str) -> Definitions {
+    let mut definitions = definitions();
+    let view = Arc::make_mut(definitions.contents.feature_views.get_mut("driver_stats").unwrap());
+    view.features.retain(|field| features.contains(&field.name.as_str()));
+    view.version = version.to_owned();
+    definitions
+}
+
+#[tokio::test]
+async fn a_pin_brings_an_older_definition_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let described = async || {
+        let contents = store.contents(true).await.unwrap();
+        let view = contents.feature_view("driver_stats").unwrap();
+        let names: Vec<String> = view.features.iter().map(|field| field.name.clone()).collect();
+        (names.join(" "), view.meta.current_version_number)
+    };
+    assert_eq!(described().await, ("conv_rate trips city".to_owned(), 0));
+    store.apply(&versioned(&["trips"], "latest"), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(described().await, ("trips".to_owned(), 1));
+    store.apply(&versioned(&["trips"], "v0"), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(described().await, ("conv_rate trips city".to_owned(), 0));
+    assert!(
+        store
+            .plan(&versioned(&["trips", "conv_rate", "city"], "v0"), &ApplyOptions::default())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let changed = versioned(&["city"], "v1");
+    let error = store.apply(&changed, &ApplyOptions::default()).await.unwrap_err().to_string();
+    assert!(error.contains("is pinned to `v1` and changed at the same time"), "{error}");
+    let error = store.apply(&versioned(&["city"], "newest"), &ApplyOptions::default()).await.unwrap_err().to_string();
+    assert!(error.contains("has the version `newest`"), "{error}");
+}
+
 #[tokio::test]
 async fn objects_that_are_not_defined_any_more_stay_unless_pruned() {
     let folder = tempfile::tempdir().unwrap();

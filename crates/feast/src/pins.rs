@@ -1,0 +1,77 @@
+//! Views that are pinned to one of their versions: `version="v2"` brings the definition of snapshot 2 back.
+//!
+//! A pin whose snapshot does not exist yet names the number that the new definition gets.
+
+use std::sync::Arc;
+
+use feast_core::{FeatureView, Problem, ProjectContents, RegistryObject, RegistrySnapshot, VersionRecord};
+
+/// The number a view is pinned to; `None` for the latest.
+///
+/// # Errors
+/// When the text is neither `latest` nor a version such as `v2`.
+pub(crate) fn pinned(view: &FeatureView) -> Result<Option<i32>, Problem> {
+    match view.version.as_str() {
+        "" | "latest" => Ok(None),
+        text => match text.strip_prefix(['v', 'V']).unwrap_or(text).parse::<i32>() {
+            Ok(number) if number >= 0 => Ok(Some(number)),
+            _ => Err(Problem::new(view.reference(), format!("has the version `{text}`"))
+                .with_hint("use `latest` or the number of a version, such as `v2`")),
+        },
+    }
+}
+
+/// The snapshot of a view with this number.
+pub(crate) fn snapshot_of<'a>(
+    snapshot: &'a RegistrySnapshot,
+    project: &str,
+    view: &str,
+    number: i32,
+) -> Option<&'a VersionRecord> {
+    let wanted = |record: &&VersionRecord| {
+        record.project == project && record.view.name == view && record.version_number == number
+    };
+    snapshot.versions.iter().find(wanted)
+}
+
+/// Gives pinned views the definitions of their snapshots. Pure.
+pub(crate) fn pin(
+    desired: &mut ProjectContents,
+    current: Option<&ProjectContents>,
+    snapshot: &RegistrySnapshot,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let views: Vec<Arc<FeatureView>> = desired.feature_views.values().cloned().collect();
+    for view in views {
+        let number = match pinned(&view) {
+            Ok(Some(number)) => number,
+            Ok(None) => continue,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let Some(record) = snapshot_of(snapshot, &desired.project.name, &view.name, number) else { continue };
+        let stored = current.and_then(|contents| contents.feature_views.get(&view.name));
+        if !same_definition(&view, &record.view) && !stored.is_some_and(|stored| same_definition(&view, stored)) {
+            problems.push(
+                Problem::new(view.reference(), format!("is pinned to `v{number}` and changed at the same time"))
+                    .with_hint("apply the pin first and change the view afterwards, with `version=\"latest\"`"),
+            );
+            continue;
+        }
+        let mut restored = FeatureView::clone(&record.view);
+        restored.version = view.version.clone();
+        desired.put(RegistryObject::FeatureView(Arc::new(restored)));
+    }
+    problems
+}
+
+/// Whether two views are defined alike, whatever version they name.
+fn same_definition(a: &FeatureView, b: &FeatureView) -> bool {
+    let definition = |view: &FeatureView| {
+        let view = FeatureView { version: String::new(), ..view.clone() };
+        serde_json::to_value(view).ok()
+    };
+    definition(a) == definition(b)
+}

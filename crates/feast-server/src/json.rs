@@ -1,9 +1,7 @@
 //! JSON written straight from Arrow columns, in the spelling of Feast's server.
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat};
@@ -192,7 +190,8 @@ mod tests {
         assert_eq!(values(Arc::new(StringArray::from(vec!["a\"\n"])), ValueType::String), r#"["a\"\n"]"#);
         let bytes = BinaryArray::from(vec![Some(b"\x00\xff\xfe".as_slice()), None]);
         assert_eq!(values(Arc::new(bytes), ValueType::Bytes), r#"["AP/+",null]"#);
-        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
+        let lists =
+            ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(2)]), None, Some(vec![])]);
         assert_eq!(values(Arc::new(lists), ValueType::Int64List), "[[1,2],null,[]]");
     }
 

@@ -25,7 +25,9 @@ pub fn online_response(features: &OnlineFeatures) -> Result<GetOnlineFeaturesRes
             Ok(FeatureVector {
                 values: values.map_err(|error| Error::internal("a value is no message").with_source(error))?,
                 statuses: column.statuses.iter().map(|status| *status as i32).collect(),
-                event_timestamps: (0..features.n_rows).map(|row| timestamp(column.event_timestamp_micros(row))).collect(),
+                event_timestamps: (0..features.n_rows)
+                    .map(|row| timestamp(column.event_timestamp_micros(row)))
+                    .collect(),
             })
         })
         .collect();

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "x", "tomorrow", "2026-13-01", "2026-11-23+é", "2026-11-23T12:30:00+1", "12345678901234567890"] {
+        for text in ["", "x", "tomorrow", "2026-13-01", "2026-11-23+é", "2026-11-23T12:30:00+1", "12345678901234567890"]
+        {
             let error = parse_timestamp("end_ts", text).unwrap_err();
             assert!(error.to_string().starts_with("`end_ts` is `"), "{text}");
         }

@@ -43,10 +43,28 @@ fn shared() -> &'static Router {
 /// Any JSON, with the names and texts that mean something more often than chance would have them.
 fn any_json() -> impl Strategy<Value = Value> {
     let word = prop_oneof![
-        Just("driver_id"), Just("driver"), Just("id"), Just("driver_stats"), Just("driver_push_source"),
-        Just("driver_stats:trips"), Just("shapes:d"), Just("glob:g"), Just("trips"), Just("conv_rate"), Just("city"),
-        Just("event_timestamp"), Just("created"), Just("2026-11-20T12:00:00Z"), Just("NaN"), Just("online"),
-        Just("online_and_offline"), Just("__dummy_id"), Just("extras"), Just("m"), Just("j"), Just("u"),
+        Just("driver_id"),
+        Just("driver"),
+        Just("id"),
+        Just("driver_stats"),
+        Just("driver_push_source"),
+        Just("driver_stats:trips"),
+        Just("shapes:d"),
+        Just("glob:g"),
+        Just("trips"),
+        Just("conv_rate"),
+        Just("city"),
+        Just("event_timestamp"),
+        Just("created"),
+        Just("2026-11-20T12:00:00Z"),
+        Just("NaN"),
+        Just("online"),
+        Just("online_and_offline"),
+        Just("__dummy_id"),
+        Just("extras"),
+        Just("m"),
+        Just("j"),
+        Just("u"),
     ];
     let text = prop_oneof![4 => word.prop_map(str::to_owned), 1 => ".{0,12}"];
     let leaf = prop_oneof![
@@ -68,9 +86,19 @@ fn any_json() -> impl Strategy<Value = Value> {
 /// A body with the members of a route, some right and some not.
 fn any_body() -> impl Strategy<Value = Value> {
     let member = prop_oneof![
-        Just("entities"), Just("features"), Just("feature_service"), Just("full_feature_names"),
-        Just("push_source_name"), Just("df"), Just("to"), Just("feature_view_name"), Just("start_ts"), Just("end_ts"),
-        Just("feature_views"), Just("disable_event_timestamp"), Just("version"),
+        Just("entities"),
+        Just("features"),
+        Just("feature_service"),
+        Just("full_feature_names"),
+        Just("push_source_name"),
+        Just("df"),
+        Just("to"),
+        Just("feature_view_name"),
+        Just("start_ts"),
+        Just("end_ts"),
+        Just("feature_views"),
+        Just("disable_event_timestamp"),
+        Just("version"),
     ];
     let right = json!({
         "entities": {"driver_id": [1001]}, "features": ["driver_stats:trips"], "push_source_name": "driver_push_source",
@@ -137,7 +165,8 @@ fn large_requests_and_answers_are_refused() {
         ..ServeOptions::default()
     };
     let (_folder, router) = with_limits(&options);
-    let body = |rows: usize| json!({"features": ["driver_stats:trips"], "entities": {"driver_id": vec![1; rows]}}).to_string();
+    let body =
+        |rows: usize| json!({"features": ["driver_stats:trips"], "entities": {"driver_id": vec![1; rows]}}).to_string();
     for (rows, expected) in [(10, 200), (11, 413), (51, 413), (1000, 413)] {
         let (status, answer) = ask(&router, "/get-online-features", body(rows));
         assert_eq!(status, expected, "{rows} rows: {answer}");

@@ -437,7 +437,11 @@ mod tests {
             (r#"{"entities": {"a": 5}}"#, json!(["body", "entities", "a"]), "list_type"),
             (r#"{"entities": {}, "features": [1]}"#, json!(["body", "features", 0]), "string_type"),
             (r#"{"entities": {}, "features": null}"#, json!(["body", "features"]), "list_type"),
-            (r#"{"entities": {}, "full_feature_names": "zebra"}"#, json!(["body", "full_feature_names"]), "bool_parsing"),
+            (
+                r#"{"entities": {}, "full_feature_names": "zebra"}"#,
+                json!(["body", "full_feature_names"]),
+                "bool_parsing",
+            ),
             (r#"{"entities": {"a": [], "a": []}}"#, json!(["body", "entities", "a"]), "duplicate_key"),
             (r#"{"entities": {"a": ["\ud800"]}}"#, json!(["body", "entities", "a"]), "json_invalid"),
             ("{\n\"a\" 5}", json!(["body", 6]), "json_invalid"),

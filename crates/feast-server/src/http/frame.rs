@@ -150,10 +150,11 @@ mod tests {
 
     #[test]
     fn declared_columns_get_their_type_and_others_keep_theirs() {
-        let batch = frame(json!({"r": ["0.5", 1], "raw": ["AP/+", null], "trips": ["12", 3.0], "at": ["2026-11-20", null],
+        let batch =
+            frame(json!({"r": ["0.5", 1], "raw": ["AP/+", null], "trips": ["12", 3.0], "at": ["2026-11-20", null],
                                  "n": [1, 2.5], "x": [null, null]}))
-        .unwrap()
-        .unwrap();
+            .unwrap()
+            .unwrap();
         assert_eq!(batch.column(0).as_primitive::<Float32Type>().values(), &[0.5, 1.0]);
         assert_eq!(batch.column(1).as_binary::<i32>().value(0), b"\x00\xff\xfe");
         assert_eq!(batch.column(2).as_primitive::<Int64Type>().values(), &[12, 3]);
@@ -168,7 +169,10 @@ mod tests {
         let cases = [
             (json!({"a": [1], "b": [1, 2]}), "the columns of `df` differ in length: `a` has 1, `b` has 2"),
             (json!({"trips": [1, "x"]}), "column `trips` has `x` in row 1, which is not a value of type INT64"),
-            (json!({"a": [1, "x"]}), "column `a` has a value of type STRING in row 1, but values of type INT64 before it"),
+            (
+                json!({"a": [1, "x"]}),
+                "column `a` has a value of type STRING in row 1, but values of type INT64 before it",
+            ),
             (json!({"raw": ["*"]}), "column `raw` has a text in row 0 that is not base64"),
         ];
         for (json, expected) in cases {

@@ -21,10 +21,7 @@ use crate::state::Server;
 const BYTES_PER_VALUE: usize = 48;
 
 /// The newest values of features, for one or more entities.
-pub(crate) async fn get_online_features(
-    State(server): State<Arc<Server>>,
-    request: Request,
-) -> Answer<Response<Body>> {
+pub(crate) async fn get_online_features(State(server): State<Arc<Server>>, request: Request) -> Answer<Response<Body>> {
     let started = Instant::now();
     let asked = read_json(request, &server.options, Asked::take).await?;
     let entity_rows = entity_rows(asked.entities)?;

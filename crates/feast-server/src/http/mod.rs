@@ -139,9 +139,12 @@ fn request_id(request: &Request) -> HeaderValue {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
     };
-    request.headers().get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(|| {
-        HeaderValue::from_str(&Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
-    })
+    request
+        .headers()
+        .get(REQUEST_ID)
+        .filter(fit)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-")))
 }
 
 /// An answer whose body is JSON that is written already.

@@ -110,9 +110,7 @@ fn schemas() -> Value {
     let text = |about: &str| json!({"type": "string", "description": about});
     let texts = |about: &str| json!({"type": "array", "items": {"type": "string"}, "description": about});
     let flag = |default: bool, about: &str| json!({"type": "boolean", "default": default, "description": about});
-    let columns = |about: &str| {
-        json!({"type": "object", "additionalProperties": {"type": "array", "items": {}}, "description": about})
-    };
+    let columns = |about: &str| json!({"type": "object", "additionalProperties": {"type": "array", "items": {}}, "description": about});
     let views = texts("Names of feature views; all that are served online when absent.");
     json!({
         "GetOnlineFeaturesRequest": {

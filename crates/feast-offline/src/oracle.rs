@@ -6,24 +6,30 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::thread;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray,
+};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field as ArrowField, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
 use chrono::TimeDelta;
 use feast_core::{
     BatchFeatures, DataSource, FeatureSelection, FeatureView, FeatureViewKind, Field, Project, ProjectContents,
-    RegistryObject, RetrievalPlan, ValueType,
+    RegistryObject, RetrievalPlan, TimeToLive, ValueType,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tokio::runtime::Runtime;
 
 use crate::LatestRequest;
 use crate::entity_rows::EntityRows;
 use crate::historical::OpenPlan;
 use crate::latest::Latest;
+use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Timelines};
 use crate::sources::SourceTable;
 use crate::timestamps::instant;
 
@@ -79,9 +85,24 @@ fn expected(case: &Case) -> [Vec<Option<i64>>; 3] {
     [rows(0), rows(1), rows(2)]
 }
 
-fn case() -> impl Strategy<Value = Case> {
-    let key = || {
-        let id = prop_oneof![8 => (0..6i64).prop_map(Some), 1 => Just(None)];
+/// How large a case may be.
+#[derive(Clone, Copy)]
+struct Size {
+    features: usize,
+    entities: usize,
+    ids: i64,
+    rows_per_group: usize,
+    n_files: usize,
+}
+
+/// Most defects show in a handful of rows, and those are read quickly.
+const SMALL: Size = Size { features: 12, entities: 8, ids: 2, rows_per_group: 8, n_files: 2 };
+/// Enough rows for several row groups in several files.
+const LARGE: Size = Size { features: 120, entities: 60, ids: 6, rows_per_group: 40, n_files: 3 };
+
+fn case(size: Size) -> impl Strategy<Value = Case> {
+    let key = move || {
+        let id = prop_oneof![8 => (0..size.ids).prop_map(Some), 1 => Just(None)];
         let city = prop_oneof![8 => prop_oneof![Just("a"), Just("bb")].prop_map(Some), 1 => Just(None)];
         (id, city)
     };
@@ -89,13 +110,13 @@ fn case() -> impl Strategy<Value = Case> {
     let feature =
         (key(), time(0..12), time(0..12)).prop_map(|(key, event, created)| FeatureRow { key, event, created });
     (
-        prop::collection::vec(feature, 0..120),
-        prop::collection::vec((key(), time(-2..16)), 0..60),
+        prop::collection::vec(feature, 0..=size.features),
+        prop::collection::vec((key(), time(-2..16)), 0..=size.entities),
         prop::option::of(1..6i64),
         any::<bool>(),
         any::<bool>(),
-        5..40usize,
-        1..4usize,
+        size.rows_per_group / 8..=size.rows_per_group,
+        1..=size.n_files,
         (0..8i64, 0..8i64),
     )
         .prop_map(
@@ -139,19 +160,21 @@ fn write_features(case: &Case, folder: &Path) -> DataSource {
         ],
     )
     .unwrap();
-    fs::create_dir_all(folder.join("rows")).unwrap();
+    // Cases share a folder: files are written over, and directories told apart by how many files they have.
+    let rows_folder = format!("rows-{}", case.n_files);
+    fs::create_dir_all(folder.join(&rows_folder)).unwrap();
     let per_file = rows.len().div_ceil(case.n_files).max(1);
     for file in 0..case.n_files {
         let start = (file * per_file).min(rows.len());
         let part = batch.slice(start, per_file.min(rows.len() - start));
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(case.rows_per_group)).build();
-        let path = folder.join("rows").join(format!("part-{file}.parquet"));
+        let path = folder.join(&rows_folder).join(format!("part-{file}.parquet"));
         let mut writer =
             ArrowWriter::try_new(File::create(path).unwrap(), Arc::clone(&schema), Some(properties)).unwrap();
         writer.write(&part).unwrap();
         writer.close().unwrap();
     }
-    let path = if case.n_files == 1 { "rows/part-0.parquet" } else { "rows" };
+    let path = if case.n_files == 1 { "rows-1/part-0.parquet" } else { rows_folder.as_str() };
     let mut source = DataSource::file("rows", path, "at");
     if case.has_created {
         "written".clone_into(&mut source.created_timestamp_column);
@@ -256,20 +279,77 @@ fn expected_latest(case: &Case) -> LatestRows {
     best.into_iter().map(|(key, (_, _, position))| (key, position)).collect()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+/// Checks random cases on two threads: a case waits for files much of its time.
+fn check_cases(size: Size, cases: u32, check: impl Fn(&Case, &Path) -> Result<(), TestCaseError> + Sync) {
+    let check = &check;
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let folder = tempfile::tempdir().unwrap();
+                let config =
+                    ProptestConfig { cases: cases / 2, source_file: Some(file!()), ..ProptestConfig::default() };
+                TestRunner::new(config).run(&case(size), |case| check(&case, folder.path())).unwrap();
+            });
+        }
+    });
+}
 
-    #[test]
-    fn both_ways_of_reading_agree_with_the_plain_rule(case in case()) {
-        let folder = tempfile::tempdir().unwrap();
-        let source = write_features(&case, folder.path());
-        let answer = expected(&case);
-        prop_assert_eq!(&historical(&case, &source, folder.path(), false), &answer, "two passes");
-        prop_assert_eq!(&historical(&case, &source, folder.path(), true), &answer, "one pass");
-        let answer = expected_latest(&case);
-        prop_assert_eq!(&latest(&case, &source, folder.path(), false), &answer, "latest, two passes");
-        prop_assert_eq!(&latest(&case, &source, folder.path(), true), &answer, "latest, one pass");
+fn check_files(case: &Case, folder: &Path) -> Result<(), TestCaseError> {
+    let source = write_features(case, folder);
+    let answer = expected(case);
+    prop_assert_eq!(&historical(case, &source, folder, false), &answer, "two passes");
+    prop_assert_eq!(&historical(case, &source, folder, true), &answer, "one pass");
+    let answer = expected_latest(case);
+    prop_assert_eq!(&latest(case, &source, folder, false), &answer, "latest, two passes");
+    prop_assert_eq!(&latest(case, &source, folder, true), &answer, "latest, one pass");
+    Ok(())
+}
+
+#[test]
+fn both_ways_of_reading_agree_with_the_plain_rule() {
+    check_cases(SMALL, 2000, check_files);
+}
+
+#[test]
+fn both_ways_of_reading_agree_over_row_groups_and_files() {
+    check_cases(LARGE, 200, check_files);
+}
+
+/// The join alone, its feature rows offered from the last to the first.
+fn joined_backwards(case: &Case) -> Vec<Option<i64>> {
+    let columns = |keys: &[Key]| -> Vec<ArrayRef> {
+        let ids: Int64Array = keys.iter().map(|key| key.0).collect();
+        let cities: StringArray = keys.iter().map(|key| key.1).collect();
+        vec![Arc::new(ids), Arc::new(cities)]
+    };
+    let micros = |times: Vec<Option<i64>>| -> TimestampMicrosecondArray {
+        times.into_iter().map(|time| time.map(|time| time * 1_000_000)).collect()
+    };
+    let entity_keys: Vec<Key> = case.entities.iter().map(|(key, _)| *key).collect();
+    let entity_times = micros(case.entities.iter().map(|(_, time)| *time).collect());
+    let types = [DataType::Int64, DataType::Utf8];
+    let batches = [(entity_keys.len(), columns(&entity_keys))];
+    let timelines = Arc::new(Timelines::new(&types, &batches, &entity_times).unwrap());
+    let ttl = TimeToLive::new(case.ttl.map(TimeDelta::seconds));
+    let join = PointInTimeJoin::new(timelines, ttl, case.known_at_entity_time);
+    for (chunk, rows) in case.features.chunks(case.rows_per_group).enumerate().rev() {
+        let keys: Vec<Key> = rows.iter().map(|row| row.key).collect();
+        let event = micros(rows.iter().map(|row| row.event).collect());
+        let created = micros(rows.iter().map(|row| row.created).collect());
+        let first_row = (chunk * case.rows_per_group) as u64;
+        let rows = FeatureRows { first_row, event: &event, created: case.has_created.then_some(&created) };
+        join.offer(&columns(&keys), rows, None).unwrap();
     }
+    join.finish().into_iter().map(|row| (row != NO_ROW).then_some(row as i64)).collect()
+}
+
+#[test]
+fn the_order_of_offers_does_not_matter() {
+    check_cases(LARGE, 4000, |case, _| {
+        let [both, ..] = expected(case);
+        prop_assert_eq!(joined_backwards(case), both);
+        Ok(())
+    });
 }
 
 #[test]

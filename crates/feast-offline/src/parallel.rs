@@ -1,6 +1,6 @@
 //! Work on several threads, for readers that block.
 
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -8,7 +8,9 @@ use feast_core::{Error, Result};
 
 /// How many threads work on one request.
 pub(crate) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
+    // Asking reads the limits of the control group from files each time.
+    static THREADS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    *THREADS
 }
 
 /// Calls `work` for each task, on several threads, in ascending order of start. Stops at the first error.

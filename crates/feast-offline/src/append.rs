@@ -4,6 +4,7 @@
 //! file. Writers of one place take turns by a lock on its directory. In a directory with hive partitions each partition
 //! appears at once, one after the other.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,8 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
         (Encoding::Parquet, _) => {}
     }
     let rows = conform(&table, rows)?;
-    let root = &table.files.root;
+    // A link stays a link: the file it names is extended, and whoever writes to it by another name waits.
+    let root = &std::fs::canonicalize(&table.files.root).map_err(|error| failed(&table.files.root, error))?;
     let directory = if table.files.shape == Shape::Directory { Some(root.as_path()) } else { root.parent() };
     let _turn = lock(directory.unwrap_or(Path::new("/")))?;
     match table.files.shape {
@@ -112,7 +114,6 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
     let files = &table.files;
     let last = files.files.last().ok_or_else(|| changed(&files.root))?;
     let compression = compression_of(&read_footer(last)?);
-    // Later files come later in source order, so that a correction wins over what it corrects.
     let name = format!("rows-{:020}-{}.parquet", Utc::now().timestamp_micros(), uuid::Uuid::new_v4().simple());
     let own = read_footer(last)?;
     let in_file: Vec<usize> = (0..rows.num_columns())
@@ -122,7 +123,9 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
         })
         .collect();
     for (folder, members) in by_partition(table, rows)? {
-        let target = files.root.join(folder).join(&name);
+        let folder = files.root.join(folder);
+        let newest = files.files.iter().rev().find_map(|file| file.strip_prefix(&folder).ok()?.components().next());
+        let target = folder.join(name_after(newest.map(|part| part.as_os_str().to_string_lossy()), &name));
         let part = take_record_batch(&rows.project(&in_file)?, &members)?;
         let staging = Staging::new(&target)?;
         let mut file = ParquetFile::create(&staging.path, &part.schema(), compression)?;
@@ -131,6 +134,14 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
         staging.publish(&target)?;
     }
     Ok(())
+}
+
+/// A name that comes after the newest file in source order, so that a correction wins over what it corrects.
+fn name_after(newest: Option<Cow<'_, str>>, name: &str) -> String {
+    match newest {
+        Some(newest) if *newest > *name => format!("{}~{name}", newest.split('~').next().unwrap_or_default()),
+        _ => name.to_owned(),
+    }
 }
 
 /// The rows of each `key=value` folder; the directory itself without partitions.

@@ -21,7 +21,7 @@ use feast_core::{DataSource, Error, Result, did_you_mean};
 use crate::entity_rows::EntityRows;
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
-use crate::sources::file::{Encoding, Shape};
+use crate::sources::file::{ENDINGS, Encoding, Files, Shape};
 
 /// Runs a query over the data sources and collects its rows.
 pub(crate) async fn entity_rows(
@@ -81,16 +81,25 @@ fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
     // Partition columns come from the folders below the directory; a glob has no such directory.
     let partitions = if files.shape == Shape::Directory { files.partitions.clone() } else { Vec::new() };
     let urls = match files.shape {
-        Shape::Directory => vec![ListingTableUrl::parse(format!("{}/", files.root.display()))?],
+        Shape::Directory if !partitions.is_empty() => {
+            vec![ListingTableUrl::parse(format!("{}/", files.root.display()))?]
+        }
         _ => files.files.iter().map(|file| ListingTableUrl::parse(file.to_string_lossy())).collect::<Result<_, _>>()?,
     };
     let own = |field: &&Arc<arrow::datatypes::Field>| !files.partitions.iter().any(|(name, _)| name == field.name());
     let fields: Vec<_> = table.schema().fields().iter().filter(own).cloned().collect();
-    let options = ListingOptions::new(format).with_file_extension("").with_table_partition_cols(partitions);
+    let options = ListingOptions::new(format).with_file_extension(ending(files)).with_table_partition_cols(partitions);
     let config = ListingTableConfig::new_with_multi_paths(urls)
         .with_listing_options(options)
         .with_schema(Arc::new(arrow::datatypes::Schema::new(fields)));
     Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// How the names of the files end, so that others in their directory are left alone.
+fn ending(files: &Files) -> &str {
+    let name = files.files.first().and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
+    let ending = ENDINGS.iter().find(|(ending, _)| name.to_lowercase().ends_with(ending));
+    ending.map_or("", |(ending, _)| &name[name.len() - ending.len()..])
 }
 
 /// What DataFusion has against a query, in one sentence.

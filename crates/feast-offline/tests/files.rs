@@ -120,6 +120,34 @@ async fn one_file_a_url_a_directory_and_a_glob_hold_the_same_rows() {
     let error = store.schema(&source("none/*.parquet")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::FileNotFound);
     assert!(error.to_string().contains("`none/*.parquet`") && error.to_string().contains("feature repository"));
+    fs::create_dir(folder.path().join("nameless")).unwrap();
+    fs::copy(folder.path().join("one.parquet"), folder.path().join("nameless/rows")).unwrap();
+    assert_eq!(store.schema(&source("nameless")).await.unwrap_err().code(), ErrorCode::FileNotFound);
+    assert_eq!(store.schema(&source("nameless/rows")).await.unwrap().fields().len(), 3);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn rows_go_where_a_link_leads() {
+    let (folder, store) = store();
+    let (target, link) = (folder.path().join("data/rows.parquet"), folder.path().join("link.parquet"));
+    write_parquet(&target, &rows(&[(1, 10, 1)]));
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    store.append(&source("link.parquet"), rows(&[(1, 20, 2)])).await.unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(latest_trips(&store, &source("data/rows.parquet")).await, [(1, 2)]);
+}
+
+#[tokio::test]
+async fn added_rows_win_over_equal_ones_whatever_the_files_are_called() {
+    let (folder, store) = store();
+    for name in ["a.parquet", "rows-9.parquet", "z.parquet", "zone/a.parquet"] {
+        write_parquet(&folder.path().join("many").join(name), &rows(&[(1, 10, 1)]));
+    }
+    for trips in 2..5 {
+        store.append(&source("many"), rows(&[(1, 10, trips)])).await.unwrap();
+        assert_eq!(latest_trips(&store, &source("many")).await, [(1, trips)]);
+    }
 }
 
 #[tokio::test]
@@ -328,6 +356,11 @@ async fn entity_rows_come_from_a_query_or_a_file() {
         let answer = historical(&store, Arc::clone(&plan), entity, tables.clone()).await.unwrap();
         assert_eq!(trips(&answer), [Some(2), Some(1)], "{query}");
     }
+    // What else lies in a directory is left alone, as when the source itself is read.
+    fs::write(folder.path().join("orders/_SUCCESS"), "").unwrap();
+    fs::write(folder.path().join("orders/.a.csv.tmp"), "half").unwrap();
+    let entity = EntitySource::Sql("SELECT driver_id, placed FROM orders ORDER BY placed".to_owned());
+    assert_eq!(trips(&historical(&store, Arc::clone(&plan), entity, tables.clone()).await.unwrap()).len(), 2);
     let answer = historical(&store, Arc::clone(&plan), EntitySource::File("orders".into()), Vec::new()).await.unwrap();
     assert_eq!(trips(&answer), [Some(2), Some(1)]);
     for (query, message) in [

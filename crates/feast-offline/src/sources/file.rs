@@ -69,7 +69,7 @@ impl Files {
             return Err(not_found(path, base));
         };
         files.sort();
-        let encoding = encoding_of(&files, path, base)?;
+        let encoding = encoding_of(&files, shape, path, base)?;
         files.retain(|file| shape == Shape::File || encoding_by_name(file).is_some());
         let mut found =
             Self { root, shape, encoding, partitions: Vec::new(), values: vec![Vec::new(); files.len()], files };
@@ -130,13 +130,10 @@ pub(crate) fn resolve(path: &str, base: &Path) -> Result<PathBuf> {
             .with_hint("name a file, a folder or a glob with `path=`"));
     }
     let local = match path.split_once("://") {
-        Some(("file", _)) => url::Url::parse(path)
-            .ok()
-            .and_then(|url| url.to_file_path().ok())
-            .ok_or_else(|| {
-                Error::invalid_definition(format!("`{path}` is not the URL of a local file"))
-                    .with_hint("write `file:///folder/file.parquet`, or a plain path")
-            })?,
+        Some(("file", _)) => url::Url::parse(path).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
+            Error::invalid_definition(format!("`{path}` is not the URL of a local file"))
+                .with_hint("write `file:///folder/file.parquet`, or a plain path")
+        })?,
         Some((scheme, _)) => {
             return Err(Error::unsupported(format!(
                 "`{path}` is on `{scheme}://`, and the file offline store reads local files only for now"
@@ -202,24 +199,25 @@ fn expand(pattern: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
     Ok((fixed, files))
 }
 
+/// How the names of files end.
+pub(crate) const ENDINGS: [(&str, Encoding); 5] = [
+    (".parquet", Encoding::Parquet),
+    (".parq", Encoding::Parquet),
+    (".pq", Encoding::Parquet),
+    (".csv", Encoding::Csv { gzip: false }),
+    (".csv.gz", Encoding::Csv { gzip: true }),
+];
+
 fn encoding_by_name(path: &Path) -> Option<Encoding> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
-    if [".parquet", ".parq", ".pq"].iter().any(|ending| name.ends_with(ending)) {
-        Some(Encoding::Parquet)
-    } else if name.ends_with(".csv") {
-        Some(Encoding::Csv { gzip: false })
-    } else if name.ends_with(".csv.gz") {
-        Some(Encoding::Csv { gzip: true })
-    } else {
-        None
-    }
+    ENDINGS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, encoding)| *encoding)
 }
 
-fn encoding_of(files: &[PathBuf], path: &str, base: &Path) -> Result<Encoding> {
+fn encoding_of(files: &[PathBuf], shape: Shape, path: &str, base: &Path) -> Result<Encoding> {
     let known: Vec<Encoding> = files.iter().filter_map(|file| encoding_by_name(file)).collect();
     match known.as_slice() {
         // A single file is what it contains, whatever its name.
-        [] if files.len() == 1 => Ok(Encoding::Parquet),
+        [] if shape == Shape::File => Ok(Encoding::Parquet),
         [] if files.is_empty() => Err(not_found(path, base)),
         [] => {
             let names: BTreeSet<String> =

@@ -16,7 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
 use super::file::Files;
-use super::shared_file::SharedFile;
+use super::shared_file::{SharedFile, Stamp};
 use super::{OnRows, Window, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
@@ -34,6 +34,8 @@ pub(crate) struct ParquetRows {
     metadata: Vec<ArrowReaderMetadata>,
     /// The files themselves, unless there are so many that keeping them open would exhaust the process.
     open: Vec<SharedFile>,
+    /// By file, to tell whether one that is opened again is still the same.
+    stamps: Vec<Stamp>,
     row_groups: Vec<RowGroup>,
 }
 
@@ -60,10 +62,12 @@ impl ParquetRows {
         let mut metadata = Vec::with_capacity(files.files.len());
         let mut row_groups = Vec::new();
         let mut open = Vec::new();
+        let mut stamps = Vec::with_capacity(files.files.len());
         let mut first_row = 0;
         for (file, path) in files.files.iter().enumerate() {
             let shared = SharedFile::open(path)?;
             let footer = load_footer(&shared, path)?;
+            stamps.push(shared.stamp());
             if files.files.len() <= MOST_OPEN {
                 open.push(shared);
             }
@@ -76,7 +80,7 @@ impl ParquetRows {
         }
         let schemas = metadata.iter().map(|footer| footer.schema().as_ref());
         let schema = merge_schemas(schemas, &files.partitions, |first, _| first.clone());
-        Ok((schema, Self { files: files.clone(), metadata, open, row_groups }))
+        Ok((schema, Self { files: files.clone(), metadata, open, stamps, row_groups }))
     }
 
     /// As [`SourceTable::scan`](super::SourceTable::scan).
@@ -101,7 +105,8 @@ impl ParquetRows {
                 position += n_rows;
                 Ok(())
             })
-        })
+        })?;
+        self.check_unchanged()
     }
 
     /// As [`SourceTable::fetch`](super::SourceTable::fetch).
@@ -134,7 +139,25 @@ impl ParquetRows {
                 rank += n_rows;
                 Ok(())
             })
-        })
+        })?;
+        self.check_unchanged()
+    }
+
+    /// Rows are known by their positions, which mean nothing once somebody has written into a file.
+    fn check_unchanged(&self) -> Result<()> {
+        match self.open.iter().position(|file| !file.is_unchanged()) {
+            Some(file) => Err(changed(&self.files.files[file])),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&self, file: usize) -> Result<SharedFile> {
+        if let Some(open) = self.open.get(file) {
+            return Ok(open.clone());
+        }
+        let path = &self.files.files[file];
+        let again = SharedFile::open(path)?;
+        if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(path)) }
     }
 
     /// Reads a row group, or some rows of it, as columns of the source's types.
@@ -150,10 +173,7 @@ impl ParquetRows {
         let metadata = &self.metadata[row_group.file];
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
-        let file = match self.open.get(row_group.file) {
-            Some(open) => open.clone(),
-            None => SharedFile::open(path)?,
-        };
+        let file = self.file(row_group.file)?;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
@@ -260,6 +280,11 @@ fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
     ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))
 }
 
+fn changed(path: &Path) -> Error {
+    Error::unavailable(format!("`{}` changed while it was read", path.display()))
+        .with_hint("run the request again; write a new file and rename it over the old one instead of changing it")
+}
+
 /// The error for a file that is not the Parquet file it should be.
 pub(crate) fn malformed(path: &Path, error: ParquetError) -> Error {
     Error::new(ErrorCode::InvalidRequest, format!("`{}` is not a readable Parquet file", path.display()))
@@ -283,7 +308,37 @@ pub(crate) fn read_file(path: &Path, on_batch: &mut dyn FnMut(RecordBatch) -> Re
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::fs::File;
+
+    use arrow::array::Int64Array;
+    use parquet::arrow::ArrowWriter;
+
     use super::*;
+    use crate::sources::SourceTable;
+
+    #[test]
+    fn a_file_that_is_written_over_while_it_is_read_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let write = |path: &Path, numbers: Vec<i64>| {
+            let batch = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as ArrayRef)]).unwrap();
+            let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+        };
+        let read = |table: &SourceTable| table.fetch(&[0], &[1], 1, &|_, _| Ok(()));
+        write(&path, vec![1, 2, 3]);
+        let table = SourceTable::open_path("rows", "rows.parquet", folder.path()).unwrap();
+        read(&table).unwrap();
+        // Another file under the same name is none of our concern.
+        write(&folder.path().join("new"), vec![4, 5, 6]);
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        read(&table).unwrap();
+        let table = SourceTable::open_path("rows", "rows.parquet", folder.path()).unwrap();
+        write(&path, vec![7, 8, 9, 10]);
+        assert!(read(&table).is_err());
+    }
 
     #[test]
     fn neighbouring_rows_are_one_run() {

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use feast_core::Result;
@@ -14,19 +15,33 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::file::unreadable;
 
+/// Length and time of the last change of a file.
+pub(crate) type Stamp = (u64, Option<SystemTime>);
+
 /// An open file, read by position.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedFile {
     file: Arc<File>,
     length: u64,
+    modified: Option<SystemTime>,
 }
 
 impl SharedFile {
     /// Opens a file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| unreadable(path, error))?;
-        let length = file.metadata().map_err(|error| unreadable(path, error))?.len();
-        Ok(Self { file: Arc::new(file), length })
+        let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
+        Ok(Self { file: Arc::new(file), length: metadata.len(), modified: metadata.modified().ok() })
+    }
+
+    /// Length and time of the last change at opening: equal stamps, equal contents.
+    pub(crate) fn stamp(&self) -> Stamp {
+        (self.length, self.modified)
+    }
+
+    /// Whether nobody has written into the file since it was opened.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|now| (now.len(), now.modified().ok()) == self.stamp())
     }
 }
 

@@ -35,10 +35,10 @@ use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
     EntityKeys, Error, ErrorCode, Field, ManagedTable, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
-    Result, TableChange, ValueType,
+    Result, TableChange, ValueType, did_you_mean,
 };
 use feast_proto::value_codec::{ColumnDecoder, encode_column};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use serde::Deserialize;
@@ -73,6 +73,9 @@ pub struct SqliteConfig {
     pub enable_openai_compatible_store: bool,
 }
 
+const KEYS: &[&str] =
+    &["type", "path", "vector_enabled", "similarity", "text_search_enabled", "enable_openai_compatible_store"];
+
 impl Default for SqliteConfig {
     fn default() -> Self {
         Self {
@@ -95,9 +98,32 @@ impl SqliteConfig {
         if options.is_null() {
             return Ok(Self::default());
         }
-        Self::deserialize(options).map_err(|error| {
-            Error::invalid_configuration("the options of online store `sqlite` are wrong").with_source(error)
-        })
+        let Some(given) = options.as_object() else {
+            return Err(Error::invalid_configuration("the options of online store `sqlite` are not a mapping")
+                .with_hint("write `online_store: {type: sqlite, path: data/online.db}`"));
+        };
+        if let Some(key) = given.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(Error::invalid_configuration(format!("`online_store.{key}` is not a key of online store `sqlite`"))
+                .with_hint_opt(did_you_mean(key, KEYS.iter().copied())));
+        }
+        // Null is "not given", as in Feast.
+        let given: serde_json::Map<_, _> = given.clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+        for (key, value) in &given {
+            // One key at a time, because an error does not name the key.
+            let alone = serde_json::json!({ (key.as_str()): value });
+            if let Err(error) = Self::deserialize(alone) {
+                return Err(Error::invalid_configuration(format!("`online_store.{key}` is wrong"))
+                    .with_source(error)
+                    .with_hint(if key == "path" { "put the path in quotes" } else { "correct it, or leave it out" }));
+            }
+        }
+        let config = Self::deserialize(serde_json::Value::Object(given))
+            .map_err(|error| Error::internal("options that are right one by one are wrong").with_source(error))?;
+        if config.path.is_empty() {
+            return Err(Error::invalid_configuration("`online_store.path` is empty, expected the path of a file")
+                .with_hint("write `path: data/online.db`, or leave it out"));
+        }
+        Ok(config)
     }
 
     /// The database file.
@@ -311,15 +337,23 @@ impl Database {
         };
         let hint = match error.sqlite_error_code() {
             Some(SqliteCode::DatabaseBusy | SqliteCode::DatabaseLocked) => {
-                Some("another process has been writing to the file for too long".to_owned())
+                "another process has been writing to the file for too long: end it, or try again later"
             }
-            Some(SqliteCode::NotADatabase) => Some("the file is not a SQLite database; move it away".to_owned()),
-            _ => None,
+            Some(SqliteCode::NotADatabase | SqliteCode::DatabaseCorrupt) => {
+                "the file is not a whole SQLite database: restore it from a backup, or move it away, run `feast apply` \
+                 and materialize again"
+            }
+            Some(SqliteCode::ReadOnly | SqliteCode::PermissionDenied) => "make the file and its folder writable for this user",
+            Some(SqliteCode::CannotOpen) => {
+                "`online_store.path` in feature_store.yaml names a file in a folder that this user may write to"
+            }
+            Some(SqliteCode::DiskFull) => "make room on the disk",
+            _ => "check that the file is the online store of this project and was not changed by other programs",
         };
         Error::new(code, format!("could not {doing} the online store"))
             .with_context("file", self.file.display())
             .with_source(error)
-            .with_hint_opt(hint)
+            .with_hint(hint)
     }
 
     fn open(&self, create: bool, cache_kib: u32) -> Result<Option<Opened>> {
@@ -327,6 +361,7 @@ impl Database {
             if let Some(folder) = self.file.parent() {
                 std::fs::create_dir_all(folder).map_err(|error| {
                     Error::unavailable("could not create the folder of the online store")
+                        .with_hint("correct `online_store.path` in feature_store.yaml, or make the folder yourself")
                         .with_context("folder", folder.display())
                         .with_source(error)
                 })?;
@@ -390,7 +425,12 @@ impl Database {
                 None => Ok(Vec::new()),
             };
         };
-        let answer = self.read_with(&mut reader, reads);
+        let mut answer = self.read_with(&mut reader, reads);
+        if answer.is_err() && !reader.exact.is_empty() {
+            // Another program may have made a table anew, without our columns.
+            reader.exact.clear();
+            answer = self.read_with(&mut reader, reads);
+        }
         self.give_back(reader);
         answer
     }
@@ -407,7 +447,6 @@ impl Database {
                     let shape = Shape::of(&transaction, &name)
                         .map_err(|error| self.failed("read", error))?
                         .ok_or_else(|| missing_table(&read.table, self))?;
-                    // Only what cannot change back is remembered.
                     if shape.exact {
                         reader.exact.insert(name.clone(), true);
                     }
@@ -533,18 +572,25 @@ impl Database {
             updates.join(", ")
         ))?;
         let fractions = if shape.exact { "event_ts_micros, created_ts_micros" } else { "NULL, NULL" };
-        let mut stored = connection
-            .prepare_cached(&format!("SELECT event_ts, created_ts, {fractions} FROM {table} WHERE entity_key = ?"))?;
+        let mut stored = connection.prepare_cached(&format!(
+            "SELECT event_ts, created_ts, {fractions}, feature_name FROM {table} WHERE entity_key = ?"
+        ))?;
+        let mut remove = connection.prepare_cached(&format!("DELETE FROM {table} WHERE entity_key = ?"))?;
+        let features: HashSet<&[u8]> = columns.iter().map(|column| column.field.name.as_bytes()).collect();
         let is_empty =
             connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?.is_none();
         let mut text = String::new();
         for row in newest {
             let key = write.keys.encoded.value(*row);
             let recency = Recency::of(write, *row);
-            if !is_empty
-                && stored_recency(&mut stored, key)?.is_some_and(|stored| stored > self.rounded(recency, shape))
-            {
-                continue;
+            if !is_empty {
+                let stored = StoredRow::of(&mut stored, key, &features)?;
+                if stored.newest.is_some_and(|stored| stored > self.rounded(recency, shape)) {
+                    continue;
+                }
+                if stored.has_more {
+                    remove.execute([key])?;
+                }
             }
             for column in columns {
                 let mut parameter = 0;
@@ -664,19 +710,34 @@ impl Shape {
     }
 }
 
-/// The most recent of the rows stored for a key.
-fn stored_recency(statement: &mut rusqlite::CachedStatement<'_>, key: &[u8]) -> rusqlite::Result<Option<Recency>> {
-    let mut rows = statement.query([key])?;
-    let mut newest = None;
-    while let Some(row) = rows.next()? {
-        let created = match row.get_ref(1)? {
-            ValueRef::Null => None,
-            value => Some(with_fraction(seconds(value), row.get_ref(3)?)),
-        };
-        let event = with_fraction(seconds(row.get_ref(0)?), row.get_ref(2)?);
-        newest = newest.max(Some(Recency { event, created }));
+/// What is stored for a key.
+#[derive(Default)]
+struct StoredRow {
+    /// The most recent of its features.
+    newest: Option<Recency>,
+    /// Whether there are features that the view had once. They would come back with it, although they are older.
+    has_more: bool,
+}
+
+impl StoredRow {
+    fn of(
+        statement: &mut rusqlite::CachedStatement<'_>,
+        key: &[u8],
+        features: &HashSet<&[u8]>,
+    ) -> rusqlite::Result<Self> {
+        let mut rows = statement.query([key])?;
+        let mut stored = Self::default();
+        while let Some(row) = rows.next()? {
+            let created = match row.get_ref(1)? {
+                ValueRef::Null => None,
+                value => Some(with_fraction(seconds(value), row.get_ref(3)?)),
+            };
+            let event = with_fraction(seconds(row.get_ref(0)?), row.get_ref(2)?);
+            stored.newest = stored.newest.max(Some(Recency { event, created }));
+            stored.has_more |= !row.get_ref(4)?.as_bytes().is_ok_and(|name| features.contains(name));
+        }
+        Ok(stored)
     }
-    Ok(newest)
 }
 
 /// A stored time: whole seconds, or the ISO 8601 text that old versions of Feast wrote.
@@ -830,7 +891,10 @@ mod tests {
     fn unknown_options_are_named() {
         let error = SqliteConfig::parse(&json!({"type": "sqlite", "pth": "x"})).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidConfiguration);
-        assert!(error.to_string().contains("unknown field `pth`, expected one of `type`, `path`"), "{error}");
+        assert_eq!(error.message(), "`online_store.pth` is not a key of online store `sqlite`");
+        assert_eq!(error.hint(), Some("did you mean `path`?"));
+        let error = SqliteConfig::parse(&json!({"path": 5})).unwrap_err();
+        assert!(error.to_string().starts_with("`online_store.path` is wrong: invalid type"), "{error}");
     }
 
     /// A vector of driver 1.
@@ -893,6 +957,28 @@ mod tests {
             store.check().await.unwrap();
             std::fs::remove_dir_all(folder.path().join("data")).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_table_that_feast_makes_anew_is_read_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::connect(&json!({}), folder.path()).unwrap();
+        store.update(&[TableChange::Ensure(vectors())]).await.unwrap();
+        write(&store, &vectors(), 1, &[1.0]).await;
+        let ids = Arc::new(arrow::array::Int64Array::from(vec![1])) as ArrayRef;
+        let encoder = feast_core::EntityKeyEncoder::new(&vectors().join_keys, 3).unwrap();
+        let keys = encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
+        let table = vectors();
+        let reads = [OnlineRead { table: &table, keys: &keys, columns: &[1] }];
+        assert_eq!(store.read(&reads).await.unwrap()[0].event_timestamps.value(0), 1);
+        let connection = Connection::open(folder.path().join("data/online.db")).unwrap();
+        let narrow = "DROP TABLE p_vectors; CREATE TABLE p_vectors (entity_key BLOB, feature_name TEXT, value BLOB, \
+                      value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp, \
+                      PRIMARY KEY(entity_key, feature_name))";
+        connection.execute_batch(narrow).unwrap();
+        assert!(store.read(&reads).await.unwrap()[0].event_timestamps.is_null(0));
+        write(&store, &vectors(), 2_000_001, &[1.0]).await;
+        assert_eq!(store.read(&reads).await.unwrap()[0].event_timestamps.value(0), 2_000_000);
     }
 
     #[tokio::test]

@@ -342,13 +342,21 @@ class FeatureNameCollisionError(FeastError):
         super().__init__(f"the requested features {names} have the same name; {fix}")
 
 
+class MissingKeyError(FeastError, KeyError):
+    """A feature or a join key does not exist: a `KeyError` whose text is a sentence, not a quoted key."""
+
+
 class InvalidFeaturesParameterType(FeastError):
     """Features were requested by something other than references or a feature service."""
 
     def __init__(self, features: Any) -> None:
+        found = f"is of class {type(features).__name__}"
+        if isinstance(features, (list, tuple)):
+            wrong = next((each for each in features if not isinstance(each, str)), None)
+            found = f"holds an item of class {type(wrong).__name__}"
         super().__init__(
             "`features` must be a list of references such as `view:feature`, or a feature service, "
-            f"but is of class {type(features).__name__}"
+            f"but {found}"
         )
 
 
@@ -491,8 +499,8 @@ class FeastOfflineStoreInvalidName(FeastError):
 
     def __init__(self, offline_store_class_name: str) -> None:
         super().__init__(
-            f"the class `{offline_store_class_name}` cannot be an offline store: its name must end "
-            "in OfflineStore"
+            f"there is no offline store `{offline_store_class_name}`; name one such as `file`, or "
+            "the path of a class whose name ends in OfflineStore"
         )
 
 
@@ -501,8 +509,8 @@ class FeastOnlineStoreInvalidName(FeastError):
 
     def __init__(self, online_store_class_name: str) -> None:
         super().__init__(
-            f"the class `{online_store_class_name}` cannot be an online store: its name must end "
-            "in OnlineStore"
+            f"there is no online store `{online_store_class_name}`; name one such as `sqlite`, or "
+            "the path of a class whose name ends in OnlineStore"
         )
 
 
@@ -511,8 +519,8 @@ class FeastInvalidAuthConfigClass(FeastError):
 
     def __init__(self, auth_config_class_name: str) -> None:
         super().__init__(
-            f"the class `{auth_config_class_name}` cannot hold authentication settings: its name "
-            "must end in AuthConfig"
+            f"there is no authentication `{auth_config_class_name}`; name `no_auth`, `oidc` or "
+            "`kubernetes`, or the path of a class whose name ends in AuthConfig"
         )
 
 
@@ -694,6 +702,8 @@ def _from_native(class_name: str, message: str, hint: str | None) -> Exception:
         kind = getattr(builtins, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         kind = FeastError
+    if kind is KeyError:
+        kind = MissingKeyError
     if kind.__name__ == "FeastConfigError":
         error = kind(_with_hint(message, hint))
         error.hint = hint

@@ -422,8 +422,13 @@ def _read_yaml(path: Path) -> str:
             f"there is no feature store configuration at `{path}`: "
             "pass `repo_path=` of a directory with a `feature_store.yaml`, or make one with `feast init`"
         ) from None
-    except UnicodeDecodeError as error:
-        raise FeastConfigError(f"the file is not UTF-8 text: {error}", path) from None
+    except UnicodeDecodeError:
+        raise FeastConfigError("the file is not UTF-8 text; save it as UTF-8", path) from None
+    except OSError as error:
+        raise FeastConfigError(
+            f"the file cannot be read: {error.strerror}; it has to be a file that this user may read",
+            path,
+        ) from None
 
 
 def _settings(given: Any, default: str, class_for_type: Any) -> Any:

@@ -1,10 +1,15 @@
 //! Hints for names that do not exist.
 
+use std::collections::HashSet;
+
+use crate::DUMMY_ENTITY;
+
 /// Returns ``did you mean `x`?`` for the closest valid name, else the list of valid names.
 ///
 /// Returns `None` when there is no valid name at all.
 pub fn did_you_mean<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let names: Vec<&str> = valid.into_iter().collect();
+    let mut seen = HashSet::new();
+    let names: Vec<&str> = valid.into_iter().filter(|name| *name != DUMMY_ENTITY && seen.insert(*name)).collect();
     let lowered = wrong.to_lowercase();
     let length = lowered.chars().count();
     // Callers may send names of any length: only those that can be close are compared.
@@ -57,7 +62,10 @@ mod tests {
     #[test]
     fn the_closest_name_wins() {
         assert_eq!(did_you_mean("conv_rat", ["trips", "conv_rate"]), Some("did you mean `conv_rate`?".to_owned()));
-        assert_eq!(did_you_mean("zzz", ["trips", "city"]), Some("valid names are `trips` and `city`".to_owned()));
+        assert_eq!(
+            did_you_mean("zzz", ["trips", "city", "trips"]),
+            Some("valid names are `trips` and `city`".to_owned())
+        );
         assert_eq!(did_you_mean("zzz", []), None);
     }
 

@@ -96,7 +96,8 @@ fn check_names(desired: &ProjectContents, problems: &mut Vec<Problem>) {
         (ObjectKind::ValidationReference, desired.validation_references.keys().collect()),
         (ObjectKind::Permission, desired.permissions.keys().collect()),
     ];
-    let others = others.into_iter().flat_map(|(kind, names)| names.into_iter().map(move |name| ObjectRef::new(kind, name)));
+    let others =
+        others.into_iter().flat_map(|(kind, names)| names.into_iter().map(move |name| ObjectRef::new(kind, name)));
     for object in others.chain(views) {
         let problem = if object.name.is_empty() {
             Problem::new(object, "has no name").with_hint("give it one with `name=`")

@@ -165,7 +165,10 @@ fn time_column(schema: &SchemaRef) -> Result<usize> {
         [only] => Ok(*only),
         [] => Err(Error::new(
             ErrorCode::InvalidEventTimestamp,
-            format!("the entity rows have no time column among {}", column_names(schema)),
+            match schema.fields().is_empty() {
+                true => "the entity rows have no columns".to_owned(),
+                false => format!("the entity rows have no time column among {}", column_names(schema)),
+            },
         )
         .with_hint(format!("add a column `{EVENT_TIMESTAMP}` with the time of each row"))),
         several => Err(Error::new(

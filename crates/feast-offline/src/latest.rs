@@ -72,7 +72,9 @@ impl Latest {
                         "{} has type {data_type}, which cannot be a join key",
                         table.describe(*column)
                     ))
-                    .with_hint("join keys are integers, texts, bytes, times or booleans: convert the column in the source")
+                    .with_hint(
+                        "join keys are integers, texts, bytes, times or booleans: convert the column in the source",
+                    )
                 })
             })
             .collect::<Result<_>>()?;

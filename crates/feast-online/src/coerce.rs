@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, ListArray, StringArray,
-    StringBuilder, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray,
+    StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Field as ArrowField, Float32Type, Float64Type, Int64Type, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use feast_core::{Error, Result, ValueType};
 use feast_proto::value_codec::{encode_column, json_to_value, value_to_json};
@@ -101,6 +101,11 @@ impl Coercion<'_> {
         let result = cast_with_options(array, wanted, &lenient).map_err(|_| self.wrong_type(array))?;
         if result.null_count() > array.null_count()
             && let Some(row) = (0..array.len()).find(|row| result.is_null(*row) && array.is_valid(*row))
+        {
+            return Err(self.wrong_value(array, row));
+        }
+        if *wanted == DataType::Float32
+            && let Some(row) = became_infinite(array, result.as_primitive::<Float32Type>())
         {
             return Err(self.wrong_value(array, row));
         }
@@ -292,6 +297,18 @@ impl Coercion<'_> {
     }
 }
 
+/// The first row whose number is too large for 32 bits, which a cast turns into infinity.
+fn became_infinite(array: &dyn Array, result: &Float32Array) -> Option<usize> {
+    let suspects: Vec<usize> =
+        (0..result.len()).filter(|row| result.is_valid(*row) && result.value(*row).is_infinite()).collect();
+    if suspects.is_empty() {
+        return None;
+    }
+    let before = cast(array, &DataType::Float64).ok()?;
+    let before = before.as_primitive::<Float64Type>();
+    suspects.into_iter().find(|row| before.value(*row).is_finite())
+}
+
 /// The integer that a floating point number is, if it is one.
 fn exact_integer(float: f64) -> Option<i64> {
     (float.fract() == 0.0 && float.abs() < 9.2e18).then_some(float as i64)
@@ -323,6 +340,8 @@ mod tests {
         );
         let wide = Int64Array::from(vec![1 << 40]);
         assert!(message(&wide, ValueType::Int32).contains("`1099511627776` in row 0"));
+        let large = Float64Array::from(vec![f64::INFINITY, f64::NAN, 1e300]);
+        assert!(message(&large, ValueType::Float).contains("in row 2, which is not a value of type FLOAT"));
         assert!(message(&StringArray::from(vec!["abc"]), ValueType::Int64).contains("`abc`"));
         assert_eq!(
             message(&BooleanArray::from(vec![true]), ValueType::Int64),

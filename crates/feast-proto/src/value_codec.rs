@@ -509,11 +509,10 @@ fn map_keys(keys: &dyn Array) -> Result<BinaryArray> {
 pub fn json_to_value(json: &serde_json::Value, value_type: ValueType) -> Result<Vec<u8>> {
     use ValueType as T;
     use serde_json::Value as Json;
-    let wrong =
-        || {
-            Error::invalid_request(format!("{} is not a value of type {value_type}", shorten(&json.to_string())))
-                .with_hint(format!("give a value that {value_type} can hold"))
-        };
+    let wrong = || {
+        Error::invalid_request(format!("{} is not a value of type {value_type}", shorten(&json.to_string())))
+            .with_hint(format!("give a value that {value_type} can hold"))
+    };
     let tag = tag_of(value_type);
     let mut out = Vec::new();
     match (value_type, json) {

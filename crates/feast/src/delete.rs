@@ -16,6 +16,9 @@ impl FeatureStore {
         if object.kind == ObjectKind::Project {
             return self.delete_project(&object.name).await;
         }
+        if object.kind.is_feature_view() {
+            self.check_tables().await?;
+        }
         let mut table = None;
         self.registry
             .commit_with(|snapshot| {
@@ -99,6 +102,7 @@ impl FeatureStore {
     /// # Errors
     /// `ProjectNotFound`.
     pub async fn delete_project(&self, name: &str) -> Result<()> {
+        self.check_tables().await?;
         let mut drops = Vec::new();
         self.registry
             .commit_with(|snapshot| {
@@ -111,6 +115,14 @@ impl FeatureStore {
             .await?;
         match &self.online {
             Some(online) => online.update(&drops).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when tables cannot be changed, while nothing has been deleted yet.
+    async fn check_tables(&self) -> Result<()> {
+        match &self.online {
+            Some(online) => online.update(&[]).await,
             None => Ok(()),
         }
     }

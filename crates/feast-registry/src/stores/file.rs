@@ -374,7 +374,9 @@ fn inaccessible(what: &str, path: &Path, error: io::Error) -> Error {
     };
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => "give this user the right to the file and its folder",
-        ErrorKind::IsADirectory => "`registry` in feature_store.yaml names a file, such as `data/registry.db`, not a folder",
+        ErrorKind::IsADirectory => {
+            "`registry` in feature_store.yaml names a file, such as `data/registry.db`, not a folder"
+        }
         ErrorKind::NotADirectory | ErrorKind::NotFound | ErrorKind::InvalidInput => {
             "correct `registry` in feature_store.yaml: it names a file in a folder that exists or can be made"
         }

@@ -260,22 +260,29 @@ type PlanKey = (String, String, bool);
 
 /// Plans by request. The lock is held for a map access only, never across an await.
 #[derive(Default)]
-struct PlanMemo(RwLock<HashMap<PlanKey, Arc<RetrievalPlan>>>);
+struct PlanMemo(RwLock<Plans>);
+
+#[derive(Default)]
+struct Plans {
+    by_request: HashMap<PlanKey, Arc<RetrievalPlan>>,
+    /// How many features they have together.
+    n_features: usize,
+}
 
 impl PlanMemo {
-    /// Beyond this many different requests, new plans are made each time: callers decide what they ask for, so the
+    /// Beyond this many features in all plans, new plans are made each time: callers decide what they ask for, so the
     /// memo must not grow with them.
-    const MOST: usize = 4096;
+    const MOST: usize = 100_000;
 
     fn get(&self, key: &PlanKey) -> Option<Arc<RetrievalPlan>> {
-        self.0.read().ok()?.get(key).cloned()
+        self.0.read().ok()?.by_request.get(key).cloned()
     }
 
     fn put(&self, key: PlanKey, plan: &Arc<RetrievalPlan>) {
-        if let Ok(mut plans) = self.0.write()
-            && plans.len() < Self::MOST
-        {
-            plans.insert(key, Arc::clone(plan));
+        let Ok(mut plans) = self.0.write() else { return };
+        let n_features = plans.n_features + plan.outputs().count();
+        if n_features <= Self::MOST && plans.by_request.insert(key, Arc::clone(plan)).is_none() {
+            plans.n_features = n_features;
         }
     }
 }

@@ -98,7 +98,9 @@ pub fn contents_from_registry(registry: &core::Registry, project: &str) -> Resul
     }
     for message in objects(registry) {
         let mut object = read(message)?;
-        if contents.get(&object.reference()).is_some() {
+        // Views of different kinds may not share a name either.
+        let same_view = object.kind().is_feature_view() && contents.feature_views.contains_key(object.name());
+        if same_view || contents.get(&object.reference()).is_some() {
             return Err(Error::invalid_definition(format!("{} is defined twice", object.reference()))
                 .with_hint("rename or remove one of them"));
         }

@@ -202,6 +202,16 @@ fn desired_contents_belong_to_the_project_and_are_checked() {
     let twice = contents_from_registry(&registry, "mine").unwrap_err();
     assert_eq!(twice.message(), "feature view `v` is defined twice");
 
+    registry.feature_views.truncate(1);
+    let computed = FeatureView::new("v", FeatureViewKind::OnDemand(feast_core::OnDemandFeatures::default()));
+    let AnyMessage::OnDemandFeatureView(computed) = to_message(&RegistryObject::FeatureView(computed.into()), "mine")
+    else {
+        unreachable!()
+    };
+    registry.on_demand_feature_views.push(computed);
+    let twice = contents_from_registry(&registry, "mine").unwrap_err();
+    assert_eq!(twice.message(), "on demand feature view `v` is defined twice");
+
     let other =
         core::Project { spec: Some(core::ProjectSpec { name: "other".to_owned(), ..Default::default() }), meta: None };
     let registry = core::Registry { projects: vec![other], ..Default::default() };

@@ -140,13 +140,7 @@ impl EntityKeyEncoder {
     }
 }
 
-/// The bytes that all keys with these join keys start with (version 3).
-pub fn encode_key_prefix(join_keys: &[&str]) -> Vec<u8> {
-    let mut names = join_keys.to_vec();
-    names.sort_unstable();
-    prefix(&names, ENTITY_KEY_VERSION)
-}
-
+/// The bytes that all keys with these join keys start with.
 fn prefix(sorted_names: &[&str], version: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     if version > 2 {

@@ -47,7 +47,7 @@ mod transformer;
 pub use data_source::{DataSource, DataSourceOptions, FileFormat, StreamFormat, TableFormat, TableReference};
 pub use diff::{Action, FieldChange, ObjectChange, RegistryDiff, diff};
 pub use entity::{DUMMY_ENTITY, DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, Entity};
-pub use entity_key::{ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, encode_key_prefix};
+pub use entity_key::{ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys};
 pub use error::{Error, ErrorCode, ErrorKind, Result};
 pub use feature_service::{FeatureService, FeatureViewProjection, LoggingConfig, LoggingDestination};
 pub use feature_view::{

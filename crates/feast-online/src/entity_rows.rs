@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, ListArray, StringArray,
+    StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field as ArrowField;
@@ -190,17 +190,6 @@ impl EntityRows {
             }
         }
         Self::new(columns.into_iter().map(|(name, values)| (name, EntityColumn::Values(values))).collect())
-    }
-
-    /// Rows from a record batch.
-    ///
-    /// # Errors
-    /// `InvalidRequest` when two columns share a name.
-    pub fn from_batch(batch: &RecordBatch) -> Result<Self> {
-        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
-        Self::new(
-            columns.map(|(field, column)| (field.name().clone(), EntityColumn::Array(Arc::clone(column)))).collect(),
-        )
     }
 
     /// Number of rows.

@@ -42,16 +42,6 @@ pub fn message_to_json(full_name: &str, bytes: &[u8]) -> Result<Value> {
     Ok(json)
 }
 
-/// The serialized message that a JSON value describes.
-///
-/// # Errors
-/// `InvalidRequest` when the value does not fit the message, `Internal` when there is no message of this name.
-pub fn message_from_json(full_name: &str, json: &Value) -> Result<Vec<u8>> {
-    let message = DynamicMessage::deserialize(descriptor(full_name)?, json)
-        .map_err(|error| Error::invalid_request(format!("this JSON is not a {full_name}")).with_source(error))?;
-    Ok(message.encode_to_vec())
-}
-
 fn descriptor(full_name: &str) -> Result<MessageDescriptor> {
     DESCRIPTORS
         .get_message_by_name(full_name)

@@ -31,10 +31,8 @@ mod transformation;
 mod malformed;
 mod time;
 
-pub use json::{FILE_DESCRIPTOR_SET, message_from_json, message_to_json, to_json};
-pub use object::{
-    AnyMessage, decode_object, decode_storage, encode_object, encode_storage, from_message, message_name, to_message,
-};
+pub use json::{FILE_DESCRIPTOR_SET, message_to_json, to_json};
+pub use object::{AnyMessage, decode_object, decode_storage, encode_object, from_message, message_name, to_message};
 pub use snapshot::{
     REGISTRY_SCHEMA_VERSION, contents_from_registry, decode_registry, managed_table_message, registry_from_snapshot,
     snapshot_from_registry, version_message,

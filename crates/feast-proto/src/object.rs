@@ -159,11 +159,6 @@ pub fn decode_object(kind: ObjectKind, bytes: &[u8]) -> Result<RegistryObject> {
     from_message(AnyMessage::decode(kind, bytes)?)
 }
 
-/// The serialized `feast.core.SavedDatasetStorage`.
-pub fn encode_storage(storage: &SavedDatasetStorage) -> Vec<u8> {
-    data_source::storage_message(storage).encode_to_vec()
-}
-
 /// Reads a serialized `feast.core.SavedDatasetStorage`.
 ///
 /// # Errors

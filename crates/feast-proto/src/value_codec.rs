@@ -1006,30 +1006,6 @@ fn numbers(list: (ValueType, &[u8]), mismatch: impl Fn() -> Error) -> Result<(Va
     }
 }
 
-/// The column of a `Value` per row, declared as `value_type`.
-///
-/// # Errors
-/// As for [`ColumnDecoder::push`].
-pub fn decode_column(cells: &BinaryArray, value_type: ValueType) -> Result<ArrayRef> {
-    let mut decoder = ColumnDecoder::new(value_type, cells.len());
-    for row in 0..cells.len() {
-        if cells.is_null(row) {
-            decoder.push_null();
-        } else {
-            decoder.push(cells.value(row)).map_err(|error| error.with_context("row", row))?;
-        }
-    }
-    Ok(decoder.finish())
-}
-
-/// The type of a serialized `Value`; [`ValueType::Null`] for one without a member.
-///
-/// # Errors
-/// `InvalidRequest` when the bytes are malformed.
-pub fn value_type_of(cell: &[u8]) -> Result<ValueType> {
-    Ok(read_value(cell)?.map_or(ValueType::Null, |(value_type, _)| value_type))
-}
-
 /// Validates a whole message and that its type can stand for the declared one.
 fn check_opaque(cell: &[u8], wanted: ValueType) -> Result<()> {
     use ValueType as T;
@@ -1254,6 +1230,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The column of a `Value` per row.
+    fn decode_column(cells: &BinaryArray, value_type: ValueType) -> Result<ArrayRef> {
+        let mut decoder = ColumnDecoder::new(value_type, cells.len());
+        for row in 0..cells.len() {
+            if cells.is_null(row) {
+                decoder.push_null();
+            } else {
+                decoder.push(cells.value(row)).map_err(|error| error.with_context("row", row))?;
+            }
+        }
+        Ok(decoder.finish())
+    }
 
     fn unhex(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()

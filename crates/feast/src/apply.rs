@@ -1,7 +1,7 @@
 //! `plan` and `apply`: from the definitions of a repository to the registry and the online tables.
 //!
-//! Order of `apply`: create tables, commit the registry, drop tables. Every step can be repeated, and nothing is
-//! dropped that a published snapshot still names.
+//! Order of `apply`: create tables, commit the registry, drop tables. Nothing is dropped that a published snapshot
+//! still names; what a process leaves that dies in between is a table that nobody reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -323,14 +323,10 @@ impl FeatureStore {
         RegistryChanges { project: self.project().to_owned(), changes }
     }
 
-    /// How Feast records a table of its SQLite store in the registry; other stores have no such record.
-    pub(crate) fn managed_table(&self, table: &str) -> Option<ManagedTable> {
-        let (name, options) = self.config.online_store.as_ref()?;
-        (name == "sqlite").then(|| ManagedTable {
-            class_type: "feast.infra.online_stores.sqlite.SqliteTable".to_owned(),
-            name: table.to_owned(),
-            path: feast_online::sqlite_path(options, &self.config.repo_path).display().to_string(),
-        })
+    /// How the registry records a table of the online store, for the stores that have such a record.
+    fn managed_table(&self, table: &str) -> Option<ManagedTable> {
+        let (store, options) = self.config.online_store.as_ref()?;
+        feast_online::managed_table(store, options, &self.config.repo_path, table)
     }
 }
 

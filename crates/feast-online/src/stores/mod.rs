@@ -5,10 +5,10 @@ mod newest;
 pub mod memory;
 pub mod sqlite;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use feast_core::{Error, ErrorCode, KnownStore, OnlineStore, Result, did_you_mean};
+use feast_core::{Error, ErrorCode, KnownStore, ManagedTable, OnlineStore, Result, did_you_mean};
 use serde_json::Value;
 
 /// A store that Feast has and this product does not have yet.
@@ -20,7 +20,10 @@ macro_rules! not_built {
         KnownStore {
             name: $name,
             aliases: $aliases,
-            connect: |_, _| Err(Error::unsupported(concat!("online store `", $name, "` is not built yet"))),
+            connect: |_, _| {
+                Err(Error::unsupported(concat!("online store `", $name, "` is not built yet"))
+                    .with_hint("use `online_store: sqlite`, which needs no server"))
+            },
         }
     };
 }
@@ -82,9 +85,15 @@ pub fn connect(name: &str, options: &Value, base: &Path) -> Result<Arc<dyn Onlin
     (known_store(name)?.connect)(options, base)
 }
 
-/// The database file that the SQLite store uses under this configuration; wrong options count as absent.
-pub fn sqlite_path(options: &Value, base: &Path) -> PathBuf {
-    sqlite::SqliteConfig::parse(options).unwrap_or_default().file(base)
+/// How Feast records a table of its SQLite store in the registry; other stores have no such record.
+pub fn managed_table(store: &str, options: &Value, base: &Path, table: &str) -> Option<ManagedTable> {
+    known_store(store).ok().filter(|known| known.name == "sqlite")?;
+    let file = sqlite::SqliteConfig::parse(options).ok()?.file(base);
+    Some(ManagedTable {
+        class_type: "feast.infra.online_stores.sqlite.SqliteTable".to_owned(),
+        name: table.to_owned(),
+        path: file.display().to_string(),
+    })
 }
 
 #[cfg(test)]

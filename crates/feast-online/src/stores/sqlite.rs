@@ -34,8 +34,8 @@ use arrow::array::{
 use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
-    EntityKeys, Error, ErrorCode, Field, ManagedTable, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
-    Result, TableChange, ValueType, did_you_mean,
+    EntityKeys, Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
+    TableChange, ValueType, did_you_mean,
 };
 use feast_proto::value_codec::{ColumnDecoder, encode_column};
 use hashbrown::{HashMap, HashSet};
@@ -103,8 +103,10 @@ impl SqliteConfig {
                 .with_hint("write `online_store: {type: sqlite, path: data/online.db}`"));
         };
         if let Some(key) = given.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(Error::invalid_configuration(format!("`online_store.{key}` is not a key of online store `sqlite`"))
-                .with_hint_opt(did_you_mean(key, KEYS.iter().copied())));
+            return Err(Error::invalid_configuration(format!(
+                "`online_store.{key}` is not a key of online store `sqlite`"
+            ))
+            .with_hint_opt(did_you_mean(key, KEYS.iter().copied())));
         }
         // Null is "not given", as in Feast.
         let given: serde_json::Map<_, _> = given.clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
@@ -130,16 +132,6 @@ impl SqliteConfig {
     pub fn file(&self, base: &Path) -> PathBuf {
         base.join(&self.path)
     }
-}
-
-/// What Feast records in the registry about the tables in a database file, whose path is absolute.
-pub fn managed_tables(path: &Path, tables: &[OnlineTable]) -> Vec<ManagedTable> {
-    let record = |table: &OnlineTable| ManagedTable {
-        class_type: "feast.infra.online_stores.sqlite.SqliteTable".to_owned(),
-        name: table.name(),
-        path: path.display().to_string(),
-    };
-    tables.iter().map(record).collect()
 }
 
 /// A SQLite file in Feast's layout.
@@ -343,7 +335,9 @@ impl Database {
                 "the file is not a whole SQLite database: restore it from a backup, or move it away, run `feast apply` \
                  and materialize again"
             }
-            Some(SqliteCode::ReadOnly | SqliteCode::PermissionDenied) => "make the file and its folder writable for this user",
+            Some(SqliteCode::ReadOnly | SqliteCode::PermissionDenied) => {
+                "make the file and its folder writable for this user"
+            }
             Some(SqliteCode::CannotOpen) => {
                 "`online_store.path` in feature_store.yaml names a file in a folder that this user may write to"
             }

@@ -426,6 +426,13 @@ fn planned_join_keys(
 fn check_collisions(plan: &RetrievalPlan) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for feature in plan.outputs() {
+        if plan.join_keys.iter().any(|key| key.column == feature.output) {
+            return Err(Error::new(
+                ErrorCode::FeatureNameCollision,
+                format!("`{}` is both a feature asked for and a join key of the request", feature.output),
+            )
+            .with_hint("use full feature names, which carry the name of the view"));
+        }
         if !seen.insert(feature.output.as_str()) {
             let hint = if plan.full_feature_names {
                 "ask for each feature once, or give one of the projections another name with `with_name`"
@@ -488,6 +495,15 @@ mod tests {
         let plan = resolve(&["stats:trips", "other:trips"], true).unwrap();
         assert_eq!(outputs(&plan), ["stats__trips", "other__trips"]);
         assert!(resolve(&["stats:trips", "stats:trips"], true).is_err());
+
+        let mut contents = contents();
+        let mut view = FeatureView::new("cities", FeatureViewKind::Batch(BatchFeatures::default()));
+        view.features = vec![Field::new("driver_id", ValueType::Int64)];
+        contents.put(RegistryObject::FeatureView(Arc::new(view)));
+        let selection = FeatureSelection::References(vec!["stats:rate".to_owned(), "cities:driver_id".to_owned()]);
+        let error = RetrievalPlan::resolve(&contents, &selection, false).unwrap_err();
+        assert_eq!(error.message(), "`driver_id` is both a feature asked for and a join key of the request");
+        assert!(RetrievalPlan::resolve(&contents, &selection, true).is_ok());
     }
 
     #[test]

@@ -8,7 +8,10 @@ use arrow::array::{
     StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field as ArrowField, Float32Type, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{
+    DataType, Field as ArrowField, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampNanosecondType,
+};
 use arrow::util::display::array_value_to_string;
 use feast_core::{Error, Result, ValueType};
 use feast_proto::value_codec::{encode_column, json_to_value, value_to_json};
@@ -180,6 +183,12 @@ impl Coercion<'_> {
 
     fn timestamps(self, array: &dyn Array, wanted: &DataType) -> Result<ArrayRef> {
         match array.data_type() {
+            // Rounded down, as everywhere; a cast rounds towards zero.
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                let nanos = array.as_primitive::<TimestampNanosecondType>();
+                let micros = nanos.unary::<_, TimestampMicrosecondType>(|nanos| nanos.div_euclid(1000));
+                Ok(Arc::new(micros.with_timezone("UTC")))
+            }
             DataType::Timestamp(unit, zone) => {
                 // Without a zone it is UTC; with one it is an instant already.
                 let zoned = match zone {
@@ -364,6 +373,7 @@ mod tests {
         assert_eq!(micros(&arrow::array::Date32Array::from(vec![1])), 86_400_000_000);
         let naive = arrow::array::TimestampNanosecondArray::from(vec![noon * 1000]);
         assert_eq!(micros(&naive), noon);
+        assert_eq!(micros(&arrow::array::TimestampNanosecondArray::from(vec![-1])), -1);
         let paris = TimestampMicrosecondArray::from(vec![noon]).with_timezone("+01:00");
         assert_eq!(micros(&paris), noon);
         let error = message(&StringArray::from(vec!["yesterday"]), ValueType::UnixTimestamp);

@@ -25,5 +25,5 @@ pub mod stores;
 pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use retrieve::{FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
-pub use stores::{connect, managed_table};
+pub use stores::{after_fork, before_fork, connect, managed_table};
 pub use write::{OwnedWrite, online_rows};

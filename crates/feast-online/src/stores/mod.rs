@@ -1,9 +1,12 @@
 //! The online stores: one file each, and the table of their names.
 
+mod forking;
 mod newest;
 
 pub mod memory;
 pub mod sqlite;
+
+pub use forking::{after_fork, before_fork};
 
 use std::path::Path;
 use std::sync::Arc;

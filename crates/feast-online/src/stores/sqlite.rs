@@ -44,6 +44,7 @@ use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags, OptionalExtension
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use super::forking::{self, CloseIdle};
 use super::memory::missing_table;
 use super::newest::{Recency, newest_rows};
 use crate::write::record_batch;
@@ -147,15 +148,16 @@ impl SqliteStore {
     /// `InvalidConfiguration`.
     pub fn connect(options: &serde_json::Value, base: &Path) -> Result<Self> {
         let config = SqliteConfig::parse(options)?;
-        Ok(Self {
-            database: Arc::new(Database {
-                file: config.file(base),
-                config,
-                writer: Mutex::default(),
-                readers: Mutex::default(),
-                read_permits: Semaphore::new(MOST_READERS),
-            }),
-        })
+        let database = Arc::new(Database {
+            file: config.file(base),
+            config,
+            writer: Mutex::default(),
+            readers: Mutex::default(),
+            read_permits: Semaphore::new(MOST_READERS),
+        });
+        let watched: Arc<dyn CloseIdle> = Arc::clone(&database) as _;
+        forking::register(Arc::downgrade(&watched));
+        Ok(Self { database })
     }
 
     async fn blocking<T: Send + 'static>(
@@ -163,7 +165,13 @@ impl SqliteStore {
         call: impl FnOnce(&Database) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let database = Arc::clone(&self.database);
-        tokio::task::spawn_blocking(move || call(&database))
+        let work = move || {
+            let _working = forking::working();
+            // Dropped before the work ends: this may be what closes the connections.
+            let database = database;
+            call(&database)
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::internal("a call to SQLite panicked").with_source(error))?
     }
@@ -316,6 +324,13 @@ impl fmt::Display for Database {
 /// A lock is only ever held across calls that leave the value whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CloseIdle for Database {
+    fn close_idle(&self) {
+        *lock(&self.writer) = None;
+        lock(&self.readers).clear();
+    }
 }
 
 impl Database {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
@@ -15,6 +16,8 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use feast_core::{DataSource, Error, Result, did_you_mean};
 
@@ -50,8 +53,17 @@ pub(crate) async fn entity_rows(
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     let rows = context.sql_with_options(sql, options).await.map_err(|error| refused(sql, error))?;
     let schema = Arc::clone(rows.schema().inner());
-    let batches = rows.collect().await.map_err(|error| refused(sql, error))?;
+    let plan = rows.create_physical_plan().await.map_err(|error| refused(sql, error))?;
+    let plan = interruptible(plan).map_err(|error| refused(sql, error))?;
+    let batches = collect(plan, context.task_ctx()).await.map_err(|error| refused(sql, error))?;
     EntityRows::new(schema, batches)
+}
+
+/// The same plan, in which every step pauses now and then: a join can make many rows from few, and whoever gives up on
+/// the query can only stop it at a pause.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let paused = plan.transform_up(|step| Ok(Transformed::yes(Arc::new(CooperativeExec::new(step)) as _)))?;
+    Ok(paused.data)
 }
 
 /// The source with this name, its case and what precedes the last dot aside.

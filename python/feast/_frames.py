@@ -5,23 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from feast.errors import FeastExtrasDependencyImportError
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def microseconds(moment: dt.datetime, parameter: str) -> int:
     """Microseconds since 1970 in UTC; a time without a zone is UTC."""
     if not isinstance(moment, dt.datetime):
         raise TypeError(
-            f"`{parameter}` must be a datetime, but is {moment!r} ({type(moment).__name__})"
+            f"`{parameter}` must be a datetime, but is {moment!r:.80} ({type(moment).__name__}); "
+            "write for instance `datetime(2026, 11, 23)`"
         )
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
-    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
+    return (moment - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def is_pandas(data: Any) -> bool:
@@ -105,6 +107,8 @@ def _arrow_column(pyarrow: Any, name: str, values: Any, parameter: str) -> Any:
         pyarrow.ArrowInvalid,
         pyarrow.ArrowTypeError,
         pyarrow.ArrowNotImplementedError,
+        OverflowError,  # an integer of more than 64 bits
+        UnicodeEncodeError,
     ) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -138,21 +142,21 @@ def _pyarrow(what: str) -> Any:
     return pyarrow
 
 
-def to_table(stream: Any, timeout: float | None = None) -> Any:
-    """Reads a stream into a `pyarrow.Table`; gives up between two batches once `timeout` seconds have passed."""
-    import time
+@contextmanager
+def reading(rows: Any) -> Iterator[Any]:
+    """Reads native rows; what a library says about a stream that broke becomes the exception that broke it."""
+    try:
+        yield rows
+    except Exception as error:
+        failure = rows.failure()
+        if failure is None:
+            raise
+        raise failure from (None if isinstance(failure, KeyboardInterrupt) else error)
 
-    pyarrow = _pyarrow("a table")
-    started = time.monotonic()
-    reader = pyarrow.RecordBatchReader.from_stream(stream)
-    if timeout is None:
-        return reader.read_all()
-    batches = []
-    for batch in reader:
-        batches.append(batch)
-        if time.monotonic() - started > timeout:
-            raise TimeoutError(f"the query took longer than the timeout of {timeout} s")
-    return pyarrow.Table.from_batches(batches, schema=reader.schema)
+
+def to_table(stream: Any) -> Any:
+    """Reads a stream into a `pyarrow.Table`."""
+    return _pyarrow("a table").RecordBatchReader.from_stream(stream).read_all()
 
 
 def to_pandas(table: Any) -> Any:

@@ -63,7 +63,17 @@ class FeatureStore:
         embedding_provider: Any = None,
     ) -> None:
         if config is not None and fs_yaml_file is not None:
-            raise ValueError("a feature store takes `config` or `fs_yaml_file`, not both")
+            raise ValueError(
+                "a feature store takes `config` or `fs_yaml_file`, not both; leave one out"
+            )
+        if config is not None and not isinstance(config, RepoConfig):
+            raise TypeError(
+                f"`config` must be a RepoConfig, but is of class {type(config).__name__}; "
+                "write `RepoConfig(project=..., registry=...)`"
+            )
+        for name, value in (("repo_path", repo_path), ("fs_yaml_file", fs_yaml_file)):
+            if value is not None and not isinstance(value, (str, os.PathLike)):
+                raise TypeError(f"`{name}` must be a path, but is {value!r:.80}; write it as text")
         path: Path | None = None
         if repo_path is None and config is not None:
             repo_path = config.repo_path
@@ -216,7 +226,13 @@ class FeatureStore:
         """What applying the contents of a repository would change; nothing is changed."""
         from feast.diff.infra_diff import InfraDiff
         from feast.diff.registry_diff import RegistryDiff
+        from feast.repo_contents import RepoContents
 
+        if not isinstance(desired_repo_contents, RepoContents):
+            raise TypeError(
+                "`desired_repo_contents` must be a RepoContents, "
+                f"but is of class {type(desired_repo_contents).__name__}; `parse_repo` makes one"
+            )
         objects = with_nested_sources(each for group in desired_repo_contents for each in group)
         options = {
             "prune": True,
@@ -243,6 +259,11 @@ class FeatureStore:
         return [_shown(KINDS[kind].decode(message)) for message in found]
 
     def _get(self, kind: str, name: str, allow_cache: bool) -> Any:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"the name of a {KINDS[kind].words} must be a text, but is {name!r:.80} ({type(name).__name__}); "
+                "pass the name, not the object"
+            )
         return _shown(
             KINDS[kind].decode(self._native.get_object(kind, name, self.project, not allow_cache))
         )
@@ -465,13 +486,15 @@ class FeatureStore:
             raise ValueError(
                 "`entity_df` cannot be combined with `start_date` or `end_date`; leave out one or the other"
             )
+        if isinstance(entity_df, str) and _is_path(entity_df):
+            entity_df = Path(entity_df)
         if isinstance(entity_df, os.PathLike):
-            entity_df = str(entity_df)
+            entity_df = self._entity_file(Path(entity_df))
         elif entity_df is not None and not isinstance(entity_df, str):
             entity_df = _frames.to_stream(entity_df, "entity_df")
         selection = _selection(features)
         options = {
-            "full_feature_names": full_feature_names,
+            "full_feature_names": bool(full_feature_names),
             "start": None if start_date is None else _frames.microseconds(start_date, "start_date"),
             "end": None if end_date is None else _frames.microseconds(end_date, "end_date"),
             "filter_by_created_timestamp": filter_by_created_timestamp,
@@ -483,6 +506,12 @@ class FeatureStore:
             on_demand_feature_views=lambda: self._on_demand_views_of(features),
             staging_location=getattr(self.config.offline_store, "staging_location", None),
         )
+
+    def _entity_file(self, path: Path) -> Path:
+        """A relative path starts at the repository, as those of sources do, or else at the working directory."""
+        if not path.is_absolute() and not (self.repo_path / path).exists() and path.exists():
+            return path.absolute()
+        return path
 
     def _on_demand_views_of(
         self, features: list[str] | FeatureService
@@ -509,6 +538,11 @@ class FeatureStore:
         """Runs a query, writes its rows to a storage, and remembers them in the registry under a name."""
         from feast.saved_dataset import SavedDataset
 
+        if not isinstance(from_, RetrievalJob):
+            raise TypeError(
+                f"saved dataset `{name}`: `from_` must be a retrieval job, but is of class {type(from_).__name__}; "
+                "pass what `get_historical_features` returns"
+            )
         metadata = from_.metadata
         if metadata is None:
             raise ValueError(
@@ -524,11 +558,8 @@ class FeatureStore:
             tags=tags,
             feature_service_name=feature_service.name if feature_service else None,
         )
-        dataset.min_event_timestamp = metadata.min_event_timestamp
-        dataset.max_event_timestamp = metadata.max_event_timestamp
-        from_.persist(storage=storage, allow_overwrite=allow_overwrite)
-        self._put(dataset)
-        return dataset.with_retrieval_job(self._stored_rows(dataset))
+        from_._save(dataset, allow_overwrite)
+        return self.get_saved_dataset(name)
 
     def get_saved_dataset(self, name: str) -> SavedDataset:
         """The saved dataset of this name, with a job that reads its rows."""
@@ -558,9 +589,8 @@ class FeatureStore:
 
     def retrieve_dataset_data(self, name: str, limit: int = 10) -> pd.DataFrame:
         """The first rows of a saved dataset."""
-        reader = _frames._pyarrow("reading a dataset").RecordBatchReader.from_stream(
-            self._stored_rows(self._get("saved_dataset", name, False))
-        )
+        stored = self._stored_rows(self._get("saved_dataset", name, False))
+        reader = stored.to_arrow_batches()
         batches, n_rows = [], 0
         for batch in reader:
             batches.append(batch.slice(0, limit - n_rows))
@@ -594,7 +624,7 @@ class FeatureStore:
                 f"`start_date` ({start_date}) is after `end_date` ({end_date}); swap them"
             )
         options = {
-            "feature_views": feature_views,
+            "feature_views": _view_names(feature_views),
             "disable_event_timestamp": disable_event_timestamp,
             "full_feature_names": full_feature_names,
             "version": version,
@@ -613,7 +643,7 @@ class FeatureStore:
     ) -> None:
         """Copies what is new since the last materialization of each view into the online store."""
         options = {
-            "feature_views": feature_views,
+            "feature_views": _view_names(feature_views),
             "full_feature_names": full_feature_names,
             "version": version,
             "force": force,
@@ -667,8 +697,8 @@ class FeatureStore:
         allow_registry_cache: bool = True,
     ) -> None:
         """`write_to_online_store` without blocking the event loop."""
-        await asyncio.to_thread(
-            self.write_to_online_store, feature_view_name, df, inputs, allow_registry_cache
+        await self._native.write_to_online_store_async(
+            feature_view_name, _rows_to_write(feature_view_name, df, inputs)
         )
 
     def write_to_offline_store(
@@ -873,13 +903,16 @@ class _Stored:
         self._native = native
         self._storage = storage
 
+    def rows(self, timeout: float | None = None) -> Any:
+        return self._native.read_storage(self._storage, timeout)
+
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        return self._native.read_storage(self._storage).__arrow_c_stream__(requested_schema)
+        return self.rows().__arrow_c_stream__(requested_schema)
 
     def explain(self) -> str:
         raise NotAvailableYet("SQL of stored rows")
 
-    def write(self, path: str, options: str) -> list[str]:
+    def write(self, path: str, allow_overwrite: bool) -> list[str]:
         raise NotAvailableYet(
             "copying a saved dataset", "save the job of `get_historical_features` again"
         )
@@ -932,11 +965,30 @@ def _selection(features: Any) -> list[str] | bytes:
     return bytes(features.to_proto().SerializeToString())
 
 
+def _view_names(feature_views: Any) -> list[str] | None:
+    if feature_views is None:
+        return None
+    names = list(feature_views) if isinstance(feature_views, (list, tuple, set)) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"`feature_views` must be a list of names, but is {feature_views!r:.80}; "
+            'write for instance `["driver_stats"]`'
+        )
+    return names
+
+
+def _is_path(text: str) -> bool:
+    """Whether text that stands for entity rows names a file, and is not a query."""
+    first = text.split(maxsplit=1)[:1]
+    is_query = len(text.split()) > 1 and first[0].lower() in ("select", "with", "(select", "values")
+    return not is_query and text.lower().endswith((".parquet", ".csv"))
+
+
 def _rows_to_write(feature_view: str, df: Any, inputs: Any) -> Any:
     if (df is None) == (inputs is None):
         found = "neither is" if df is None else "both are"
         raise ValueError(
-            f"writing to feature view `{feature_view}` takes `df` or `inputs`, but {found} given"
+            f"writing to feature view `{feature_view}` takes `df` or `inputs`, but {found} given; pass one of them"
         )
     return _frames.to_stream(inputs, "inputs") if df is None else _frames.to_stream(df, "df")
 
@@ -944,7 +996,7 @@ def _rows_to_write(feature_view: str, df: Any, inputs: Any) -> Any:
 def _push_target(to: Any) -> str:
     if not isinstance(to, PushMode):
         valid = ", ".join(f"`PushMode.{mode.name}`" for mode in PushMode)
-        raise ValueError(f"`to` is {to!r}, expected one of {valid}")
+        raise ValueError(f"`to` must be one of {valid}, but is {to!r:.80}")
     return to.name.lower()
 
 
@@ -953,7 +1005,7 @@ def _online_options(full_feature_names: bool, include_feature_view_version_metad
         return "{}"
     return json.dumps(
         {
-            "full_feature_names": full_feature_names,
+            "full_feature_names": bool(full_feature_names),
             "include_feature_view_version_metadata": include_feature_view_version_metadata,
         }
     )
@@ -962,7 +1014,9 @@ def _online_options(full_feature_names: bool, include_feature_view_version_metad
 def _entity_columns(entity_rows: Any) -> dict[str, list[Any]]:
     """Entity rows as one list of plain values per column."""
     if isinstance(entity_rows, Mapping):
-        return {name: _plain_list(values) for name, values in entity_rows.items()}
+        return {
+            _column_name(name): _plain_list(name, values) for name, values in entity_rows.items()
+        }
     if not isinstance(entity_rows, (list, tuple)):
         raise TypeError(
             "`entity_rows` must be a list of mappings, one per row, or a mapping from join keys to lists, "
@@ -972,24 +1026,52 @@ def _entity_columns(entity_rows: Any) -> dict[str, list[Any]]:
         raise ValueError(
             '`entity_rows` is empty; pass at least one row, such as `[{"driver_id": 1001}]`'
         )
-    columns: dict[str, list[Any]] = {name: [] for name in entity_rows[0]}
+    columns: dict[str, list[Any]] = {}
     for number, row in enumerate(entity_rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"row {number + 1} of `entity_rows` must be a mapping, but is of class {type(row).__name__}; "
+                'write rows such as `{"driver_id": 1001}`'
+            )
+        if number == 0:
+            columns = {_column_name(name): [] for name in row}
         if row.keys() != columns.keys():
             raise ValueError(
-                f"All entity_rows must have the same keys: row 1 has {sorted(columns)}, row {number + 1} has {sorted(row)}"
+                f"All entity_rows must have the same keys: row 1 has {_names(columns)}, row {number + 1} has "
+                f"{_names(row)}; give each row a value in every column"
             )
         for name, value in row.items():
             columns[name].append(_plain_value(value))
     return columns
 
 
-def _plain_list(values: Any) -> list[Any]:
+def _names(row: Mapping[Any, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in row) or "none"
+
+
+def _column_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(
+            f"the columns of `entity_rows` must be named by texts, but one is {name!r:.80} ({type(name).__name__}); "
+            "write the name of the join key"
+        )
+    return name
+
+
+def _plain_list(name: str, values: Any) -> list[Any]:
+    if getattr(getattr(values, "dtype", None), "kind", None) == "M" and type(values).__name__ == "ndarray":
+        values = values.astype("datetime64[us]")  # finer ones would become integers
     if hasattr(values, "tolist"):  # numpy, pandas
         return list(values.tolist())
     if hasattr(values, "to_pylist"):  # Arrow
         return list(values.to_pylist())
     if type(values).__name__ == "RepeatedValue":
         values = values.val
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise TypeError(
+            f"column `{name}` of `entity_rows` must be a list, but is {values!r:.80} ({type(values).__name__}); "
+            f'write `{{"{name}": [...]}}`, or a list of rows'
+        )
     return [_plain_value(value) for value in values]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from feast import _frames
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
     from feast.dataframe import FeastDataFrame
     from feast.on_demand_feature_view import OnDemandFeatureView
-    from feast.saved_dataset import SavedDatasetStorage, ValidationReference
+    from feast.saved_dataset import SavedDataset, SavedDatasetStorage, ValidationReference
 
 
 class RetrievalMetadata:
-    """What a query was asked for: its features, the columns of the entity rows, and the range of their times."""
+    """What a query was asked for: its features, the join keys, and the range of the times of the entity rows."""
 
     def __init__(
         self,
@@ -33,8 +34,25 @@ class RetrievalMetadata:
     ) -> None:
         self.features = features
         self.keys = keys
-        self.min_event_timestamp = min_event_timestamp
-        self.max_event_timestamp = max_event_timestamp
+        self._times = lambda: (min_event_timestamp, max_event_timestamp)
+
+    @classmethod
+    def _of(cls, native: Any) -> RetrievalMetadata:
+        found = json.loads(native.metadata_json())
+        metadata = cls(features=found["features"], keys=found["keys"])
+        # Entity rows may have to be read to know their times, so this waits until somebody asks.
+        metadata._times = functools.cache(lambda: tuple(map(_time, native.time_range())))
+        return metadata
+
+    @property
+    def min_event_timestamp(self) -> datetime | None:
+        """The least time of the entity rows; of a request for a range of time, its start."""
+        return self._times()[0]
+
+    @property
+    def max_event_timestamp(self) -> datetime | None:
+        """The greatest time of the entity rows; of a request for a range of time, its end."""
+        return self._times()[1]
 
     def __repr__(self) -> str:
         return (
@@ -78,7 +96,8 @@ class RetrievalJob:
         """All rows as an Arrow table."""
         if validation_reference is not None:
             raise NotAvailableYet("validating a retrieved dataset")
-        return _frames.to_table(self, timeout)
+        with _frames.reading(self._native.rows(timeout)) as rows:
+            return _frames.to_table(rows)
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars frame; neither pandas nor pyarrow is needed."""
@@ -88,7 +107,8 @@ class RetrievalJob:
             from feast.errors import FeastExtrasDependencyImportError
 
             raise FeastExtrasDependencyImportError("polars", str(error)) from None
-        return polars.DataFrame(self)
+        with _frames.reading(self._native.rows()) as rows:
+            return polars.DataFrame(rows)
 
     def to_feast_df(
         self, validation_reference: ValidationReference | None = None, timeout: int | None = None
@@ -105,7 +125,9 @@ class RetrievalJob:
         return _frames._pyarrow("reading batch by batch").RecordBatchReader.from_stream(self)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return iter(self.to_arrow_batches())
+        pyarrow = _frames._pyarrow("reading batch by batch")
+        with _frames.reading(self._native.rows()) as rows:
+            yield from pyarrow.RecordBatchReader.from_stream(rows)
 
     def to_tensor(
         self, kind: str = "torch", default_value: Any = float("nan"), timeout: int | None = None
@@ -134,29 +156,37 @@ class RetrievalJob:
         timeout: int | None = None,
     ) -> None:
         """Writes the rows to a place outside the feature store: a Parquet file, or a folder of them."""
+        from feast.saved_dataset import SavedDatasetStorage
+
+        if not isinstance(storage, SavedDatasetStorage):
+            raise TypeError(
+                f"`storage` must be a SavedDatasetStorage, but is of class {type(storage).__name__}; "
+                'write `SavedDatasetFileStorage("path.parquet")`'
+            )
         message = storage.to_proto()
         if message.WhichOneof("kind") != "file_storage":
             raise NotAvailableYet(
                 f"writing a dataset to `{type(storage).__name__}`",
                 "use a `SavedDatasetFileStorage`",
             )
-        self._native.write(
-            message.file_storage.uri, json.dumps({"allow_overwrite": allow_overwrite})
-        )
+        self._native.write(message.file_storage.uri, allow_overwrite)
+
+    def _save(self, dataset: SavedDataset, allow_overwrite: bool) -> None:
+        """Writes the rows to the storage of a dataset and records it in the registry."""
+        self._native.save(dataset.to_proto().SerializeToString(), allow_overwrite)
 
     def supports_remote_storage_export(self) -> bool:
-        """Whether `to_remote_storage` has a place to write to."""
-        return self._staging_location is not None
+        """Whether `to_remote_storage` can be called: always."""
+        return True
 
     def to_remote_storage(self) -> list[str]:
-        """Writes the rows as Parquet files below the offline store's `staging_location`; returns their paths."""
-        if self._staging_location is None:
-            raise NotAvailableYet(
-                "exporting to remote storage without a place for it",
-                "set `staging_location` in the `offline_store` section of feature_store.yaml",
-            )
-        path = f"{self._staging_location.rstrip('/')}/{uuid.uuid4()}/"
-        return list(self._native.write(path, json.dumps({"allow_overwrite": False})))
+        """Writes the rows as Parquet files into a new folder, and returns the paths of the files.
+
+        The folder is made below the `staging_location` of the offline store; where there is none, below
+        `data/exports` of the feature repository.
+        """
+        place = self._staging_location or "data/exports"
+        return list(self._native.write(f"{place.rstrip('/')}/{uuid.uuid4()}", False))
 
     @property
     def full_feature_names(self) -> bool:
@@ -173,14 +203,8 @@ class RetrievalJob:
         """What the query was asked for; None when it only reads back what was stored."""
         if not hasattr(self._native, "metadata_json"):
             return None
-        found = json.loads(self._native.metadata_json())
-        return RetrievalMetadata(
-            features=found.get("features", []),
-            keys=found.get("keys", []),
-            min_event_timestamp=_time(found.get("min_event_timestamp")),
-            max_event_timestamp=_time(found.get("max_event_timestamp")),
-        )
+        return RetrievalMetadata._of(self._native)
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else _frames.EPOCH + timedelta(microseconds=micros)

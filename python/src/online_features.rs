@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchIterator};
-use arrow::datatypes::{
-    Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
-};
+use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use feast_core::{Error, ValueType};
 use feast_online::{EntityColumn, EntityRows, EntityValue, OnlineColumn};
-use feast_proto::types::value::Val;
 use feast_proto::types::Value;
+use feast_proto::types::value::Val;
 use prost::Message;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
+use pyo3::types::{IntoPyDict, PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
 
 use crate::errors::{IntoPyResult, to_python};
 use crate::frames::export;
@@ -89,16 +87,15 @@ impl Classes {
 
     /// A `datetime` in UTC.
     fn datetime<'py>(&self, py: Python<'py>, micros: i64) -> PyResult<Bound<'py, PyAny>> {
-        let (from_timestamp, utc) = match self.datetime.get() {
+        let (epoch, duration) = match self.datetime.get() {
             Some(classes) => classes,
             None => {
-                let module = py.import("datetime")?;
-                let utc = module.getattr("timezone")?.getattr("utc")?.unbind();
-                let class = module.getattr("datetime")?.getattr("fromtimestamp")?.unbind();
-                self.datetime.get_or_init(|| (class, utc))
+                let epoch = py.import("feast._frames")?.getattr("EPOCH")?.unbind();
+                let duration = py.import("datetime")?.getattr("timedelta")?.unbind();
+                self.datetime.get_or_init(|| (epoch, duration))
             }
         };
-        from_timestamp.bind(py).call1((micros as f64 / 1e6, utc))
+        epoch.bind(py).add(duration.bind(py).call1((0, 0, micros))?)
     }
 }
 
@@ -157,9 +154,8 @@ fn value<'py>(
                 if other.is_set() { PySet::new(py, list.iter())?.into_any() } else { list.into_any() }
             }
             None => {
-                let message = Value::decode(array.as_binary::<i32>().value(row)).map_err(|error| {
-                    to_python(&Error::internal("a stored value is no message").with_source(error))
-                })?;
+                let message = Value::decode(array.as_binary::<i32>().value(row))
+                    .map_err(|error| to_python(&Error::internal("a stored value is no message").with_source(error)))?;
                 message_value(py, &message, classes)?
             }
         },
@@ -293,19 +289,45 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
         return Ok(EntityValue::Bool(flag.is_true()));
     }
     if item.is_instance_of::<PyInt>() {
-        return Ok(EntityValue::Int(item.extract()?));
+        return item.extract().map(EntityValue::Int).map_err(|_| {
+            let digits: String = item.to_string().chars().take(40).collect();
+            to_python(
+                &Error::invalid_request(format!(
+                    "column `{column}` of the entity rows holds {digits}, which is no 64 bit integer"
+                ))
+                .with_hint("give a value between -2^63 and 2^63 - 1, or use text"),
+            )
+        });
     }
     if item.is_instance_of::<PyFloat>() {
         return Ok(EntityValue::Float(item.extract()?));
     }
     if let Ok(text) = item.cast::<PyString>() {
-        return Ok(EntityValue::String(text.to_str()?.to_owned()));
+        return text.to_str().map(|text| EntityValue::String(text.to_owned())).map_err(|_| {
+            let message = format!("column `{column}` of the entity rows holds text that is not valid Unicode");
+            to_python(&Error::invalid_request(message).with_hint("remove its surrogates"))
+        });
     }
     if let Ok(bytes) = item.cast::<PyBytes>() {
         return Ok(EntityValue::Bytes(bytes.as_bytes().to_vec()));
     }
-    if let Ok(timestamp) = item.call_method0("timestamp") {
-        return Ok(EntityValue::TimestampMicros((timestamp.extract::<f64>()? * 1e6).round() as i64));
+    let kind = item.get_type().name()?.to_string();
+    // What pandas calls missing.
+    if matches!(kind.as_str(), "NaTType" | "NAType") {
+        return Ok(EntityValue::Null);
+    }
+    if item.hasattr("timestamp")? {
+        let zone = item.getattr("tzinfo").ok().filter(|zone| !zone.is_none());
+        let instant = match zone {
+            Some(_) => item.clone(),
+            // Without a zone it is UTC; Python would take the zone of the machine.
+            None => {
+                let utc = item.py().import("datetime")?.getattr("timezone")?.getattr("utc")?;
+                item.call_method("replace", (), Some(&[("tzinfo", utc)].into_py_dict(item.py())?))?
+            }
+        };
+        let seconds: f64 = instant.call_method0("timestamp")?.extract()?;
+        return Ok(EntityValue::TimestampMicros((seconds * 1e6).round() as i64));
     }
     // NumPy scalars become plain ones.
     if let Ok(plain) = item.call_method0("item")
@@ -319,15 +341,17 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
     }
     if let Ok(dict) = item.cast::<PyDict>() {
         let entries: PyResult<Vec<(String, EntityValue)>> =
-            dict.iter().map(|(key, item)| Ok((key.extract()?, entity_value(column, &item)?))).collect();
+            dict.iter().map(|(key, item)| Ok((key.str()?.to_string(), entity_value(column, &item)?))).collect();
         return Ok(EntityValue::Map(entries?));
     }
     // UUID and Decimal are known by their text.
-    let kind = item.get_type().name()?.to_string();
     if matches!(kind.as_str(), "UUID" | "Decimal") {
         return Ok(EntityValue::String(item.str()?.to_str()?.to_owned()));
     }
-    Err(to_python(&Error::invalid_request(format!(
-        "column `{column}` of the entity rows holds a value of type `{kind}`, which is not understood"
-    ))))
+    Err(to_python(
+        &Error::invalid_request(format!(
+            "column `{column}` of the entity rows holds a value of type `{kind}`, which is not understood"
+        ))
+        .with_hint("give numbers, texts, bytes, booleans, times, lists or dictionaries"),
+    ))
 }

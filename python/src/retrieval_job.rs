@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::{DateTime, Utc};
-use feast::{FeatureStore, HistoricalFeatures};
-use feast_core::{Error, FeatureSelection, Result, RetrievalPlan, Timestamp};
-use feast_offline::{EntitySource, WriteOptions};
+use feast::{HistoricalFeatures, SaveDataset};
+use feast_core::{Error, FeatureSelection, ObjectKind, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp};
+use feast_offline::{EntitySource, HistoricalStream, WriteOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use serde_json::{Value, json};
 
 use crate::errors::IntoPyResult;
-use crate::frames::{export, reader_of};
-use crate::runtime::wait;
+use crate::frames::{ArrowStream, export, reader_of};
+use crate::runtime::wait_long;
+use crate::store::Store;
 
 /// Entity rows that can be handed out again for each reading.
 #[derive(Debug, Clone)]
@@ -40,7 +42,8 @@ impl EntityRows {
 /// A request for historical features. Each reading computes it anew.
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct RetrievalJob {
-    pub(crate) store: FeatureStore,
+    /// Asked for its parts at each reading, because this process may be a fork of the one that made the request.
+    pub(crate) store: Py<Store>,
     pub(crate) plan: Arc<RetrievalPlan>,
     pub(crate) selection: FeatureSelection,
     pub(crate) entity: EntityRows,
@@ -57,6 +60,11 @@ impl RetrievalJob {
             filter_by_created_timestamp: self.filter_by_created_timestamp,
         }
     }
+
+    fn start(&self, py: Python<'_>) -> PyResult<HistoricalStream> {
+        let (store, request) = (self.store.get().store().py()?, self.request());
+        wait_long(py, async move { store.get_historical_features(request).await })
+    }
 }
 
 #[pymethods]
@@ -67,26 +75,31 @@ impl RetrievalJob {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let rows = wait(py, self.store.get_historical_features(self.request()))?;
-        export(py, reader_of(rows.batches), requested_schema)
+        let rows = self.start(py)?;
+        export(py, reader_of(rows.batches)?, requested_schema)
     }
 
-    /// Features, join keys and times, as Feast's retrieval metadata has them.
+    /// The rows, for the Python side to read: failures keep their exception, and the time can be limited to seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn rows(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<ArrowStream> {
+        let (started, timeout) = (Instant::now(), time_limit(timeout));
+        ArrowStream::new(self.start(py)?.batches, timeout, started)
+    }
+
+    /// Least and greatest time of the entity rows, in microseconds since 1970.
+    fn time_range(&self, py: Python<'_>) -> PyResult<(Option<i64>, Option<i64>)> {
+        let micros = |time: Timestamp| time.timestamp_micros();
+        if let EntityRows::Range { start, end } = &self.entity {
+            return Ok((start.map(micros), end.map(micros)));
+        }
+        let rows = self.start(py)?;
+        Ok((rows.min_event_timestamp.map(micros), rows.max_event_timestamp.map(micros)))
+    }
+
+    /// Feature references and join keys.
     fn metadata_json(&self) -> String {
         let keys: Vec<&str> = self.plan.join_keys.iter().map(|key| key.column.as_str()).collect();
-        let (start, end) = match &self.entity {
-            EntityRows::Range { start, end } => (start.map(|t| t.to_rfc3339()), end.map(|t| t.to_rfc3339())),
-            _ => (None, None),
-        };
-        json!({
-            "features": self.plan.references(),
-            "keys": keys,
-            "min_event_timestamp": start,
-            "max_event_timestamp": end,
-            "full_feature_names": self.full_feature_names,
-            "on_demand_feature_views": self.plan.on_demand.iter().map(|view| view.name.clone()).collect::<Vec<_>>(),
-        })
-        .to_string()
+        json!({"features": self.plan.references(), "keys": keys}).to_string()
     }
 
     /// What is read and joined, view by view.
@@ -104,18 +117,36 @@ impl RetrievalJob {
     }
 
     /// Writes the rows as Parquet and returns the files.
-    fn write(&self, py: Python<'_>, path: &str, options_json: &str) -> PyResult<Vec<String>> {
-        let options: Value = parse_options(options_json).py()?;
-        let options = WriteOptions {
-            overwrite: options["allow_overwrite"].as_bool().unwrap_or(false),
-            ..WriteOptions::default()
-        };
-        let files = wait(py, async {
-            let rows = self.store.get_historical_features(self.request()).await?;
-            self.store.offline_store().write_dataset(path, rows.batches, options).await
+    fn write(&self, py: Python<'_>, path: String, allow_overwrite: bool) -> PyResult<Vec<String>> {
+        let (store, request) = (self.store.get().store().py()?, self.request());
+        let options = WriteOptions { overwrite: allow_overwrite, ..WriteOptions::default() };
+        let files = wait_long(py, async move {
+            let rows = store.get_historical_features(request).await?;
+            store.offline_store().write_dataset(&path, rows.batches, options).await
         })?;
         Ok(files.iter().map(|file| file.display().to_string()).collect())
     }
+
+    /// Writes the rows to the storage of a dataset (a `feast.core.SavedDataset`) and records it in the registry.
+    fn save(&self, py: Python<'_>, dataset: &[u8], allow_overwrite: bool) -> PyResult<()> {
+        let RegistryObject::SavedDataset(dataset) =
+            feast_proto::decode_object(ObjectKind::SavedDataset, dataset).py()?
+        else {
+            return Err(Error::internal("a saved dataset was decoded as something else")).py();
+        };
+        let (store, request) = (self.store.get().store().py()?, self.request());
+        let dataset = SaveDataset { dataset: SavedDataset::clone(&dataset), allow_overwrite };
+        wait_long(py, async move {
+            let rows = store.get_historical_features(request).await?;
+            store.create_saved_dataset(dataset, rows).await.map(drop)
+        })
+    }
+}
+
+/// A timeout in seconds; one that is no time at all, or longer than clocks count, is none.
+pub(crate) fn time_limit(seconds: Option<f64>) -> Option<Duration> {
+    let limit = Duration::try_from_secs_f64(seconds?.max(0.0)).ok()?;
+    Instant::now().checked_add(limit).map(|_| limit)
 }
 
 /// The options of a call.
@@ -125,6 +156,8 @@ pub(crate) fn parse_options(text: &str) -> Result<Value> {
 
 /// An instant from microseconds since the epoch.
 pub(crate) fn instant(micros: i64) -> Result<Timestamp> {
-    DateTime::<Utc>::from_timestamp_micros(micros)
-        .ok_or_else(|| Error::invalid_request(format!("{micros} microseconds since 1970 is no valid time")))
+    DateTime::<Utc>::from_timestamp_micros(micros).ok_or_else(|| {
+        Error::invalid_request(format!("{micros} microseconds since 1970 is no valid time"))
+            .with_hint("give a time between the years 1 and 9999")
+    })
 }

@@ -4,13 +4,19 @@
 //! at its first call.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use feast_core::{Error, Result};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use tokio::runtime::Runtime;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::errors::IntoPyResult;
 
@@ -21,7 +27,7 @@ static RUNTIME: Mutex<Option<(u32, Arc<Runtime>)>> = Mutex::new(None);
 /// How often Python is asked whether the user pressed Ctrl-C: signals are only visible to those who ask.
 const SIGNAL_POLL: Duration = Duration::from_millis(100);
 
-/// The runtime of this process.
+/// The runtime of this process. Called with the interpreter held, so that no fork happens while the lock is.
 pub(crate) fn runtime() -> Result<Arc<Runtime>> {
     let mut current = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
@@ -44,20 +50,82 @@ pub(crate) fn runtime() -> Result<Arc<Runtime>> {
     }
 }
 
-/// Runs one call to its end with the interpreter released; Ctrl-C cancels it.
+/// Runs one short call to its end with the interpreter released; Ctrl-C cancels it.
 pub(crate) fn wait<T: Send>(py: Python<'_>, call: impl Future<Output = Result<T>> + Send) -> PyResult<T> {
     let runtime = runtime().py()?;
+    watched(py, &runtime, call)?.py()
+}
+
+/// Runs one call to its end with the interpreter released; Ctrl-C cancels it.
+///
+/// The call runs on another thread, so that this one hears of Ctrl-C however long the call computes between two waits.
+pub(crate) fn wait_long<T: Send + 'static>(
+    py: Python<'_>,
+    call: impl Future<Output = Result<T>> + Send + 'static,
+) -> PyResult<T> {
+    let runtime = runtime().py()?;
+    let task = Task(runtime.spawn(call));
+    watched(py, &runtime, task)?.py()
+}
+
+/// Waits for a future with the interpreter released; fails when a signal handler raises.
+///
+/// It waits by itself and not with `block_on`, whose timers stand still while all threads of the runtime compute.
+pub(crate) fn watched<T: Send>(
+    py: Python<'_>,
+    runtime: &Runtime,
+    future: impl Future<Output = T> + Send,
+) -> PyResult<T> {
     py.detach(|| {
-        runtime.block_on(async {
-            let mut call = std::pin::pin!(call);
-            loop {
-                match tokio::time::timeout(SIGNAL_POLL, &mut call).await {
-                    Ok(done) => return done.py(),
-                    Err(_) => Python::attach(|py| py.check_signals())?,
-                }
+        let _context = runtime.enter();
+        let alarm = Arc::new(Alarm { thread: thread::current(), rung: AtomicBool::new(false) });
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut future = std::pin::pin!(future);
+        let mut asked = Instant::now();
+        loop {
+            if let Poll::Ready(done) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(done);
             }
-        })
+            if !alarm.rung.swap(false, Ordering::AcqRel) {
+                thread::park_timeout(SIGNAL_POLL);
+            }
+            if asked.elapsed() >= SIGNAL_POLL {
+                Python::attach(|py| py.check_signals())?;
+                asked = Instant::now();
+            }
+        }
     })
+}
+
+/// Wakes the thread that waits for a future.
+struct Alarm {
+    thread: Thread,
+    rung: AtomicBool,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// A call on another thread; it ends with whoever waits for it.
+struct Task<T>(JoinHandle<Result<T>>);
+
+impl<T> Future for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let stopped = |error| Err(Error::internal("a call stopped unexpectedly").with_source(error));
+        Pin::new(&mut self.0).poll(context).map(|done| done.unwrap_or_else(stopped))
+    }
+}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Starts a call and returns an awaitable of the running event loop.
@@ -71,10 +139,11 @@ where
     let event_loop = py.import("asyncio")?.call_method0("get_running_loop")?;
     let future = event_loop.call_method0("create_future")?;
     let (event_loop, waiting) = (event_loop.unbind(), future.clone().unbind());
-    runtime().py()?.spawn(async move {
-        let done = call.await.py();
-        Python::attach(|py| {
-            let delivered = match done.and_then(|value| value.into_py_any(py)) {
+    let task = runtime().py()?.spawn(async move {
+        let done = call.await;
+        // Nobody waits any more when the interpreter is about to end.
+        Python::try_attach(|py| {
+            let delivered = match done.py().and_then(|value| value.into_py_any(py)) {
                 Ok(value) => deliver(py, &event_loop, &waiting, "set_result", value),
                 Err(error) => deliver(py, &event_loop, &waiting, "set_exception", error.into_value(py).into_any()),
             };
@@ -84,7 +153,22 @@ where
             }
         });
     });
+    future.call_method1("add_done_callback", (AbandonedCall(task.abort_handle()),))?;
     Ok(future)
+}
+
+/// Ends a call when the future that awaits it is cancelled.
+#[pyclass(frozen)]
+struct AbandonedCall(AbortHandle);
+
+#[pymethods]
+impl AbandonedCall {
+    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        if future.call_method0("cancelled")?.is_truthy()? {
+            self.0.abort();
+        }
+        Ok(())
+    }
 }
 
 /// Hands a result to the loop's own thread, unless the waiting side was cancelled meanwhile.
@@ -92,4 +176,30 @@ fn deliver(py: Python<'_>, event_loop: &Py<PyAny>, future: &Py<PyAny>, method: &
     let settle = py.import("feast._settle")?.getattr("settle")?;
     event_loop.call_method1(py, "call_soon_threadsafe", (settle, future, method, value))?;
     Ok(())
+}
+
+/// Makes forks of Python safe for what is open here.
+pub(crate) fn watch_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let os = py.import("os")?;
+    // Not every system forks.
+    if !os.hasattr("register_at_fork")? {
+        return Ok(());
+    }
+    let after = wrap_pyfunction!(after_fork, module)?;
+    let hooks = PyDict::new(py);
+    hooks.set_item("before", wrap_pyfunction!(before_fork, module)?)?;
+    hooks.set_item("after_in_parent", &after)?;
+    hooks.set_item("after_in_child", &after)?;
+    os.call_method("register_at_fork", (), Some(&hooks)).map(drop)
+}
+
+#[pyfunction]
+fn before_fork(py: Python<'_>) {
+    py.detach(feast_online::before_fork);
+}
+
+#[pyfunction]
+fn after_fork() {
+    feast_online::after_fork();
 }

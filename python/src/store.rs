@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
@@ -14,12 +14,13 @@ use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use crate::errors::IntoPyResult;
-use crate::frames::{ArrowStream, read_batch, read_batches, reader_of};
+use crate::frames::{ArrowStream, read_batch, read_batches};
 use crate::online_features::{OnlineFeatures, entity_rows};
-use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options};
-use crate::runtime::{awaitable, wait};
+use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options, time_limit};
+use crate::runtime::{awaitable, runtime, wait, wait_long, watched};
 
 /// One feature store: the parts of a `feature_store.yaml`.
 #[pyclass(module = "feast._feast", frozen)]
@@ -30,16 +31,23 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The store of this process.
-    fn store(&self) -> Result<FeatureStore> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let process = std::process::id();
-        if opened.0 != process {
-            let inherited = std::mem::replace(&mut *opened, (process, FeatureStore::open(self.config.clone())?));
-            // The parent still uses the connections behind it; closing them here would disturb it.
-            std::mem::forget(inherited);
+    /// The store of this process. Called with the interpreter held, so that no fork happens while the lock is.
+    pub(crate) fn store(&self) -> Result<FeatureStore> {
+        let (process, store) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if process == std::process::id() {
+            return Ok(store);
         }
-        Ok(opened.1.clone())
+        // What the parent has opened is the parent's: nothing of it may be used or closed here.
+        std::mem::forget(store);
+        let fresh = FeatureStore::open(self.config.clone())?;
+        std::mem::forget(self.replace(fresh.clone()));
+        Ok(fresh)
+    }
+
+    /// Makes this the store of this process, and returns the one before.
+    fn replace(&self, store: FeatureStore) -> FeatureStore {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *opened, (std::process::id(), store)).1
     }
 }
 
@@ -158,13 +166,13 @@ impl Store {
     fn plan(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<String> {
         let store = self.store().py()?;
         let (definitions, options) = parse_apply(contents, options_json, store.project()).py()?;
-        wait(py, async { report(&store.plan(&definitions, &options).await?) })
+        wait_long(py, async move { report(&store.plan(&definitions, &options).await?) })
     }
 
     fn apply(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<String> {
         let store = self.store().py()?;
         let (definitions, options) = parse_apply(contents, options_json, store.project()).py()?;
-        wait(py, async { report(&store.apply(&definitions, &options).await?) })
+        wait_long(py, async move { report(&store.apply(&definitions, &options).await?) })
     }
 
     fn delete_object(&self, py: Python<'_>, kind: &str, name: &str) -> PyResult<()> {
@@ -192,8 +200,7 @@ impl Store {
     // Offline.
 
     fn get_historical_features(
-        &self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         entity: &Bound<'_, PyAny>,
         selection: &Bound<'_, PyAny>,
         options_json: &str,
@@ -201,22 +208,21 @@ impl Store {
         let options = parse_options(options_json).py()?;
         let full_feature_names = options["full_feature_names"].as_bool().unwrap_or(false);
         let selection = parse_selection(selection)?;
-        let store = self.store().py()?;
-        let (plan, _) = wait(py, store.resolve_historical(&selection, full_feature_names))?;
+        let store = slf.get().store().py()?;
+        let (plan, _) = wait(slf.py(), store.resolve_historical(&selection, full_feature_names))?;
         let entity = if entity.is_none() {
             let time = |key: &str| options[key].as_i64().map(instant).transpose();
             EntityRows::Range { start: time("start").py()?, end: time("end").py()? }
-        } else if let Ok(text) = entity.extract::<String>() {
-            match text.ends_with(".parquet") && !text.contains(char::is_whitespace) {
-                true => EntityRows::File(text.into()),
-                false => EntityRows::Sql(text),
-            }
+        } else if let Ok(query) = entity.extract::<String>() {
+            EntityRows::Sql(query)
+        } else if let Ok(path) = entity.extract::<PathBuf>() {
+            EntityRows::File(path)
         } else {
             let (schema, batches) = read_batches(entity)?;
             EntityRows::Batches(schema, batches)
         };
         Ok(RetrievalJob {
-            store,
+            store: slf.clone().unbind(),
             plan,
             selection,
             entity,
@@ -246,14 +252,14 @@ impl Store {
         if let Some(call) = progress {
             store = store.observed_by(Arc::new(PythonProgress(call)));
         }
-        let report = wait(py, store.materialize(request))?;
+        let report = wait_long(py, async move { store.materialize(request).await })?;
         serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()
     }
 
     fn write_to_offline_store(
         &self,
         py: Python<'_>,
-        feature_view: &str,
+        feature_view: String,
         frame: &Bound<'_, PyAny>,
         reorder_columns: bool,
     ) -> PyResult<u64> {
@@ -261,17 +267,21 @@ impl Store {
         let _ = reorder_columns;
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
-        wait(py, store.write_to_offline_store(feature_view, rows))
+        wait_long(py, async move { store.write_to_offline_store(&feature_view, rows).await })
     }
 
-    fn read_storage(&self, py: Python<'_>, storage: &[u8]) -> PyResult<ArrowStream> {
+    #[pyo3(signature = (storage, timeout=None))]
+    fn read_storage(&self, py: Python<'_>, storage: &[u8], timeout: Option<f64>) -> PyResult<ArrowStream> {
+        let timeout = time_limit(timeout);
         let storage = feast_proto::decode_storage(storage).py()?;
         let DataSourceOptions::File { uri, .. } = storage.0 else {
-            return Err(Error::unsupported("saved datasets can be read from files only, so far")).py();
+            return Err(Error::unsupported("saved datasets can be read from files only, so far")
+                .with_hint("save it with `SavedDatasetFileStorage`")).py();
         };
         let store = self.store().py()?;
-        let rows = wait(py, store.offline_store().read_dataset(&uri))?;
-        Ok(ArrowStream::new(reader_of(rows)))
+        let started = Instant::now();
+        let rows = wait_long(py, async move { store.offline_store().read_dataset(&uri).await })?;
+        ArrowStream::new(rows, timeout, started)
     }
 
     // Online.
@@ -298,10 +308,10 @@ impl Store {
         awaitable(py, async move { store.get_online_features(request).await.map(OnlineFeatures) })
     }
 
-    fn push(&self, py: Python<'_>, push_source: &str, frame: &Bound<'_, PyAny>, to: &str) -> PyResult<()> {
+    fn push(&self, py: Python<'_>, push_source: String, frame: &Bound<'_, PyAny>, to: &str) -> PyResult<()> {
         let (rows, target) = (read_batch(frame)?, to.parse::<PushTarget>().py()?);
         let store = self.store().py()?;
-        wait(py, store.push(push_source, &rows, target))
+        wait_long(py, async move { store.push(&push_source, &rows, target).await })
     }
 
     fn push_async<'py>(
@@ -316,10 +326,10 @@ impl Store {
         awaitable(py, async move { store.push(&push_source, &rows, target).await })
     }
 
-    fn write_to_online_store(&self, py: Python<'_>, feature_view: &str, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn write_to_online_store(&self, py: Python<'_>, feature_view: String, frame: &Bound<'_, PyAny>) -> PyResult<()> {
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
-        wait(py, store.write_to_online_store(feature_view, &rows))
+        wait_long(py, async move { store.write_to_online_store(&feature_view, &rows).await })
     }
 
     fn write_to_online_store_async<'py>(
@@ -333,15 +343,31 @@ impl Store {
         awaitable(py, async move { store.write_to_online_store(&feature_view, &rows).await })
     }
 
-    /// Serves over HTTP until Ctrl-C.
+    /// Serves over HTTP until Ctrl-C; then answers the open requests, and only then raises.
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
         let options = serve_options(&parse_options(options_json).py()?);
         let store = self.store().py()?;
-        wait(py, feast_server::serve(store, options, |_| {}, std::future::pending::<()>()))
+        let runtime = runtime().py()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
+        let interrupted = match watched(py, &runtime, &mut server) {
+            Ok(served) => return served.map_err(|error| Error::internal("the server stopped").with_source(error)).py()?.py(),
+            Err(interrupted) => interrupted,
+        };
+        drop(stop);
+        // A second Ctrl-C does not wait for anybody.
+        if watched(py, &runtime, &mut server).is_err() {
+            server.abort();
+        }
+        Err(interrupted)
     }
 
-    /// Nothing is held open that the end of the object does not close.
-    fn close(&self) {}
+    /// Closes all connections; the next call opens them again.
+    fn close(&self) -> PyResult<()> {
+        let fresh = FeatureStore::open(self.config.clone()).py()?;
+        drop(self.replace(fresh));
+        Ok(())
+    }
 }
 
 impl Store {

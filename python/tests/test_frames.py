@@ -134,14 +134,3 @@ def test_integers_never_become_floats_in_pandas():
     frame = _frames.to_pandas(gaps)
     assert (str(frame["i"].dtype), str(frame["b"].dtype)) == ("Int64", "boolean")
     assert frame["i"][0] == 2**62 + 1
-
-
-def test_reading_gives_up_after_the_timeout():
-    def batches():
-        for _ in range(3):
-            yield pa.record_batch({"id": [1]})
-
-    schema = pa.schema({"id": pa.int64()})
-    assert _frames.to_table(pa.RecordBatchReader.from_batches(schema, batches()), 60).num_rows == 3
-    with pytest.raises(TimeoutError, match="longer than the timeout of 0 s"):
-        _frames.to_table(pa.RecordBatchReader.from_batches(schema, batches()), 0)

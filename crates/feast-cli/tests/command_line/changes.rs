@@ -297,7 +297,7 @@ fn objects_in_use_are_not_deleted() {
     ----- stdout -----
     ----- stderr -----
     error: project `rides` has no object `driver_activity`
-    hint: valid names are `__dummy`, `driver` and `driver_stats`
+    hint: valid names are `driver` and `driver_stats`
     ");
 }
 

@@ -86,7 +86,7 @@ fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
     let schema = Arc::clone(footer.schema());
     let columns = schema.fields().iter().map(|field| {
         let array = rows.column_by_name(field.name()).ok_or_else(|| changed(path))?;
-        if !field.is_nullable() && array.null_count() > 0 {
+        if !field.is_nullable() && array.logical_null_count() > 0 {
             return Err(Error::invalid_request(format!(
                 "column `{}` of the rows has nulls, which `{}` does not allow",
                 field.name(),

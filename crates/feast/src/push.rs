@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use arrow::array::RecordBatch;
-use feast_core::{DataSource, EntityKeyEncoder, Error, FeatureView, OnlineTable, Result};
+use feast_core::{DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, Result};
 use feast_online::{OwnedWrite, online_rows};
 
 use crate::FeatureStore;
@@ -49,6 +49,7 @@ impl FeatureStore {
         if target != PushTarget::Online {
             for view in &views {
                 let source = batch_source(view)?;
+                check_history(view, source, rows)?;
                 // Views of one push source share its batch source: the rows belong there once.
                 if !appended.iter().any(|known| known.name == source.name) {
                     appended.push(source);
@@ -83,7 +84,9 @@ impl FeatureStore {
     pub async fn write_to_offline_store(&self, feature_view: &str, rows: RecordBatch) -> Result<u64> {
         let snapshot = self.registry.snapshot_checked().await?;
         let view = self.project_of(&snapshot)?.feature_view(feature_view)?;
-        self.offline.append(batch_source(view)?, rows).await
+        let source = batch_source(view)?;
+        check_history(view, source, &rows)?;
+        self.offline.append(source, rows).await
     }
 
     fn checked_rows(&self, view: &FeatureView, rows: &RecordBatch) -> Result<(OnlineTable, OwnedWrite)> {
@@ -116,6 +119,28 @@ fn batch_source(view: &FeatureView) -> Result<&DataSource> {
         Error::invalid_request(format!("{} has no batch source to append to", view.reference()))
             .with_hint("give its push source a `batch_source`, or push to `online` only")
     })
+}
+
+/// Rows without key or time would rest in the history, and no query would ever find them.
+fn check_history(view: &FeatureView, source: &DataSource, rows: &RecordBatch) -> Result<()> {
+    let null_in = |name: &str| {
+        let column = rows.column_by_name(source.unmapped(name)).or_else(|| rows.column_by_name(name))?;
+        let nulls = column.logical_nulls()?;
+        (0..nulls.len()).find(|row| nulls.is_null(*row))
+    };
+    let keys = view.join_keys().filter(|_| !view.is_entity_less());
+    if let Some((key, row)) = keys.filter_map(|key| Some((key, null_in(key)?))).next() {
+        return Err(Error::new(ErrorCode::MissingJoinKey, format!("join key `{key}` is null in row {row}"))
+            .with_context("feature view", &view.name)
+            .with_hint("every row needs a value for each join key"));
+    }
+    let time = source.timestamp_field.as_str();
+    if let Some(row) = null_in(time) {
+        return Err(Error::new(ErrorCode::InvalidEventTimestamp, format!("column `{time}` is null in row {row}"))
+            .with_context("feature view", &view.name)
+            .with_hint("every row needs the time at which it became true"));
+    }
+    Ok(())
 }
 
 /// The rows with the names that the view uses instead of those of its source.

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource
 from feast.types import Float32, Int64, String
 
 T0 = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+
+
+def write_repository(folder: Path) -> Path:
+    """Writes a configuration and the data of the drivers into a folder."""
+    rows = [
+        (1001, T0 - 2 * HOUR, T0 - 2 * HOUR, 0.1, 10, "a"),
+        (1001, T0, T0, 0.2, 20, "b"),
+        (1001, T0, T0 + timedelta(minutes=1), 0.3, 30, "c"),
+        (1002, T0 - HOUR, T0, 0.4, 40, None),
+        (1003, T0 - 72 * HOUR, T0, 0.5, 50, "e"),
+    ]
+    names = ["driver_id", "event_timestamp", "created", "conv_rate", "trips", "city"]
+    table = pa.table({name: [row[at] for row in rows] for at, name in enumerate(names)})
+    pq.write_table(table, folder / "stats.parquet")
+    pq.write_table(table, folder / "pushed.parquet")
+    (folder / "feature_store.yaml").write_text(
+        "project: proj\nregistry: registry.db\nonline_store:\n  type: sqlite\n  path: online.db\n"
+    )
+    return folder
 
 
 def definitions() -> dict[str, object]:

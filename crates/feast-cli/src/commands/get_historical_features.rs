@@ -134,8 +134,11 @@ fn entity_source(text: &str) -> Result<EntitySource> {
             .with_hint("`--dataframe @FILE` is relative to the current directory"));
     }
     if has_extension(&path, "json") || (has_extension(&path, "csv") && path.is_file()) {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| Error::invalid_request(format!("file `{file}` cannot be read")).with_source(error))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Error::invalid_request(format!("file `{file}` cannot be read"))
+                .with_source(error)
+                .with_hint("it has to be UTF-8 text that this user may read")
+        })?;
         return parse(&text, &format!("the rows of file `{file}`"));
     }
     Ok(EntitySource::File(path))
@@ -172,8 +175,9 @@ fn with_times(batch: &RecordBatch, of: &str) -> Result<RecordBatch> {
             let parse = |(row, text): (usize, Option<&str>)| -> Result<Option<i64>> {
                 let Some(text) = text else { return Ok(None) };
                 let time = parse_timestamp(text).map_err(|why| {
-                    let message = format!("{of} have `{text}` as `{EVENT_TIMESTAMP}` in row {row}, which is {why}");
-                    Error::new(ErrorCode::InvalidEventTimestamp, message)
+                    let (what, advice) = why.split_once("; ").unwrap_or((why.as_str(), "write it as ISO 8601"));
+                    let message = format!("{of} have `{text}` as `{EVENT_TIMESTAMP}` in row {row}, which is {what}");
+                    Error::new(ErrorCode::InvalidEventTimestamp, message).with_hint(advice)
                 })?;
                 Ok(Some(time.timestamp_micros()))
             };
@@ -237,7 +241,10 @@ fn transpose(columns: Map<String, Value>) -> Result<Vec<Value>, String> {
 }
 
 fn from_csv(text: &str, of: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let wrong = |error| Error::invalid_request(format!("{of} are not valid CSV: {error}"));
+    let wrong = |error| {
+        Error::invalid_request(format!("{of} are not valid CSV: {error}"))
+            .with_hint("the first line names the columns, and every line below has a value for each")
+    };
     let format = csv::reader::Format::default().with_header(true);
     let mut cursor = Cursor::new(text);
     let (schema, _): (Schema, usize) = format.infer_schema(&mut cursor, None).map_err(wrong)?;

@@ -136,7 +136,9 @@ fn filled(content: &[u8], project: &str) -> Vec<u8> {
 
 fn write(data: &Path, contents: &[(PathBuf, Vec<u8>)]) -> Result<()> {
     let failed = |path: &Path, error: std::io::Error| {
-        Error::invalid_request(format!("`{}` cannot be written", path.display())).with_source(error)
+        Error::invalid_request(format!("`{}` cannot be written", path.display()))
+            .with_source(error)
+            .with_hint("choose a directory that this user may write to")
     };
     fs::create_dir_all(data).map_err(|error| failed(data, error))?;
     for (path, content) in contents {

@@ -122,7 +122,6 @@ fn wrong_requests_are_told() {
     ----- stderr -----
     error: column `driver_id` has `x` in row 0, which is not a value of type INT64
     hint: give a value that INT64 can hold
-    hint: give a value that INT64 can hold
     ");
     assert_told!(read("driver", "driver_hourly_stats:conv_rate"), @r"
     exit code: 1

@@ -115,7 +115,7 @@ pub struct RepoConfig {
     pub online_write_batch_size: Option<usize>,
     /// Version of the entity key serialization.
     pub entity_key_serialization_version: u8,
-    /// Where relative paths start.
+    /// Where relative paths start; absolute.
     pub repo_path: PathBuf,
     /// The whole configuration with defaults filled in.
     pub effective: Value,
@@ -249,7 +249,8 @@ impl RepoConfig {
             offline_store,
             online_write_batch_size,
             entity_key_serialization_version: version,
-            repo_path: repo_path.to_path_buf(),
+            // Whoever changes the working directory later still means this folder.
+            repo_path: std::path::absolute(repo_path).unwrap_or_else(|_| repo_path.to_path_buf()),
             effective,
             warnings,
         })
@@ -661,6 +662,12 @@ mod tests {
         assert_eq!(config.online_store.unwrap().0, "sqlite");
         assert_eq!(config.offline_store.0, "dask");
         assert_eq!(config.entity_key_serialization_version, 3);
+    }
+
+    #[test]
+    fn the_repository_stays_where_it_was_found() {
+        let config = RepoConfig::parse_literal("project: p\nregistry: r.db\n", Path::new("repo")).unwrap();
+        assert_eq!(config.repo_path, std::env::current_dir().unwrap().join("repo"));
     }
 
     #[test]

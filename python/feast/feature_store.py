@@ -88,6 +88,8 @@ class FeatureStore:
             )
             text = _read_yaml(path)
         self._open(text, path, interpolate=config is None)
+        for warning in self._native.warnings:
+            warnings.warn(warning, stacklevel=2)
         self._config = config
         self._embedding_provider = embedding_provider
 
@@ -1067,7 +1069,9 @@ def _plain_list(name: str, values: Any) -> list[Any]:
         return list(values.to_pylist())
     if type(values).__name__ == "RepeatedValue":
         values = values.val
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    # Lists of protobuf have `__getitem__` only.
+    is_iterable = hasattr(values, "__iter__") or hasattr(values, "__getitem__")
+    if isinstance(values, (str, bytes)) or not is_iterable:
         raise TypeError(
             f"column `{name}` of `entity_rows` must be a list, but is {values!r:.80} ({type(values).__name__}); "
             f'write `{{"{name}": [...]}}`, or a list of rows'

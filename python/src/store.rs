@@ -69,6 +69,12 @@ impl Store {
         &self.config.project
     }
 
+    /// What in the configuration is worth telling the user.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.config.warnings.clone()
+    }
+
     fn config_json(&self) -> String {
         self.config.effective.to_string()
     }

@@ -74,6 +74,8 @@ fn plan(references: &[&str]) -> RetrievalPlan {
 struct Counting {
     store: MemoryStore,
     reads: AtomicUsize,
+    /// Whether it forgets the last row.
+    forgets: bool,
 }
 
 impl fmt::Display for Counting {
@@ -86,7 +88,12 @@ impl fmt::Display for Counting {
 impl OnlineStore for Counting {
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.store.read(reads).await
+        let mut answers = self.store.read(reads).await?;
+        for answer in answers.iter_mut().filter(|_| self.forgets) {
+            answer.values = answer.values.slice(0, answer.values.num_rows() - 1);
+            answer.event_timestamps = answer.event_timestamps.slice(0, answer.values.num_rows());
+        }
+        Ok(answers)
     }
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
         self.store.write(write).await
@@ -297,4 +304,12 @@ async fn what_is_wrong_with_a_request_is_named() {
     );
     let (code, _) = error(&plan_of(&["trips@v3:trips"]), r#"{"driver_id": [1]}"#).await;
     assert_eq!(code, ErrorCode::Unsupported);
+}
+
+#[tokio::test]
+async fn a_store_that_answers_too_little_is_found_out() {
+    let store = Counting { forgets: true, ..store().await };
+    let rows: EntityRows = serde_json::from_str(r#"{"driver_id": [1001, 1002]}"#).unwrap();
+    let answer = retrieve(&plan(&["stats:rate"]), &rows, &store, None, &RetrieveOptions::default()).await;
+    assert_eq!(answer.unwrap_err().code(), ErrorCode::Internal);
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::{
-    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, Entity, FeatureView, Field, ObjectKind, ObjectRef, Problem,
-    ProjectContents, RegistryObject, ValueType, list_names,
+    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, Entity, FeatureView, FeatureViewKind, Field, ObjectKind, ObjectRef,
+    Problem, ProjectContents, RegistryObject, ValueType, list_names,
 };
 
 /// Schemas by source name. Sources whose schema is not known are absent.
@@ -30,7 +30,9 @@ pub fn infer(
         desired.entities.get(name).or_else(|| registered?.entities.get(name)).cloned()
     };
     let mut needs_dummy = false;
-    let names: Vec<String> = desired.feature_views.keys().cloned().collect();
+    let mut names: Vec<String> = desired.feature_views.keys().cloned().collect();
+    // Last, because they have the least to say about the types of entities.
+    names.sort_by_key(|name| desired.feature_views.get(name).is_some_and(|view| is_label_view(view)));
     for name in names {
         let Some(view) = desired.feature_views.get(&name) else { continue };
         let mut view = FeatureView::clone(view);
@@ -123,7 +125,9 @@ fn infer_view(view: &mut FeatureView, entities: &[Arc<Entity>], schemas: &Source
         };
         match column {
             Some(column) => {
-                if entity.value_type != ValueType::Invalid && entity.value_type != column.value_type {
+                // Python gives a key of a label view this type for want of a better one.
+                let unknown = is_label_view(view) && column.value_type == ValueType::String;
+                if entity.value_type != ValueType::Invalid && entity.value_type != column.value_type && !unknown {
                     problems.push(
                         Problem::new(
                             reference.clone(),
@@ -171,6 +175,10 @@ fn infer_view(view: &mut FeatureView, entities: &[Arc<Entity>], schemas: &Source
     }
 }
 
+fn is_label_view(view: &FeatureView) -> bool {
+    matches!(view.kind, FeatureViewKind::Label(_))
+}
+
 /// Every column of the source that is neither a join key nor a time becomes a feature.
 fn inferred_features(schema: &Schema, source: &DataSource, join_keys: &[String]) -> Vec<Field> {
     let reserved = [&source.timestamp_field, &source.created_timestamp_column, &source.date_partition_column];
@@ -213,7 +221,7 @@ mod tests {
     use arrow::datatypes::Field as ArrowField;
 
     use super::*;
-    use crate::{BatchFeatures, FeatureViewKind, Project};
+    use crate::{BatchFeatures, LabelFeatures, Project};
 
     fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
         Arc::new(Schema::new(
@@ -248,6 +256,23 @@ mod tests {
         assert_eq!(view.entity_columns, [Field::new("driver_id", ValueType::Int64)]);
         assert_eq!(view.batch_source().unwrap().timestamp_field, "event_timestamp");
         assert_eq!(contents.data_sources["stats"].timestamp_field, "event_timestamp");
+        assert_eq!(contents.entities["driver"].value_type, ValueType::Int64);
+    }
+
+    #[test]
+    fn the_key_of_a_label_view_does_not_contradict_its_entity() {
+        let mut contents = desired();
+        let mut label = FeatureView::new("a_label", FeatureViewKind::Label(LabelFeatures::default()));
+        label.entities = vec!["driver".to_owned()];
+        label.entity_columns = vec![Field::new("driver_id", ValueType::String)];
+        label.features = vec![Field::new("fraud", ValueType::Bool)];
+        contents.put(RegistryObject::FeatureView(Arc::new(label)));
+        let columns = schema(&[
+            ("driver_id", DataType::Int64),
+            ("event_timestamp", crate::timestamp_type()),
+            ("conv_rate", DataType::Float64),
+        ]);
+        assert_eq!(infer(&mut contents, None, &[("stats".to_owned(), columns)].into()), []);
         assert_eq!(contents.entities["driver"].value_type, ValueType::Int64);
     }
 

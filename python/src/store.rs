@@ -8,8 +8,8 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_server::ServeOptions;
 use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result};
+use feast_server::ServeOptions;
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -148,7 +148,8 @@ impl Store {
         let store = self.store().py()?;
         wait(py, async {
             let snapshot = store.snapshot(true).await?;
-            let records = snapshot.versions.iter().filter(|r| r.project == store.project() && r.view.name == feature_view);
+            let records =
+                snapshot.versions.iter().filter(|r| r.project == store.project() && r.view.name == feature_view);
             let listed: Vec<Value> = records
                 .map(|record| {
                     serde_json::json!({
@@ -282,7 +283,8 @@ impl Store {
         let storage = feast_proto::decode_storage(storage).py()?;
         let DataSourceOptions::File { uri, .. } = storage.0 else {
             return Err(Error::unsupported("saved datasets can be read from files only, so far")
-                .with_hint("save it with `SavedDatasetFileStorage`")).py();
+                .with_hint("save it with `SavedDatasetFileStorage`"))
+            .py();
         };
         let store = self.store().py()?;
         let started = Instant::now();
@@ -357,7 +359,9 @@ impl Store {
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
         let interrupted = match watched(py, &runtime, &mut server) {
-            Ok(served) => return served.map_err(|error| Error::internal("the server stopped").with_source(error)).py()?.py(),
+            Ok(served) => {
+                return served.map_err(|error| Error::internal("the server stopped").with_source(error)).py()?.py();
+            }
             Err(interrupted) => interrupted,
         };
         drop(stop);
@@ -497,4 +501,3 @@ fn report(plan: &ApplyPlan) -> Result<String> {
 fn names(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
-

@@ -40,11 +40,20 @@ def full(store: FeatureStore) -> FeatureStore:
 
 
 def online(store: FeatureStore, driver: int, view: str = "driver_stats") -> Any:
-    return store.get_online_features([f"{view}:trips"], [{"driver_id": driver}]).to_dict()["trips"][0]
+    return store.get_online_features([f"{view}:trips"], [{"driver_id": driver}]).to_dict()["trips"][
+        0
+    ]
 
 
 def fresh(trips: int, driver: int = 1001, at: Any = T0 + HOUR) -> pa.Table:
-    row = {"driver_id": driver, "event_timestamp": at, "created": at, "conv_rate": 0.9, "trips": trips, "city": "z"}
+    row = {
+        "driver_id": driver,
+        "event_timestamp": at,
+        "created": at,
+        "conv_rate": 0.9,
+        "trips": trips,
+        "city": "z",
+    }
     return pa.Table.from_pylist([row])
 
 
@@ -106,7 +115,12 @@ def test_parent_and_children_of_a_fork_go_on(full: FeatureStore) -> None:
 
     assert [ended_well(child) for child in children] == [True, True]
     # All wrote to the same files, and nothing was lost.
-    assert [online(full, driver, "driver_push") for driver in (2000, 2001, 2002, 2003)] == [2000, 2001, 2002, 2003]
+    assert [online(full, driver, "driver_push") for driver in (2000, 2001, 2002, 2003)] == [
+        2000,
+        2001,
+        2002,
+        2003,
+    ]
     assert {f"entity_{driver}" for driver in (2000, 2001, 2002, 2003)} <= {
         entity.name for entity in full.list_entities()
     }
@@ -162,7 +176,9 @@ def test_a_pool_of_processes(full: FeatureStore, method: str) -> None:
 
 
 def test_a_job_made_before_a_fork_is_run_after_it(full: FeatureStore) -> None:
-    job = full.get_historical_features(pa.table({"driver_id": [1001], "event_timestamp": [T0]}), FEATURES)
+    job = full.get_historical_features(
+        pa.table({"driver_id": [1001], "event_timestamp": [T0]}), FEATURES
+    )
 
     def child() -> None:
         assert job.to_arrow()["trips"].to_pylist() == [30]
@@ -172,12 +188,19 @@ def test_a_job_made_before_a_fork_is_run_after_it(full: FeatureStore) -> None:
 
 def test_rows_that_were_being_read_are_not_in_the_child(full: FeatureStore) -> None:
     rows = 200_000
-    entity = pa.table({"driver_id": np.full(rows, 1001), "event_timestamp": np.full(rows, np.datetime64(T0.replace(tzinfo=None), "us"))})
+    entity = pa.table(
+        {
+            "driver_id": np.full(rows, 1001),
+            "event_timestamp": np.full(rows, np.datetime64(T0.replace(tzinfo=None), "us")),
+        }
+    )
     batches = iter(full.get_historical_features(entity, FEATURES))
     first = next(batches)
 
     def child() -> None:
-        with pytest.raises(Exception, match="were being read when the process forked.*ask for them again"):
+        with pytest.raises(
+            Exception, match="were being read when the process forked.*ask for them again"
+        ):
             next(batches)
 
     assert ended_well(fork(child))
@@ -201,7 +224,9 @@ def test_many_threads_read_at_once(full: FeatureStore) -> None:
 
 
 @contextmanager
-def interrupted_inside(function: str, signal_number: int | None = signal.SIGINT) -> Iterator[list[float]]:
+def interrupted_inside(
+    function: str, signal_number: int | None = signal.SIGINT
+) -> Iterator[list[float]]:
     """Runs a Python thread beside the main one, which sends a signal once the main thread is in a call of the engine.
 
     The call must be longer than anybody waits: it only ends if the thread can run, and the signal is heard.
@@ -247,7 +272,9 @@ def test_ctrl_c_ends_a_query_and_the_store_goes_on(full: FeatureStore) -> None:
 def test_ctrl_c_ends_the_reading_of_rows(full: FeatureStore) -> None:
     rows = 500_000
     times = np.datetime64(T0.replace(tzinfo=None), "us") - np.arange(rows)
-    job = full.get_historical_features(pa.table({"driver_id": np.full(rows, 1001), "event_timestamp": times}), FEATURES)
+    job = full.get_historical_features(
+        pa.table({"driver_id": np.full(rows, 1001), "event_timestamp": times}), FEATURES
+    )
 
     def read_for_ever() -> None:
         while True:
@@ -261,7 +288,9 @@ def test_ctrl_c_ends_the_reading_of_rows(full: FeatureStore) -> None:
 def test_ctrl_c_reaches_whoever_reads_with_a_library_of_their_own(full: FeatureStore) -> None:
     rows = 500_000
     times = np.datetime64(T0.replace(tzinfo=None), "us") - np.arange(rows)
-    job = full.get_historical_features(pa.table({"driver_id": np.full(rows, 1001), "event_timestamp": times}), FEATURES)
+    job = full.get_historical_features(
+        pa.table({"driver_id": np.full(rows, 1001), "event_timestamp": times}), FEATURES
+    )
 
     def foreign() -> None:
         while True:
@@ -289,7 +318,9 @@ def locked(store: FeatureStore) -> Iterator[None]:
     """The online store, while another program writes to it."""
     # Locks belong to processes: in this one, Python's own SQLite and the engine's would take them from each other.
     command = [sys.executable, "-c", LOCK, str(store.repo_path / "online.db")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         try:
@@ -333,7 +364,9 @@ def test_a_signal_handler_that_raises_ends_the_call(full: FeatureStore) -> None:
 
 
 def test_a_query_ends_at_its_timeout(full: FeatureStore) -> None:
-    job = full.get_historical_features(pa.table({"driver_id": [1001], "event_timestamp": [T0]}), FEATURES)
+    job = full.get_historical_features(
+        pa.table({"driver_id": [1001], "event_timestamp": [T0]}), FEATURES
+    )
 
     for read in (job.to_arrow, job.to_df):
         with pytest.raises(TimeoutError, match="longer than the timeout of 0 s"):
@@ -387,9 +420,8 @@ def test_the_event_loop_runs_during_a_call(full: FeatureStore) -> None:
 
 def test_a_cancelled_call_is_given_up(full: FeatureStore) -> None:
     async def calls() -> None:
-        with locked(full):
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(full.push_async("push", fresh(99)), timeout=0.2)
+        with locked(full), pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(full.push_async("push", fresh(99)), timeout=0.2)
         await full.push_async("push", fresh(100, at=T0 + 2 * HOUR))
 
     asyncio.run(calls())
@@ -401,7 +433,12 @@ def program(repository: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     start = "import sys, feast\nfrom datetime import datetime, timezone\n"
     text = start + textwrap.dedent("\n".join(lines))
     return subprocess.run(
-        [sys.executable, "-c", text], cwd=repository, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", text],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -437,12 +474,16 @@ def test_stores_and_errors_can_be_pickled(full: FeatureStore) -> None:
     assert (type(again), str(again)) == (type(raised.value), str(raised.value))
 
 
-def test_a_store_from_a_configuration_can_be_pickled(full: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_store_from_a_configuration_can_be_pickled(
+    full: FeatureStore, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from feast import RepoConfig
 
     place = full.repo_path
     config = RepoConfig(
-        project="proj", registry=str(place / "registry.db"), online_store={"type": "sqlite", "path": str(place / "online.db")}
+        project="proj",
+        registry=str(place / "registry.db"),
+        online_store={"type": "sqlite", "path": str(place / "online.db")},
     )
     copy = pickle.loads(pickle.dumps(FeatureStore(config=config)))
     assert online(copy, 1002) == 40
@@ -502,12 +543,16 @@ def test_definitions_reach_a_new_process(full: FeatureStore) -> None:
         "store = feast.FeatureStore('.')",
         "print(sorted(view.name for view in store.list_feature_views()))",
     )
-    assert done.stdout == f"{sorted(name for name in definitions() if name.startswith('driver_'))}\n", done.stderr
+    assert (
+        done.stdout == f"{sorted(name for name in definitions() if name.startswith('driver_'))}\n"
+    ), done.stderr
 
 
 def test_frames_of_pandas_are_written_by_any_thread(full: FeatureStore) -> None:
     frames = [fresh(100 + number, 5000 + number).to_pandas() for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda frame: full.push("push", frame), frames))
-    assert [online(full, 5000 + number, "driver_push") for number in range(8)] == [100 + number for number in range(8)]
+    assert [online(full, 5000 + number, "driver_push") for number in range(8)] == [
+        100 + number for number in range(8)
+    ]
     assert isinstance(frames[0], pd.DataFrame)

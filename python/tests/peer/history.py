@@ -10,7 +10,7 @@ import json
 import math
 import random
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,12 @@ HOUR = 3_600_000_000
 """All times are microseconds since `START`."""
 
 KEYS = {"driver_id": "Int64", "city": "String"}
-TYPES = {"Int64": [0, -7, 2**40], "Float64": [0.5, -1.25, 1e10], "String": ["", "x", "é"], "Bool": [True, False]}
+TYPES = {
+    "Int64": [0, -7, 2**40],
+    "Float64": [0.5, -1.25, 1e10],
+    "String": ["", "x", "é"],
+    "Bool": [True, False],
+}
 
 
 @dataclass
@@ -148,7 +153,12 @@ def write_sources(case: Case, folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = {"Int64": pa.int64(), "Float64": pa.float64(), "String": pa.string(), "Bool": pa.bool_()}
+    kinds = {
+        "Int64": pa.int64(),
+        "Float64": pa.float64(),
+        "String": pa.string(),
+        "Bool": pa.bool_(),
+    }
     folder.mkdir(parents=True)
     for view in case.views:
         source_names = {name: column for column, name in view.mapping.items()}
@@ -161,7 +171,9 @@ def write_sources(case: Case, folder: Path) -> None:
         }
         arrays["at"] = pa.array([time(row["at"]) for row in view.rows], pa.timestamp("us", "UTC"))
         if view.created:
-            arrays["made"] = pa.array([time(row["made"]) for row in view.rows], pa.timestamp("us", "UTC"))
+            arrays["made"] = pa.array(
+                [time(row["made"]) for row in view.rows], pa.timestamp("us", "UTC")
+            )
         pq.write_table(pa.table(arrays), folder / f"{view.name}.parquet")
 
 
@@ -170,7 +182,9 @@ def entity_frame(case: Case) -> Any:
     import pandas as pd
 
     frame = pd.DataFrame(case.entity_rows)
-    frame["event_timestamp"] = pd.to_datetime([time(at) for at in frame["event_timestamp"]], utc=True)
+    frame["event_timestamp"] = pd.to_datetime(
+        [time(at) for at in frame["event_timestamp"]], utc=True
+    )
     for column in frame.columns:
         if frame[column].dtype == "float64":  # integers of which one is missing
             frame[column] = frame[column].astype("Int64")
@@ -181,7 +195,15 @@ def ask(case: Case, folder: Path, offline_store: str, frame: Any) -> dict[int, l
     """What a feature store answers: the features of each entity row, by its number, in the order of the answer."""
     import feast
     import feast.types
-    from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+    from feast import (
+        Entity,
+        FeatureService,
+        FeatureStore,
+        FeatureView,
+        Field,
+        FileSource,
+        RepoConfig,
+    )
 
     entities = {
         key: Entity(name=key, join_keys=[key], value_type=getattr(feast.ValueType, kind.upper()))
@@ -195,7 +217,10 @@ def ask(case: Case, folder: Path, offline_store: str, frame: Any) -> dict[int, l
                 name=view.name,
                 entities=[entities[key] for key in view.keys],
                 ttl=None if view.ttl is None else timedelta(microseconds=view.ttl),
-                schema=[Field(name=name, dtype=getattr(feast.types, kind)) for name, kind in columns.items()],
+                schema=[
+                    Field(name=name, dtype=getattr(feast.types, kind))
+                    for name, kind in columns.items()
+                ],
                 source=FileSource(
                     name=f"{view.name}_source",
                     path=str(folder / f"{view.name}.parquet"),
@@ -236,7 +261,11 @@ def ask(case: Case, folder: Path, offline_store: str, frame: Any) -> dict[int, l
 
 def plain(value: Any) -> Any:
     """A value as JSON, whatever stands for a missing one."""
-    if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value)):
+    if (
+        value is None
+        or type(value).__name__ == "NAType"
+        or (isinstance(value, float) and math.isnan(value))
+    ):
         return None
     return value.item() if hasattr(value, "item") else value
 

@@ -32,7 +32,9 @@ def _value(case: Case, view: View, feature: str, entity: dict[str, Any]) -> Any:
     return max(found)[-1][feature] if found else None
 
 
-def _candidates(case: Case, view: View, entity: dict[str, Any]) -> list[tuple[int, int, int, dict[str, Any]]]:
+def _candidates(
+    case: Case, view: View, entity: dict[str, Any]
+) -> list[tuple[int, int, int, dict[str, Any]]]:
     keys = [entity[view.column_of(key)] for key in view.keys]
     at = entity["event_timestamp"]
     return [
@@ -59,7 +61,9 @@ def test_answers_are_those_of_the_rule(tmp_path: Path) -> None:
         case = random_case(seed, for_feast=False)
         write_sources(case, tmp_path / str(seed))
         answer = ask(case, tmp_path / str(seed), "file", entity_frame(case))
-        assert list(answer) == [row["row"] for row in case.entity_rows], f"order of rows, seed {seed}"
+        assert list(answer) == [row["row"] for row in case.entity_rows], (
+            f"order of rows, seed {seed}"
+        )
         assert answer == expected(case), f"seed {seed}"
         n_rows += len(answer)
         n_found += sum(value is not None for row in answer.values() for value in row)
@@ -82,14 +86,21 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Case
 @pytest.fixture(scope="module")
 def feasts(peer: str, questions: list[tuple[Path, Case]]) -> Iterator[dict[str, list[Any]]]:
     """What Feast's stores answer; one process for all, because Feast takes seconds to start."""
-    asked = [(str(folder), store, asdict(case)) for store in FEAST_STORES for folder, case in questions]
+    asked = [
+        (str(folder), store, asdict(case)) for store in FEAST_STORES for folder, case in questions
+    ]
     file = questions[0][0].parent / "questions.json"
     file.write_text(json.dumps(asked))
     script = Path(__file__).parent / "history.py"
-    done = subprocess.run([peer, str(script), str(file)], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [peer, str(script), str(file)], capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
-    yield {store: answers[number * len(questions) :][: len(questions)] for number, store in enumerate(FEAST_STORES)}
+    yield {
+        store: answers[number * len(questions) :][: len(questions)]
+        for number, store in enumerate(FEAST_STORES)
+    }
 
 
 @pytest.mark.parametrize("offline_store", FEAST_STORES)
@@ -101,7 +112,11 @@ def test_answers_are_feasts_for_the_rows_it_keeps(
         ours = ask(case, folder, "file", entity_frame(case))
         assert ours == expected(case), folder.name
         assert not isinstance(answer, str), f"{folder.name}: {answer}"
-        tied = {row["row"] for row in case.entity_rows if offline_store == "dask" and _is_tied(case, row)}
+        tied = {
+            row["row"]
+            for row in case.entity_rows
+            if offline_store == "dask" and _is_tied(case, row)
+        }
         for row, values in answer:
             if row not in tied:
                 assert ours[row] == values, f"{folder.name}, row {row}"

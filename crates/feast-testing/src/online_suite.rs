@@ -70,6 +70,8 @@ macro_rules! online_store_conformance {
                 nothing_is_read_and_written_without_fuss,
                 changing_tables_is_repeatable,
                 a_new_column_is_null_in_old_rows,
+                a_column_that_comes_back_is_null_in_newer_rows,
+                random_writes_follow_the_plain_rule,
                 dropping_removes_the_rows,
                 unusual_names_work,
                 writers_at_the_same_time_agree,
@@ -516,6 +518,59 @@ pub async fn a_new_column_is_null_in_old_rows(store: &dyn OnlineStore) {
     assert_eq!(answer.values.column(0).as_primitive::<Int64Type>().value(0), 1);
     assert!(answer.values.column(1).is_null(0));
     assert!(answer.event_timestamps.is_valid(0));
+}
+
+/// A column that was removed and comes back has no value of before in rows that were written meanwhile.
+pub async fn a_column_that_comes_back_is_null_in_newer_rows(store: &dyn OnlineStore) {
+    let (both, narrow) = (numbers("back"), table("back", &[("a", ValueType::Int64)]));
+    ensure(store, &[&both]).await;
+    write(store, &both, &[row(1, NOON, 1), row(2, NOON, 2)]).await;
+    ensure(store, &[&narrow]).await;
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![3]))];
+    let newer = OnlineWrite {
+        table: &narrow,
+        keys: &keys(&[1]),
+        rows: &batch(&narrow, columns, 1),
+        event_timestamps: &times(&[Some(NOON + SECOND)]),
+        created_timestamps: None,
+    };
+    store.write(newer).await.expect("the row is written");
+    ensure(store, &[&both]).await;
+    assert_eq!(rows(store, &both, &[1]).await, [(Some(NOON + SECOND), Some(3), None)]);
+}
+
+/// Any sequence of writes leaves what the rule says: the greatest event time, then created time, then the last write.
+pub async fn random_writes_follow_the_plain_rule(store: &dyn OnlineStore) {
+    let table = numbers("random");
+    ensure(store, &[&table]).await;
+    // A small generator of its own, so that every run is the same.
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut any = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as usize % below
+    };
+    let offsets = [-SECOND, -1, 0, 1, SECOND - 1, SECOND];
+    let ids = [0, 1, 2, 3, 4];
+    let mut kept = [None; 5];
+    for number in 0..80 {
+        let batch: Vec<Row> = (0..=any(5))
+            .map(|n| {
+                let created = (any(3) > 0).then(|| NOON + offsets[any(6)]);
+                Row { created, ..row(ids[any(5)], NOON + offsets[any(6)], 10 * number + n as i64) }
+            })
+            .collect();
+        for row in &batch {
+            let slot: &mut Option<Row> = &mut kept[row.id as usize];
+            if slot.is_none_or(|old| (row.event, row.created) >= (old.event, old.created)) {
+                *slot = Some(*row);
+            }
+        }
+        write(store, &table, &batch).await;
+        let expected = kept.map(|row| (row.map(|row| row.event), row.and_then(|row| row.a), row.and_then(|row| row.b)));
+        assert_eq!(rows(store, &table, &ids).await, expected, "after write {number}");
+    }
 }
 
 /// Dropping a table removes its rows for good.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feast_core::{
-    FeatureView, FeatureViewKind, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp, ValueType,
-    VersionRecord,
+    FeatureView, FeatureViewKind, Field, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp,
+    ValueType, VersionRecord,
 };
 use uuid::Uuid;
 
@@ -115,13 +115,14 @@ fn stamp_view(
     (RegistryObject::FeatureView(Arc::new(view)), records)
 }
 
-/// Whether the rows that were materialized for the old definition are there for the new one: in the online store, and
-/// under the same keys.
+/// Whether the rows that were materialized for the old definition are good for the new one: in the online store, under
+/// the same keys, and of the same types. A feature that is new is null until newer rows come.
 fn keeps_rows(old: &FeatureView, new: &FeatureView) -> bool {
     let keys = |view: &FeatureView| -> BTreeMap<String, ValueType> {
         view.key_columns().into_iter().map(|key| (key.name, key.value_type)).collect()
     };
-    new.has_online_table() && old.has_online_table() && keys(old) == keys(new)
+    let same_type = |field: &Field| old.feature(&field.name).is_none_or(|old| old.value_type == field.value_type);
+    new.has_online_table() && old.has_online_table() && keys(old) == keys(new) && new.features.iter().all(same_type)
 }
 
 /// Whether the schema or the code of a view changed.

@@ -413,6 +413,20 @@ async fn rows_under_other_keys_are_loaded_anew() {
 }
 
 #[tokio::test]
+async fn values_of_another_type_are_loaded_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    materialize(&store, Window::Until(at(T0))).await;
+    let texts = changed(|view| view.features[1].value_type = ValueType::String);
+    store.apply(&texts, &ApplyOptions::default()).await.unwrap();
+    // What is stored is not served as something else.
+    assert!(online(&store, &["driver_stats:trips"], &[1001]).await.is_err());
+    assert_eq!(materialize(&store, Window::Until(at(T0))).await, 2);
+    let answer = online(&store, &["driver_stats:trips"], &[1001]).await.unwrap();
+    assert_eq!(answer.columns[1].values.as_string::<i32>().value(0), "30");
+}
+
+#[tokio::test]
 async fn a_feature_that_comes_back_has_no_value_of_another_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = applied(folder.path()).await;

@@ -20,7 +20,8 @@ use crate::sources::file::resolve;
 /// How rows are written.
 #[derive(Debug, Clone)]
 pub struct WriteOptions {
-    /// Replace what is there. A directory is replaced only when it holds nothing but Parquet files.
+    /// Replace what is there. A directory is replaced only when it holds nothing but Parquet files, and is away for a
+    /// moment: a process that is killed then leaves the old one under a hidden name beside it.
     pub overwrite: bool,
     /// Rows of one file of a directory.
     pub rows_per_file: usize,

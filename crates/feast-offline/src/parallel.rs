@@ -1,7 +1,7 @@
 //! Work on several threads, for readers that block.
 
-use std::sync::{LazyLock, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 
 use feast_core::{Error, Result};

@@ -49,11 +49,10 @@ pub fn connect(registry_type: &str, path: &str, repo_path: &Path) -> Result<Arc<
         Some(KnownRegistry { connect: Some(connect), .. }) => connect(path, repo_path),
         Some(_) => Err(Error::unsupported(format!("registries of type `{registry_type}` come later"))
             .with_hint("use `registry_type: file`")),
-        None => Err(Error::new(
-            ErrorCode::UnknownRegistryType,
-            format!("there is no registry of type `{registry_type}`"),
-        )
-        .with_hint_opt(did_you_mean(registry_type, names()))),
+        None => {
+            Err(Error::new(ErrorCode::UnknownRegistryType, format!("there is no registry of type `{registry_type}`"))
+                .with_hint_opt(did_you_mean(registry_type, names())))
+        }
     }
 }
 

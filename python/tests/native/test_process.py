@@ -166,7 +166,7 @@ def _trips_of(store: FeatureStore, driver: int) -> Any:
     return online(store, driver)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["spawn"])
 def test_a_pool_of_processes(full: FeatureStore, method: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -12,7 +12,26 @@ use pyo3::prelude::*;
 /// Runs a command line, program name first, and returns the exit code.
 #[pyfunction]
 pub(crate) fn cli_main(py: Python<'_>, argv: Vec<OsString>) -> i32 {
-    py.detach(|| feast_cli::run(argv, Arc::new(InProcess)))
+    let code = py.detach(|| feast_cli::run(argv, Arc::new(InProcess)));
+    if let Err(error) = give_back_signals(py) {
+        // Only the main thread may, and only there it matters.
+        tracing::debug!(%error, "signal handlers stay");
+    }
+    code
+}
+
+/// A command that waits for signals leaves its handlers behind: a process that calls on would not end when told to, nor
+/// would its forks. Handlers of Python's own need nothing, since ours call them.
+fn give_back_signals(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let default = signal.getattr("SIG_DFL")?;
+    for name in ["SIGINT", "SIGTERM"] {
+        let number = signal.getattr(name)?;
+        if signal.call_method1("getsignal", (&number,))?.eq(&default)? {
+            signal.call_method1("signal", (number, &default))?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads definitions in this interpreter.

@@ -155,7 +155,8 @@ def test_every_kind_is_listed_and_found(store: FeatureStore) -> None:
         read = getattr(store, get)(declared.name)
         assert type(read) is type(declared), kind
         assert read.name == declared.name
-        assert read.to_proto().spec.tags == TAGGED
+        message = read.to_proto()
+        assert getattr(message, "spec", message).tags == TAGGED, kind
     assert [each.name for each in store.list_projects(tags=TAGGED)] == ["proj"]
     assert sorted(each.name for each in store.list_all_feature_views(tags=TAGGED)) == [
         "calls_view",

@@ -166,7 +166,7 @@ def _trips_of(store: FeatureStore, driver: int) -> Any:
     return online(store, driver)
 
 
-@pytest.mark.parametrize("method", ["spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_pool_of_processes(full: FeatureStore, method: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -372,6 +372,29 @@ def test_a_query_ends_at_its_timeout(full: FeatureStore) -> None:
         with pytest.raises(TimeoutError, match="longer than the timeout of 0 s"):
             read(timeout=0)
         assert len(read(timeout=600)) == 1
+
+
+def test_a_command_in_this_process_leaves_signals_alone(full: FeatureStore) -> None:
+    done = program(
+        full.repo_path,
+        "import os, signal, socket, threading, time",
+        "from feast._feast import cli_main",
+        "with socket.socket() as free:",
+        "    free.bind(('127.0.0.1', 0))",
+        "    address = free.getsockname()",
+        "def stop():",
+        "    while True:",
+        "        try: socket.create_connection(address).close()",
+        "        except OSError: time.sleep(0.01)",
+        "        else: break",
+        "    os.kill(os.getpid(), signal.SIGTERM)",
+        "threading.Thread(target=stop).start()",
+        "code = cli_main(['feast', 'serve', '--port', str(address[1])])",
+        "print('served', code, flush=True)",
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        "time.sleep(60)",
+    )
+    assert (done.stdout.splitlines()[-1], done.returncode) == ("served 0", -signal.SIGTERM), done.stderr
 
 
 # Event loops.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import warnings
@@ -177,6 +176,8 @@ class FeatureStore:
 
     async def close(self) -> None:
         """Closes all connections."""
+        import asyncio
+
         await asyncio.to_thread(self._native.close)
 
     # Definitions.

@@ -4,6 +4,7 @@ mod forking;
 mod newest;
 
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 
 pub use forking::{after_fork, before_fork};
@@ -38,8 +39,12 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         aliases: &["feast.infra.online_stores.sqlite.SqliteOnlineStore"],
         connect: |options, base| Ok(Arc::new(sqlite::SqliteStore::connect(options, base)?)),
     },
+    KnownStore {
+        name: "redis",
+        aliases: &["feast.infra.online_stores.redis.RedisOnlineStore"],
+        connect: |options, _| Ok(Arc::new(redis::RedisStore::connect(options)?)),
+    },
     KnownStore { name: "memory", aliases: &[], connect: |_, _| Ok(Arc::new(memory::MemoryStore::default())) },
-    not_built!("redis", &["feast.infra.online_stores.redis.RedisOnlineStore"]),
     not_built!("dynamodb", &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"]),
     not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
     not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
@@ -110,8 +115,12 @@ mod tests {
         let connect = |name: &str| connect(name, &Value::Null, base);
         assert_eq!(connect("sqlite").unwrap().to_string(), "sqlite at `/repo/data/online.db`");
         assert_eq!(connect("memory").unwrap().to_string(), "memory");
-        let error = connect("redis").unwrap_err();
-        assert_eq!((error.code(), error.message()), (ErrorCode::Unsupported, "online store `redis` is not built yet"));
+        assert_eq!(connect("redis").unwrap().to_string(), "redis at `localhost:6379`");
+        let error = connect("bigtable").unwrap_err();
+        assert_eq!(
+            (error.code(), error.message()),
+            (ErrorCode::Unsupported, "online store `bigtable` is not built yet")
+        );
         let error = connect("sqlit").unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnknownOnlineStore);
         assert_eq!(error.hint(), Some("did you mean `sqlite`?"));

@@ -1,9 +1,15 @@
 //! The online stores: one file each, and the table of their names.
 
+mod cells;
 mod forking;
 mod newest;
+mod options;
+mod per_process;
+mod retry;
+mod tls;
 
 pub mod memory;
+pub mod postgres;
 pub mod redis;
 pub mod sqlite;
 
@@ -48,13 +54,14 @@ pub static KNOWN_STORES: &[KnownStore] = &[
     not_built!("dynamodb", &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"]),
     not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
     not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
-    not_built!(
-        "postgres",
-        &[
+    KnownStore {
+        name: "postgres",
+        aliases: &[
             "feast.infra.online_stores.postgres_online_store.postgres.PostgreSQLOnlineStore",
             "feast.infra.online_stores.contrib.postgres.PostgreSQLOnlineStore",
-        ]
-    ),
+        ],
+        connect: |options, _| Ok(Arc::new(postgres::PostgresStore::connect(options)?)),
+    },
     not_built!("mysql", &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"]),
     not_built!("cassandra"),
     not_built!("scylladb"),

@@ -22,28 +22,26 @@
 //!
 //! Limits: one machine, and a file system with locks.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
-};
-use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow::array::{Array, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
     EntityKeys, Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
     TableChange, ValueType, did_you_mean,
 };
-use feast_proto::value_codec::{ColumnDecoder, encode_column};
+use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{HashMap, HashSet};
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use super::cells::WriteColumn;
 use super::forking::{self, CloseIdle};
 use super::memory::missing_table;
 use super::newest::{Recency, newest_rows};
@@ -619,7 +617,7 @@ impl Database {
                     bind(&column.number(*row))?;
                 }
                 if vector_value {
-                    bind(&column.vector(*row))?;
+                    bind(&vector(column, *row))?;
                 }
                 if shape.exact {
                     let fraction = |micros: i64| Some(micros.rem_euclid(1_000_000)).filter(|micros| *micros > 0);
@@ -777,78 +775,30 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// One feature of a write.
-struct WriteColumn<'a> {
-    field: &'a Field,
-    array: &'a ArrayRef,
-    cells: BinaryArray,
-}
-
-impl<'a> WriteColumn<'a> {
-    fn new(field: &'a Field, array: &'a ArrayRef) -> Result<Self> {
-        let cells =
-            encode_column(array, field.value_type).map_err(|error| error.with_context("feature", &field.name))?;
-        Ok(Self { field, array, cells })
+/// What Feast keeps for its vector search: vectors as 32 bit floats, plain values as they are.
+fn vector<'a>(column: &'a WriteColumn<'_>, row: usize) -> SqlCell<'a> {
+    if column.array.is_null(row) {
+        return SqlCell(ToSqlOutput::Owned(SqlValue::Null));
     }
-
-    /// The value as Python prints it: texts, numbers and truth values only. `buffer` saves an allocation per cell.
-    fn text<'b>(&'b self, row: usize, buffer: &'b mut String) -> Option<&'b str> {
-        use std::fmt::Write;
-        if self.array.is_null(row) {
-            return None;
+    let cell = match column.field.value_type {
+        ValueType::FloatList => {
+            let items = column.array.as_list::<i32>().value(row);
+            let floats = items.as_primitive::<Float32Type>().values().iter();
+            SqlValue::Blob(floats.flat_map(|float| float.to_le_bytes()).collect())
         }
-        buffer.clear();
-        let written = match self.field.value_type {
-            ValueType::String => return Some(self.array.as_string::<i32>().value(row)),
-            ValueType::Int32 => write!(buffer, "{}", self.array.as_primitive::<Int32Type>().value(row)),
-            ValueType::Int64 => write!(buffer, "{}", self.array.as_primitive::<Int64Type>().value(row)),
-            ValueType::Float => python_float(buffer, f64::from(self.array.as_primitive::<Float32Type>().value(row))),
-            ValueType::Double => python_float(buffer, self.array.as_primitive::<Float64Type>().value(row)),
-            ValueType::Bool => return Some(if self.array.as_boolean().value(row) { "True" } else { "False" }),
-            _ => return None,
-        };
-        written.is_ok().then_some(buffer.as_str())
-    }
-
-    fn number(&self, row: usize) -> Option<f64> {
-        if self.array.is_null(row) {
-            return None;
+        ValueType::String => {
+            return SqlCell(ToSqlOutput::Borrowed(column.array.as_string::<i32>().value(row).into()));
         }
-        match self.field.value_type {
-            ValueType::Int32 => Some(f64::from(self.array.as_primitive::<Int32Type>().value(row))),
-            ValueType::Int64 => Some(self.array.as_primitive::<Int64Type>().value(row) as f64),
-            ValueType::Float => Some(f64::from(self.array.as_primitive::<Float32Type>().value(row))),
-            ValueType::Double => Some(self.array.as_primitive::<Float64Type>().value(row)),
-            ValueType::Bool => Some(f64::from(u8::from(self.array.as_boolean().value(row)))),
-            _ => None,
+        ValueType::Bytes => {
+            return SqlCell(ToSqlOutput::Borrowed(ValueRef::Blob(column.array.as_binary::<i32>().value(row))));
         }
-    }
-
-    /// What Feast keeps for its vector search: vectors as 32 bit floats, plain values as they are.
-    fn vector(&self, row: usize) -> SqlCell<'_> {
-        if self.array.is_null(row) {
-            return SqlCell(ToSqlOutput::Owned(SqlValue::Null));
-        }
-        let cell = match self.field.value_type {
-            ValueType::FloatList => {
-                let items = self.array.as_list::<i32>().value(row);
-                let floats = items.as_primitive::<Float32Type>().values().iter();
-                SqlValue::Blob(floats.flat_map(|float| float.to_le_bytes()).collect())
-            }
-            ValueType::String => {
-                return SqlCell(ToSqlOutput::Borrowed(self.array.as_string::<i32>().value(row).into()));
-            }
-            ValueType::Bytes => {
-                return SqlCell(ToSqlOutput::Borrowed(ValueRef::Blob(self.array.as_binary::<i32>().value(row))));
-            }
-            ValueType::Int32 => SqlValue::Integer(i64::from(self.array.as_primitive::<Int32Type>().value(row))),
-            ValueType::Int64 => SqlValue::Integer(self.array.as_primitive::<Int64Type>().value(row)),
-            ValueType::Bool => SqlValue::Integer(i64::from(self.array.as_boolean().value(row))),
-            ValueType::Float | ValueType::Double => self.number(row).map_or(SqlValue::Null, SqlValue::Real),
-            _ => SqlValue::Null,
-        };
-        SqlCell(ToSqlOutput::Owned(cell))
-    }
+        ValueType::Int32 => SqlValue::Integer(i64::from(column.array.as_primitive::<Int32Type>().value(row))),
+        ValueType::Int64 => SqlValue::Integer(column.array.as_primitive::<Int64Type>().value(row)),
+        ValueType::Bool => SqlValue::Integer(i64::from(column.array.as_boolean().value(row))),
+        ValueType::Float | ValueType::Double => column.number(row).map_or(SqlValue::Null, SqlValue::Real),
+        _ => SqlValue::Null,
+    };
+    SqlCell(ToSqlOutput::Owned(cell))
 }
 
 struct SqlCell<'a>(ToSqlOutput<'a>);
@@ -859,30 +809,10 @@ impl ToSql for SqlCell<'_> {
     }
 }
 
-/// A floating point number as Python's `str` writes it.
-fn python_float(out: &mut String, value: f64) -> fmt::Result {
-    use std::fmt::Write;
-    if value.is_nan() {
-        return out.write_str("nan");
-    }
-    if value.is_infinite() {
-        return out.write_str(if value > 0.0 { "inf" } else { "-inf" });
-    }
-    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
-        return write!(out, "{value:?}");
-    }
-    let text = format!("{value:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = match exponent.strip_prefix('-') {
-        Some(exponent) => ('-', Cow::Borrowed(exponent)),
-        None => ('+', Cow::Borrowed(exponent)),
-    };
-    write!(out, "{digits}e{sign}{exponent:0>2}")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::ArrayRef;
     use feast_testing::StartedStore;
     use serde_json::json;
 
@@ -1009,27 +939,5 @@ mod tests {
         let sql = "SELECT event_ts_micros, (SELECT count(*) FROM p_vectors) FROM p_vectors WHERE feature_name = 'v'";
         let found: (i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(found, (7, 2));
-    }
-
-    #[test]
-    fn floats_are_texts_as_in_python() {
-        let cases = [
-            (0.5, "0.5"),
-            (3.0, "3.0"),
-            (-0.0, "-0.0"),
-            (f64::from(0.3f32), "0.30000001192092896"),
-            (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"),
-            (1.5e300, "1.5e+300"),
-            (1e-4, "0.0001"),
-            (1.2e-5, "1.2e-05"),
-            (f64::NAN, "nan"),
-            (f64::NEG_INFINITY, "-inf"),
-        ];
-        for (value, expected) in cases {
-            let mut text = String::new();
-            python_float(&mut text, value).unwrap();
-            assert_eq!(text, expected);
-        }
     }
 }

@@ -14,6 +14,8 @@ use arrow::datatypes::{DataType, Date32Type};
 use chrono::NaiveDate;
 use feast_core::{Error, ErrorCode, Result, list_names};
 
+use super::shared_file::SharedFile;
+
 /// Value of a hive partition that stands for null.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -77,6 +79,11 @@ impl Files {
             found.read_partitions(&base);
         }
         Ok(found)
+    }
+
+    /// Opens a file for reading by position.
+    pub(crate) fn open(&self, file: usize) -> Result<SharedFile> {
+        SharedFile::open(&self.files[file])
     }
 
     /// A partition column of `n_rows` rows of a file.

@@ -65,7 +65,7 @@ impl ParquetRows {
         let mut stamps = Vec::with_capacity(files.files.len());
         let mut first_row = 0;
         for (file, path) in files.files.iter().enumerate() {
-            let shared = SharedFile::open(path)?;
+            let shared = files.open(file)?;
             let footer = load_footer(&shared, path)?;
             stamps.push(shared.stamp());
             if files.files.len() <= MOST_OPEN {
@@ -155,9 +155,8 @@ impl ParquetRows {
         if let Some(open) = self.open.get(file) {
             return Ok(open.clone());
         }
-        let path = &self.files.files[file];
-        let again = SharedFile::open(path)?;
-        if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(path)) }
+        let again = self.files.open(file)?;
+        if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(&self.files.files[file])) }
     }
 
     /// Reads a row group, or some rows of it, as columns of the source's types.

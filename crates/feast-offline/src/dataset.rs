@@ -1,5 +1,6 @@
 //! Rows kept as Parquet files, and read back.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use feast_core::{Error, ErrorCode, Result};
 use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::BatchStream;
@@ -135,10 +137,19 @@ pub(crate) struct Staging {
 impl Staging {
     /// A place for a file or directory that will be called `target`.
     pub(crate) fn new(target: &Path) -> Result<Self> {
+        Self::with_ending(target, "tmp")
+    }
+
+    /// A place for a file of somebody whose turn it is; what a killed process left there is removed by the next.
+    pub(crate) fn in_turn(target: &Path) -> Result<Self> {
+        Self::with_ending(target, "append")
+    }
+
+    fn with_ending(target: &Path, ending: &str) -> Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Self { path: parent.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple())) })
+        Ok(Self { path: parent.join(format!(".{name}.{}.{ending}", uuid::Uuid::new_v4().simple())) })
     }
 
     /// Gives the finished file or directory its name, replacing what has it.
@@ -175,8 +186,24 @@ impl Drop for Staging {
     }
 }
 
+/// Removes what a killed process left of its copies of files with certain names. The caller has the turn.
+pub(crate) fn remove_leftovers(directory: &Path, of: &dyn Fn(&OsStr) -> bool) {
+    let is_leftover = |found: &str| {
+        let name = found.strip_prefix('.').and_then(|rest| rest.strip_suffix(".append")).and_then(|rest| {
+            let (name, id) = rest.rsplit_once('.')?;
+            (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)
+        });
+        name.is_some_and(|name| of(OsStr::new(name)))
+    };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if is_leftover(&entry.file_name().to_string_lossy()) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
 /// Makes a rename survive a crash, where the system can.
-fn sync_directory(directory: &Path) {
+pub(crate) fn sync_directory(directory: &Path) {
     if let Ok(directory) = File::open(directory) {
         drop(directory.sync_all());
     }
@@ -264,6 +291,11 @@ impl ParquetFile {
         self.writer.write(batch).map_err(|error| unwritable(&self.path, error))
     }
 
+    /// Writes a word into the footer.
+    pub(crate) fn annotate(&mut self, key: &str, value: String) {
+        self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+    }
+
     /// Completes the file and makes it durable.
     pub(crate) fn finish(self) -> Result<()> {
         let file = self.writer.into_inner().map_err(|error| unwritable(&self.path, error))?;
@@ -278,7 +310,8 @@ pub(crate) fn failed(path: &Path, error: std::io::Error) -> Error {
         .with_hint("check that the folder exists, that this user may write to it, and that the disk has room")
 }
 
-fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> Error {
+/// The error for rows that could not be encoded.
+pub(crate) fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> Error {
     Error::unavailable(format!("could not write Parquet to `{}`", path.display()))
         .with_source(error)
         .with_hint("check the types of the columns, and that the disk has room")

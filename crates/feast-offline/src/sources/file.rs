@@ -12,9 +12,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Date32Type};
 use chrono::NaiveDate;
-use feast_core::{Error, ErrorCode, Result, list_names};
+use feast_core::{DataSource, Error, ErrorCode, Result, list_names};
 
+use super::path_of;
 use super::shared_file::SharedFile;
+use crate::compaction::name_after;
 
 /// Value of a hive partition that stands for null.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -24,6 +26,7 @@ const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(crate) enum Encoding {
     Parquet,
     Csv { gzip: bool },
+    Json { gzip: bool },
 }
 
 /// How a path names files.
@@ -49,6 +52,11 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Finds the files of the batch side of a data source.
+    pub(crate) fn of(source: &DataSource, base: &Path) -> Result<Self> {
+        Self::find(path_of(source)?, base).map_err(|error| error.with_context("data source", &source.name))
+    }
+
     /// Finds the files behind a path of a definition.
     pub(crate) fn find(path: &str, base: &Path) -> Result<Self> {
         let root = resolve(path, base)?;
@@ -84,6 +92,39 @@ impl Files {
     /// Opens a file for reading by position.
     pub(crate) fn open(&self, file: usize) -> Result<SharedFile> {
         SharedFile::open(&self.files[file])
+    }
+
+    /// Leaves some of the files out.
+    pub(crate) fn remove(&mut self, removed: &[PathBuf]) {
+        let mut kept = self.files.iter().map(|file| !removed.contains(file)).collect::<Vec<_>>().into_iter();
+        let mut kept_too = kept.clone();
+        self.files.retain(|_| kept.next() == Some(true));
+        self.values.retain(|_| kept_too.next() == Some(true));
+    }
+
+    /// A name for a new file beside those of a glob, made of `stem`, that the glob matches and that comes after `newest`.
+    pub(crate) fn name_like(&self, newest: &str, stem: &str) -> Result<String> {
+        let folder = self.files.last().and_then(|file| file.parent()).unwrap_or(&self.root);
+        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+        let glob = glob::Pattern::new(&self.root.to_string_lossy());
+        let matched = |path: &Path| glob.as_ref().is_ok_and(|glob| glob.matches_path_with(path, options));
+        if folder.ancestors().any(matched) {
+            // A directory that the glob names stands for all files in it.
+            return Ok(name_after(Some(newest.into()), &format!("{stem}.parquet")));
+        }
+        let pattern = self.root.file_name().unwrap_or_default().to_string_lossy();
+        if let Some((before, after)) = pattern.split_once('*') {
+            let taken = newest.strip_prefix(before).unwrap_or(newest);
+            let taken = taken.split(['~', '.']).next().unwrap_or_default();
+            let stem = if taken > stem { format!("{taken}~{stem}") } else { stem.to_owned() };
+            let ending = if after.ends_with(".parquet") { "" } else { ".parquet" };
+            let name = format!("{before}{stem}{}{ending}", after.replace('*', ""));
+            if matched(&folder.join(&name)) && *name > *newest {
+                return Ok(name);
+            }
+        }
+        Err(Error::unsupported(format!("no new file fits the pattern `{}`", self.root.display()))
+            .with_hint("name the directory, or let the pattern have a `*` for the name of a file"))
     }
 
     /// A partition column of `n_rows` rows of a file.
@@ -207,12 +248,18 @@ fn expand(pattern: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
 }
 
 /// How the names of files end.
-pub(crate) const ENDINGS: [(&str, Encoding); 5] = [
+pub(crate) const ENDINGS: [(&str, Encoding); 11] = [
     (".parquet", Encoding::Parquet),
     (".parq", Encoding::Parquet),
     (".pq", Encoding::Parquet),
     (".csv", Encoding::Csv { gzip: false }),
     (".csv.gz", Encoding::Csv { gzip: true }),
+    (".json", Encoding::Json { gzip: false }),
+    (".jsonl", Encoding::Json { gzip: false }),
+    (".ndjson", Encoding::Json { gzip: false }),
+    (".json.gz", Encoding::Json { gzip: true }),
+    (".jsonl.gz", Encoding::Json { gzip: true }),
+    (".ndjson.gz", Encoding::Json { gzip: true }),
 ];
 
 fn encoding_by_name(path: &Path) -> Option<Encoding> {
@@ -231,13 +278,16 @@ fn encoding_of(files: &[PathBuf], shape: Shape, path: &str, base: &Path) -> Resu
                 files.iter().filter_map(|f| f.file_name()).map(|f| f.to_string_lossy().into_owned()).collect();
             Err(Error::new(
                 ErrorCode::FileNotFound,
-                format!("`{path}` holds no Parquet or CSV file, only {}", list_names(names.iter().map(String::as_str))),
+                format!(
+                    "`{path}` holds no Parquet, CSV or JSON lines file, only {}",
+                    list_names(names.iter().map(String::as_str))
+                ),
             )
             .with_context("feature repository", base.display())
-            .with_hint("file names end in `.parquet`, `.csv` or `.csv.gz`"))
+            .with_hint("file names end in `.parquet`, `.csv` or `.jsonl`, the latter two also with `.gz`"))
         }
         [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok(*first),
-        _ => Err(Error::invalid_definition(format!("`{path}` mixes Parquet, CSV and compressed CSV files"))
+        _ => Err(Error::invalid_definition(format!("`{path}` mixes Parquet, CSV, JSON and compressed files"))
             .with_hint("keep files of one kind in a directory")),
     }
 }

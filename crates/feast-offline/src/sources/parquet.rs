@@ -83,6 +83,14 @@ impl ParquetRows {
         Ok((schema, Self { files: files.clone(), metadata, open, stamps, row_groups }))
     }
 
+    /// What the footers say under a key, with the number of the file.
+    pub(crate) fn annotations<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+        self.metadata.iter().enumerate().flat_map(move |(file, footer)| {
+            let pairs = footer.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+            pairs.filter(move |pair| pair.key == key).filter_map(move |pair| Some((file, pair.value.as_deref()?)))
+        })
+    }
+
     /// As [`SourceTable::scan`](super::SourceTable::scan).
     pub(crate) fn scan(
         &self,
@@ -274,7 +282,8 @@ pub(crate) fn read_footer(path: &Path) -> Result<ArrowReaderMetadata> {
     load_footer(&SharedFile::open(path)?, path)
 }
 
-fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
+/// The same of a file that is open.
+pub(crate) fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))
 }

@@ -3,7 +3,7 @@
 //! A directory or glob gets one more file; small ones are merged now and then (`compaction`). A single file must stay
 //! one: its encoded row groups are copied as they are, the new rows follow, and the copy is renamed over it. Writers of
 //! one place take turns by a lock on its directory. In a directory with hive partitions each partition appears at once,
-//! one after the other.
+//! one after the other. In a bucket each batch is an object of its own; small ones are not merged there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,15 +28,12 @@ use parquet::file::writer::SerializedFileWriter;
 
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
-use crate::dataset::{ParquetFile, Staging, failed, remove_leftovers, unwritable, zstd};
+use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
 use crate::sources::SourceTable;
 use crate::sources::file::{Encoding, Files, Shape};
-use crate::sources::parquet::{load_footer, read_file, read_footer};
+use crate::sources::parquet::{load_footer, read_file};
 use crate::sources::shared_file::SharedFile;
 use crate::view_columns::record_batch;
-
-/// Rows of a row group at most: what writers of Parquet choose as a rule.
-const ROW_GROUP_ROWS: usize = 1 << 20;
 
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
@@ -51,6 +48,20 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
             source.name
         ))
         .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
+    }
+    if files.bucket.is_some() {
+        if files.shape == Shape::File {
+            return Err(Error::unsupported(format!(
+                "data source `{}` is a single object in a bucket, to which rows cannot be added",
+                source.name
+            ))
+            .with_hint("name a folder of Parquet files in the bucket"));
+        }
+        // Nobody waits for anybody: each batch is an object of its own.
+        let table = SourceTable::open(source, base)?;
+        let rows = conform(&table, rows)?;
+        add_files(&table, &rows)?;
+        return Ok(rows.num_rows() as u64);
     }
     // A link stays a link: the file it names is extended, and whoever writes to it by another name waits.
     let root = match files.shape {
@@ -273,7 +284,7 @@ fn copy_row_group(
 fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
     let files = &table.files;
     let last = files.files.last().ok_or_else(|| changed(&files.root))?;
-    let own = read_footer(last)?;
+    let own = load_footer(&files.open(files.files.len() - 1)?, last)?;
     let compression = compression_of(&own);
     let in_file: Vec<usize> = (0..rows.num_columns())
         .filter(|column| {
@@ -286,7 +297,9 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
             Shape::Glob => last.parent().unwrap_or(&files.root).to_path_buf(),
             _ => files.root.join(folder),
         };
-        remove_leftovers(&folder, &|name| is_part(Path::new(name)));
+        if files.bucket.is_none() {
+            remove_leftovers(&folder, &|name| is_part(Path::new(name)));
+        }
         let newest = files.files.iter().rev().find_map(|file| file.strip_prefix(&folder).ok()?.components().next());
         let newest = newest.map(|part| part.as_os_str().to_string_lossy());
         let name = match files.shape {
@@ -295,6 +308,12 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
         };
         let target = folder.join(name);
         let part = take_record_batch(&rows.project(&in_file)?, &members)?;
+        if let Some((bucket, _)) = &files.bucket {
+            let mut object = ParquetFile::upload(bucket, &bucket.key(&target), &part.schema(), compression)?;
+            object.write(&part)?;
+            object.finish()?;
+            continue;
+        }
         let staging = Staging::in_turn(&target)?;
         let mut file = ParquetFile::create(&staging.path, &part.schema(), compression)?;
         file.write(&part)?;

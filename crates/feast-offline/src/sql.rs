@@ -90,8 +90,8 @@ fn find_source<'a>(name: &str, sources: &'a [Arc<DataSource>]) -> Result<&'a Arc
 
 /// A source as a table of DataFusion, which reads the files itself where it can.
 fn provider(table: SourceTable) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    // DataFusion would look into the directory again, and find what was left out.
-    if !table.replaced.is_empty() {
+    // DataFusion would look into the directory again, and find what was left out; and it has no keys to buckets.
+    if !table.replaced.is_empty() || table.files.bucket.is_some() {
         return streamed(table);
     }
     let files = &table.files;

@@ -323,7 +323,7 @@ async fn sources_that_are_not_readable_files_are_explained() {
     fs::write(folder.path().join("torn.parquet"), "PAR1 and nothing else").unwrap();
     let error = store.schema(&source("torn.parquet")).await.unwrap_err();
     assert!(error.message().ends_with("torn.parquet` is not a readable Parquet file"), "{error}");
-    let error = store.schema(&source("s3://bucket/stats.parquet")).await.unwrap_err();
+    let error = store.schema(&source("hdfs://host/stats.parquet")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
     let warehouse = DataSource { options: DataSourceOptions::BigQuery(Default::default()), ..source("") };
     let error = store.schema(&warehouse).await.unwrap_err();

@@ -4,8 +4,7 @@
 //! seconds below 10^11 (until the year 5138), then milliseconds, microseconds and nanoseconds, each a thousand times
 //! larger; so milliseconds and finer units begin in March 1973.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,9 +14,8 @@ use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::{ValueIter, infer_json_schema_from_iterator};
 use feast_core::{Error, ErrorCode, Result, timestamp_type};
-use flate2::read::MultiGzDecoder;
 
-use super::file::{Encoding, Files, unreadable};
+use super::file::Files;
 use super::{OnRows, merge_schemas};
 use crate::timestamps::micros_array;
 
@@ -37,8 +35,8 @@ impl JsonRows {
     /// Opens the files, reading enough of each to know its columns. `times` are columns whose numbers are times.
     pub(crate) fn open(files: &Files, times: &[&str]) -> Result<(SchemaRef, Self)> {
         // All at once, so that a column has one type in all files.
-        let values = files.files.iter().flat_map(|path| {
-            let lines: Box<dyn Iterator<Item = Result<_, (&Path, ArrowError)>>> = match reader(path, files.encoding) {
+        let values = files.files.iter().enumerate().flat_map(|(file, path)| {
+            let lines: Box<dyn Iterator<Item = Result<_, (&Path, ArrowError)>>> = match files.read(file) {
                 Ok(lines) => Box::new(
                     ValueIter::new(BufReader::new(lines), Some(INFERENCE_ROWS))
                         .map(|value| value.map_err(|error| (path.as_path(), error))),
@@ -93,7 +91,7 @@ impl JsonRows {
             let batches = ReaderBuilder::new(Arc::clone(&wanted))
                 .with_batch_size(BATCH_ROWS)
                 .with_coerce_primitive(true)
-                .build(BufReader::new(reader(path, self.files.encoding)?))
+                .build(BufReader::new(self.files.read(file)?))
                 .map_err(|error| malformed(path, error))?;
             for batch in batches {
                 let batch = batch.map_err(|error| malformed(path, error))?;
@@ -149,14 +147,6 @@ fn epoch_micros_of_float(number: f64) -> Option<i64> {
         _ => number,
     };
     (micros.abs() < 9e18).then_some(micros.round() as i64)
-}
-
-fn reader(path: &Path, encoding: Encoding) -> Result<Box<dyn Read>> {
-    let file = BufReader::new(File::open(path).map_err(|error| unreadable(path, error))?);
-    Ok(match encoding {
-        Encoding::Json { gzip: true } => Box::new(MultiGzDecoder::new(file)),
-        _ => Box::new(file),
-    })
 }
 
 fn malformed(path: &Path, error: ArrowError) -> Error {

@@ -3,6 +3,7 @@
 //! [`file`] finds the files behind a path; [`parquet`], [`csv`] and [`json`] read them. A [`SourceTable`] numbers its rows from 0
 //! in source order, files in order of their paths, and that number is the position point-in-time rules speak of.
 
+pub(crate) mod bucket;
 pub(crate) mod csv;
 pub(crate) mod file;
 mod json;
@@ -67,24 +68,26 @@ impl SourceTable {
         let batch = source.batch().unwrap_or(source);
         let times = [batch.timestamp_field.as_str(), batch.created_timestamp_column.as_str()];
         let times: Vec<&str> = times.into_iter().flat_map(|time| [time, batch.unmapped(time)]).collect();
-        Self::find(&source.name, path_of(source)?, base, &times)
+        Self::find(&source.name, path_of(source)?, endpoint_of(source), base, &times)
             .map_err(|error| error.with_context("data source", &source.name))
     }
 
     /// Opens a path that is not a declared data source.
     pub(crate) fn open_path(name: &str, path: &str, base: &Path) -> Result<Self> {
-        Self::find(name, path, base, &[])
+        Self::find(name, path, "", base, &[])
     }
 
     /// `times` are columns that hold times, where the files do not say.
-    fn find(name: &str, path: &str, base: &Path, times: &[&str]) -> Result<Self> {
+    pub(crate) fn find(name: &str, path: &str, endpoint: &str, base: &Path, times: &[&str]) -> Result<Self> {
         let mut tries = 0;
         loop {
-            let files = Files::find(path, base)?;
+            let files = Files::find(path, endpoint, base)?;
             let found = files.files.clone();
             match Self::open_files(name, files, times) {
                 // Files may be merged while we open one after the other.
-                Err(_) if tries < MOST_TRIES && Files::find(path, base).is_ok_and(|now| now.files != found) => {
+                Err(_)
+                    if tries < MOST_TRIES && Files::find(path, endpoint, base).is_ok_and(|now| now.files != found) =>
+                {
                     tries += 1;
                 }
                 opened => return opened,
@@ -214,6 +217,14 @@ pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
             batch.kind()
         ))
         .with_hint("use a file source, or the offline store that belongs to the source")),
+    }
+}
+
+/// Where the bucket of the files of a data source is, if that is special.
+pub(crate) fn endpoint_of(source: &DataSource) -> &str {
+    match source.batch().map(|batch| &batch.options) {
+        Some(DataSourceOptions::File { s3_endpoint_override, .. }) => s3_endpoint_override,
+        _ => "",
     }
 }
 

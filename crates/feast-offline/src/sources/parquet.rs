@@ -180,7 +180,7 @@ impl ParquetRows {
         let metadata = &self.metadata[row_group.file];
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
-        let file = self.file(row_group.file)?;
+        let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)

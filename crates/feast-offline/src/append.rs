@@ -1,49 +1,89 @@
 //! Rows added to a file source: a reader sees all of a batch or nothing of it.
 //!
-//! A single file is written anew beside the old one, new rows last, and renamed over it; a directory gets one more
-//! file. Writers of one place take turns by a lock on its directory. In a directory with hive partitions each partition
-//! appears at once, one after the other.
+//! A directory or glob gets one more file; small ones are merged now and then (`compaction`). A single file must stay
+//! one: its encoded row groups are copied as they are, the new rows follow, and the copy is renamed over it. Writers of
+//! one place take turns by a lock on its directory. In a directory with hive partitions each partition appears at once,
+//! one after the other. In a bucket each batch is an object of its own; small ones are not merged there.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
-use chrono::Utc;
 use feast_core::{DataSource, Error, ErrorCode, Result, list_names};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::{ArrowSchemaConverter, parquet_to_arrow_schema};
 use parquet::basic::Compression;
+use parquet::bloom_filter::Sbbf;
+use parquet::column::writer::ColumnCloseResult;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 
 use crate::cast::cast_to;
-use crate::dataset::{ParquetFile, Staging, failed, zstd};
+use crate::compaction::{compact, is_part, name_after, part_stem, remove};
+use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
 use crate::sources::SourceTable;
-use crate::sources::file::{Encoding, Shape};
-use crate::sources::parquet::{read_file, read_footer};
+use crate::sources::file::{Encoding, Files, Shape};
+use crate::sources::parquet::{load_footer, read_file};
+use crate::sources::shared_file::SharedFile;
 use crate::view_columns::record_batch;
 
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
-    let table = SourceTable::open(source, base)?;
-    let refused = |what: &str| {
-        Error::unsupported(format!("data source `{}` is {what}, to which rows cannot be added", table.name))
-            .with_hint("add rows to a Parquet file or to a directory of Parquet files")
-    };
-    match (table.files.encoding, table.files.shape) {
-        (Encoding::Csv { .. }, _) => return Err(refused("CSV")),
-        (_, Shape::Glob) => return Err(refused("a pattern of paths")),
-        (Encoding::Parquet, _) => {}
+    let files = Files::of(source, base)?;
+    if let Some(what) = match files.encoding {
+        Encoding::Csv { .. } => Some("CSV"),
+        Encoding::Json { .. } => Some("JSON lines"),
+        Encoding::Parquet => None,
+    } {
+        return Err(Error::unsupported(format!(
+            "data source `{}` is {what}, to which rows cannot be added",
+            source.name
+        ))
+        .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
     }
-    let rows = conform(&table, rows)?;
+    if files.bucket.is_some() {
+        if files.shape == Shape::File {
+            return Err(Error::unsupported(format!(
+                "data source `{}` is a single object in a bucket, to which rows cannot be added",
+                source.name
+            ))
+            .with_hint("name a folder of Parquet files in the bucket"));
+        }
+        // Nobody waits for anybody: each batch is an object of its own.
+        let table = SourceTable::open(source, base)?;
+        let rows = conform(&table, rows)?;
+        add_files(&table, &rows)?;
+        return Ok(rows.num_rows() as u64);
+    }
     // A link stays a link: the file it names is extended, and whoever writes to it by another name waits.
-    let root = &std::fs::canonicalize(&table.files.root).map_err(|error| failed(&table.files.root, error))?;
-    let directory = if table.files.shape == Shape::Directory { Some(root.as_path()) } else { root.parent() };
-    let _turn = lock(directory.unwrap_or(Path::new("/")))?;
+    let root = match files.shape {
+        Shape::Glob => files.files.last().and_then(|file| file.parent()).unwrap_or(&files.root),
+        _ => &files.root,
+    };
+    let root = &fs::canonicalize(root).map_err(|error| failed(root, error))?;
+    let directory = if files.shape == Shape::File { root.parent() } else { Some(root.as_path()) };
+    let directory = directory.unwrap_or(Path::new("/"));
+    let _turn = lock(directory)?;
+    // As it is now that it is our turn.
+    let table = SourceTable::open(source, base)?;
+    let rows = conform(&table, rows)?;
     match table.files.shape {
-        Shape::Directory => add_files(&table, &rows)?,
-        _ => extend_file(root, &rows)?,
+        Shape::File => {
+            remove_leftovers(directory, &|name| root.file_name() == Some(name));
+            extend_file(root, &rows)?;
+        }
+        _ => {
+            remove(&table.replaced);
+            add_files(&table, &rows)?;
+        }
     }
     Ok(rows.num_rows() as u64)
 }
@@ -82,7 +122,8 @@ fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
 /// Writes old and new rows beside the file, then takes its name.
 fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
     // Read under the lock: the file may have grown since it was opened.
-    let footer = read_footer(path)?;
+    let file = SharedFile::open(path)?;
+    let footer = load_footer(&file, path)?;
     let schema = Arc::clone(footer.schema());
     let columns = schema.fields().iter().map(|field| {
         let array = rows.column_by_name(field.name()).ok_or_else(|| changed(path))?;
@@ -97,25 +138,154 @@ fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
         cast_to(array, field.data_type(), &format!("column `{}` of the rows", field.name()))
     });
     let rows = record_batch(&schema, columns.collect::<Result<_>>()?, rows.num_rows())?;
-    let staging = Staging::new(path)?;
-    let mut file = ParquetFile::create(&staging.path, &schema, compression_of(&footer))?;
-    read_file(path, &mut |batch| file.write(&batch))?;
-    file.write(&rows)?;
-    file.finish()?;
+    let staging = Staging::in_turn(path)?;
+    if writes_alike(&footer) {
+        let extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
+        let extended = copy_and_add(&file, &footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+        extended.sync_all().map_err(|error| failed(&staging.path, error))?;
+    } else {
+        let mut extended = ParquetFile::create(&staging.path, &schema, compression_of(&footer))?;
+        read_file(path, &mut |batch| extended.write(&batch))?;
+        extended.write(&rows)?;
+        extended.finish()?;
+    }
     // The new file is read by those who could read the old one.
-    if let Ok(metadata) = std::fs::metadata(path) {
-        drop(std::fs::set_permissions(&staging.path, metadata.permissions()));
+    if let Ok(metadata) = fs::metadata(path) {
+        drop(fs::set_permissions(&staging.path, metadata.permissions()));
     }
     staging.publish(path)
+}
+
+/// Whether new row groups look like those of the file. Times of old writers (`INT96`), for one, are not written any
+/// more; such a file is written anew.
+fn writes_alike(footer: &ArrowReaderMetadata) -> bool {
+    let theirs = footer.parquet_schema();
+    let ours = ArrowSchemaConverter::new().convert(footer.schema());
+    let alike = |ours: &parquet::schema::types::SchemaDescriptor| {
+        let (plain, other) = (parquet_to_arrow_schema(theirs, None)?, parquet_to_arrow_schema(ours, None)?);
+        let types = |schema: &arrow::datatypes::Schema| -> Vec<DataType> {
+            schema.fields().iter().map(|field| field.data_type().clone()).collect()
+        };
+        let physical = theirs.columns().iter().zip(ours.columns()).all(|(theirs, ours)| {
+            theirs.physical_type() == ours.physical_type()
+                && theirs.type_length() == ours.type_length()
+                && theirs.max_def_level() == ours.max_def_level()
+                && theirs.max_rep_level() == ours.max_rep_level()
+        });
+        Ok::<bool, ParquetError>(
+            physical && theirs.num_columns() == ours.num_columns() && types(&plain) == types(&other),
+        )
+    };
+    // A dictionary offset of 0 is how some writers say that there is none; copying would take it at its word.
+    let chunks = footer.metadata().row_groups().iter().flat_map(|row_group| row_group.columns());
+    let placed = |chunk: &parquet::file::metadata::ColumnChunkMetaData| {
+        chunk.byte_range().0 == chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()) as u64
+    };
+    ours.is_ok_and(|ours| alike(&ours).unwrap_or(false)) && chunks.into_iter().all(placed)
+}
+
+/// Copies the row groups of a file without decoding them and adds rows. Small row groups at the end become one with the
+/// new rows, so that many small batches do not make many row groups; each row is encoded again a few times at most.
+fn copy_and_add(
+    file: &SharedFile,
+    footer: &ArrowReaderMetadata,
+    extended: File,
+    rows: &RecordBatch,
+) -> ParquetResult<File> {
+    let metadata = footer.metadata();
+    let properties = WriterProperties::builder()
+        .set_compression(compression_of(footer))
+        .set_key_value_metadata(metadata.file_metadata().key_value_metadata().cloned())
+        .build();
+    let root = metadata.file_metadata().schema_descr().root_schema_ptr();
+    let mut writer = SerializedFileWriter::new(extended, root, Arc::new(properties))?;
+    let n_kept = kept_row_groups(metadata, rows.num_rows());
+    for index in 0..n_kept {
+        copy_row_group(&mut writer, file, metadata, index)?;
+    }
+    let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(rows.schema_ref()));
+    let mut start = 0;
+    for index in n_kept.. {
+        let mut columns = factory.create_column_writers(index)?;
+        let mut encode = |batch: &RecordBatch| -> ParquetResult<()> {
+            let mut columns = columns.iter_mut();
+            for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+                for leaf in compute_leaves(field, array)? {
+                    let column = columns.next().ok_or_else(|| ParquetError::General("a column is missing".into()))?;
+                    column.write(&leaf)?;
+                }
+            }
+            Ok(())
+        };
+        if start == 0 && n_kept < metadata.num_row_groups() {
+            let small = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), footer.clone())
+                .with_row_groups((n_kept..metadata.num_row_groups()).collect())
+                .build()?;
+            for batch in small {
+                encode(&batch?)?;
+            }
+        }
+        let n_rows = (rows.num_rows() - start).min(ROW_GROUP_ROWS);
+        encode(&rows.slice(start, n_rows))?;
+        start += n_rows;
+        let mut row_group = writer.next_row_group()?;
+        for column in columns {
+            column.close()?.append_to_row_group(&mut row_group)?;
+        }
+        row_group.close()?;
+        if start == rows.num_rows() {
+            break;
+        }
+    }
+    writer.into_inner()
+}
+
+/// How many row groups are copied as they are when so many rows are added.
+fn kept_row_groups(metadata: &ParquetMetaData, n_rows: usize) -> usize {
+    let mut n_rows = n_rows;
+    let mut n_kept = metadata.num_row_groups();
+    while let Some(last) = n_kept.checked_sub(1).map(|last| metadata.row_group(last).num_rows() as usize) {
+        // Ever larger ones are taken in, so that their number grows with the logarithm of the rows.
+        if last > 2 * n_rows || last + n_rows > ROW_GROUP_ROWS {
+            break;
+        }
+        n_rows += last;
+        n_kept -= 1;
+    }
+    n_kept
+}
+
+fn copy_row_group(
+    writer: &mut SerializedFileWriter<File>,
+    file: &SharedFile,
+    metadata: &ParquetMetaData,
+    index: usize,
+) -> ParquetResult<()> {
+    let row_group = metadata.row_group(index);
+    let mut copy = writer.next_row_group()?;
+    for (column, chunk) in row_group.columns().iter().enumerate() {
+        let column_index = metadata.column_index().map(|indexes| indexes[index][column].clone());
+        copy.append_column(
+            file,
+            ColumnCloseResult {
+                bytes_written: chunk.compressed_size() as u64,
+                rows_written: row_group.num_rows() as u64,
+                metadata: chunk.clone(),
+                bloom_filter: Sbbf::read_from_column_chunk(chunk, file)?,
+                column_index: column_index.filter(|index| !matches!(index, ColumnIndexMetaData::NONE)),
+                offset_index: metadata.offset_index().map(|indexes| indexes[index][column].clone()),
+            },
+        )?;
+    }
+    copy.close().map(drop)
 }
 
 /// Adds one file, or one per hive partition.
 fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
     let files = &table.files;
     let last = files.files.last().ok_or_else(|| changed(&files.root))?;
-    let compression = compression_of(&read_footer(last)?);
-    let name = format!("rows-{:020}-{}.parquet", Utc::now().timestamp_micros(), uuid::Uuid::new_v4().simple());
-    let own = read_footer(last)?;
+    let own = load_footer(&files.open(files.files.len() - 1)?, last)?;
+    let compression = compression_of(&own);
     let in_file: Vec<usize> = (0..rows.num_columns())
         .filter(|column| {
             let name = rows.schema_ref().field(*column).name();
@@ -123,25 +293,37 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
         })
         .collect();
     for (folder, members) in by_partition(table, rows)? {
-        let folder = files.root.join(folder);
+        let folder = match files.shape {
+            Shape::Glob => last.parent().unwrap_or(&files.root).to_path_buf(),
+            _ => files.root.join(folder),
+        };
+        if files.bucket.is_none() {
+            remove_leftovers(&folder, &|name| is_part(Path::new(name)));
+        }
         let newest = files.files.iter().rev().find_map(|file| file.strip_prefix(&folder).ok()?.components().next());
-        let target = folder.join(name_after(newest.map(|part| part.as_os_str().to_string_lossy()), &name));
+        let newest = newest.map(|part| part.as_os_str().to_string_lossy());
+        let name = match files.shape {
+            Shape::Glob => files.name_like(newest.as_deref().unwrap_or_default(), &part_stem())?,
+            _ => name_after(newest, &format!("{}.parquet", part_stem())),
+        };
+        let target = folder.join(name);
         let part = take_record_batch(&rows.project(&in_file)?, &members)?;
-        let staging = Staging::new(&target)?;
+        if let Some((bucket, _)) = &files.bucket {
+            let mut object = ParquetFile::upload(bucket, &bucket.key(&target), &part.schema(), compression)?;
+            object.write(&part)?;
+            object.finish()?;
+            continue;
+        }
+        let staging = Staging::in_turn(&target)?;
         let mut file = ParquetFile::create(&staging.path, &part.schema(), compression)?;
         file.write(&part)?;
         file.finish()?;
         staging.publish(&target)?;
+        let beside = files.files.iter().filter(|file| file.parent() == Some(&folder)).cloned();
+        // The rows are there; that merging failed concerns the next time only.
+        drop(compact(beside.chain([target]).collect()));
     }
     Ok(())
-}
-
-/// A name that comes after the newest file in source order, so that a correction wins over what it corrects.
-fn name_after(newest: Option<Cow<'_, str>>, name: &str) -> String {
-    match newest {
-        Some(newest) if *newest > *name => format!("{}~{name}", newest.split('~').next().unwrap_or_default()),
-        _ => name.to_owned(),
-    }
 }
 
 /// The rows of each `key=value` folder; the directory itself without partitions.
@@ -178,7 +360,8 @@ fn escaped(value: &str) -> String {
     escaped
 }
 
-fn compression_of(footer: &parquet::arrow::arrow_reader::ArrowReaderMetadata) -> Compression {
+/// The codec of a file, for rows that join it.
+pub(crate) fn compression_of(footer: &ArrowReaderMetadata) -> Compression {
     let first = footer.metadata().row_groups().first().and_then(|row_group| row_group.columns().first());
     match first.map(|column| column.compression()) {
         None => zstd(),

@@ -35,6 +35,7 @@ mod entity_rows;
 mod view_columns;
 
 mod append;
+mod compaction;
 mod dataset;
 mod historical;
 mod latest;

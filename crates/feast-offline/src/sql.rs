@@ -6,6 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::file_format::FileFormat;
@@ -16,11 +19,16 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use feast_core::{DataSource, Error, Result, did_you_mean};
+use futures::TryStreamExt;
 
+use crate::BatchStream;
 use crate::entity_rows::EntityRows;
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
@@ -47,7 +55,7 @@ pub(crate) async fn entity_rows(
         let source = find_source(&name, sources)?;
         let (source, base) = (Arc::clone(source), base.to_path_buf());
         let table = blocking(move || SourceTable::open(&source, &base)).await?;
-        let provider = listing(&table).map_err(|error| refused(sql, error))?;
+        let provider = provider(table).map_err(|error| refused(sql, error))?;
         context.register_table(TableReference::bare(name), provider).map_err(|error| refused(sql, error))?;
     }
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
@@ -80,8 +88,12 @@ fn find_source<'a>(name: &str, sources: &'a [Arc<DataSource>]) -> Result<&'a Arc
         })
 }
 
-/// The files of a source as a table that DataFusion reads itself.
-fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
+/// A source as a table of DataFusion, which reads the files itself where it can.
+fn provider(table: SourceTable) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    // DataFusion would look into the directory again, and find what was left out; and it has no keys to buckets.
+    if !table.replaced.is_empty() || table.files.bucket.is_some() {
+        return streamed(table);
+    }
     let files = &table.files;
     let format: Arc<dyn FileFormat> = match files.encoding {
         Encoding::Parquet => Arc::new(ParquetFormat::default()),
@@ -89,6 +101,7 @@ fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
             let compression = if gzip { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED };
             Arc::new(CsvFormat::default().with_has_header(true).with_file_compression_type(compression))
         }
+        Encoding::Json { .. } => return streamed(table),
     };
     // Partition columns come from the folders below the directory; a glob has no such directory.
     let partitions = if files.shape == Shape::Directory { files.partitions.clone() } else { Vec::new() };
@@ -105,6 +118,31 @@ fn listing(table: &SourceTable) -> Result<Arc<ListingTable>, DataFusionError> {
         .with_listing_options(options)
         .with_schema(Arc::new(arrow::datatypes::Schema::new(fields)));
     Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// A source whose rows we read.
+fn streamed(table: SourceTable) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let schema = Arc::clone(table.schema());
+    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(Streamed(Arc::new(table)))])?))
+}
+
+#[derive(Debug)]
+struct Streamed(Arc<SourceTable>);
+
+impl PartitionStream for Streamed {
+    fn schema(&self) -> &SchemaRef {
+        self.0.schema()
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (table, schema) = (Arc::clone(&self.0), Arc::clone(self.0.schema()));
+        let rows = BatchStream::from_blocking(Arc::clone(&schema), move |sender| {
+            let columns: Vec<usize> = (0..table.schema().fields().len()).collect();
+            table.scan(&columns, None, 1, &|_, batch| sender.send(batch))
+        });
+        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)));
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
 }
 
 /// How the names of the files end, so that others in their directory are left alone.

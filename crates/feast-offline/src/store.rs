@@ -48,6 +48,7 @@ pub struct OfflineStore {
     base: PathBuf,
     memory_limit: Option<usize>,
     staging_location: Option<String>,
+    staging_endpoint: String,
 }
 
 impl fmt::Display for OfflineStore {
@@ -98,17 +99,28 @@ impl OfflineStore {
             Some(Value::String(path)) => Some(path.clone()),
             Some(other) => return Err(malformed("staging_location", other, "a path")),
         };
+        let staging_endpoint = match config.get("staging_location_endpoint_override") {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(endpoint)) => endpoint.clone(),
+            Some(other) => return Err(malformed("staging_location_endpoint_override", other, "a URL")),
+        };
         let base = std::path::absolute(repo_path).map_err(|error| {
             Error::invalid_configuration("the path of the feature repository is not valid")
                 .with_source(error)
                 .with_hint("name an existing folder")
         })?;
-        Ok(Self { base, memory_limit, staging_location })
+        Ok(Self { base, memory_limit, staging_location, staging_endpoint })
     }
 
     /// Where `to_remote_storage` writes, when configured.
     pub fn staging_location(&self) -> Option<&str> {
         self.staging_location.as_deref()
+    }
+
+    /// The endpoint of the bucket that a path is in, where the configuration names one.
+    fn endpoint_of(&self, path: &str) -> &str {
+        let staged = self.staging_location.as_deref().is_some_and(|location| path.starts_with(location));
+        if staged { &self.staging_endpoint } else { "" }
     }
 
     /// The columns of a data source, as they are in its files and before any field mapping; hive partitions last.
@@ -193,7 +205,15 @@ impl OfflineStore {
     ///
     /// # Errors
     /// `SavedDatasetLocationExists` unless overwriting is allowed. Nothing is left behind when the call fails.
-    pub async fn write_dataset(&self, path: &str, rows: BatchStream, options: WriteOptions) -> Result<Vec<PathBuf>> {
+    pub async fn write_dataset(
+        &self,
+        path: &str,
+        rows: BatchStream,
+        mut options: WriteOptions,
+    ) -> Result<Vec<PathBuf>> {
+        if options.endpoint.is_empty() {
+            self.endpoint_of(path).clone_into(&mut options.endpoint);
+        }
         dataset::write(path, &self.base, rows, options).await
     }
 
@@ -202,7 +222,7 @@ impl OfflineStore {
     /// # Errors
     /// `FileNotFound`.
     pub async fn read_dataset(&self, path: &str) -> Result<BatchStream> {
-        dataset::read(path, &self.base).await
+        dataset::read(path, self.endpoint_of(path), &self.base).await
     }
 }
 

@@ -202,12 +202,128 @@ async fn csv_is_read_plain_and_compressed() {
 }
 
 #[tokio::test]
+async fn json_lines_are_read_plain_and_compressed_with_times_of_any_unit() {
+    let (folder, store) = store();
+    fs::create_dir(folder.path().join("days")).unwrap();
+    let texts = [
+        // Text in ISO 8601; what a line lacks is null.
+        (
+            "a.json",
+            r#"{"driver_id": 1, "event_timestamp": "1970-01-01T00:00:10Z", "trips": 1}
+{"driver_id": 2, "event_timestamp": "1970-01-01 00:00:10", "trips": 2, "note": {"by": ["me"]}}
+
+{"driver_id": 1, "event_timestamp": "1970-01-01T02:00:20+02:00", "trips": 3}
+"#,
+        ),
+        // Seconds.
+        (
+            "b.ndjson",
+            r#"{"driver_id": 1, "event_timestamp": 10, "trips": 1}
+{"driver_id": 2, "event_timestamp": 10.5, "trips": 2}
+{"trips": 3, "driver_id": 1, "event_timestamp": 20}"#,
+        ),
+        // Several files have one type per column.
+        ("days/1.jsonl", "{\"driver_id\": 1, \"event_timestamp\": 10, \"trips\": 1}\n"),
+        (
+            "days/2.jsonl",
+            "{\"driver_id\": 2, \"event_timestamp\": 10.25, \"trips\": 2}\n{\"driver_id\": 1, \"event_timestamp\": 20, \"trips\": 3}\n",
+        ),
+    ];
+    for (name, text) in texts {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let file = File::create(folder.path().join("c.jsonl.gz")).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    std::io::Write::write_all(&mut zipped, texts[0].1.as_bytes()).unwrap();
+    zipped.finish().unwrap();
+    for path in ["a.json", "b.ndjson", "c.jsonl.gz", "days", "days/*.jsonl"] {
+        assert_eq!(latest_trips(&store, &source(path)).await, [(1, 3), (2, 2)], "{path}");
+    }
+
+    // Larger numbers count smaller units.
+    let of = |number: i64| format!("{{\"driver_id\": 1, \"event_timestamp\": {number}, \"trips\": 7}}\n");
+    for (index, scale) in [1, 1000, 1_000_000, 1_000_000_000].into_iter().enumerate() {
+        let name = format!("unit-{index}.jsonl");
+        fs::write(folder.path().join(&name), of(1_700_000_000 * scale)).unwrap();
+        let view = view(&source(&name), &[("trips", ValueType::Int64)]);
+        let request = LatestRequest { view, start: at(1_700_000_000), end: at(1_700_000_000) };
+        assert_eq!(collected(store.latest(request).await.unwrap()).await.num_rows(), 1, "{name}");
+    }
+
+    // Training data and queries over the same lines.
+    let view = view(&source("b.ndjson"), &[("trips", ValueType::Int64)]);
+    let sql = "SELECT driver_id, event_timestamp FROM stats ORDER BY event_timestamp, driver_id";
+    let tables = vec![Arc::new(source("b.ndjson"))];
+    let trained =
+        historical(&store, plan(&[view], &["driver_stats:trips"]), EntitySource::Sql(sql.into()), tables).await;
+    assert_eq!(trips(&trained.unwrap()), [Some(1), Some(2), Some(3)]);
+
+    for (text, message) in [
+        ("[\n{}\n]", "torn.jsonl` is not readable as JSON lines"),
+        ("{\"driver_id\": 1", "torn.jsonl` is not readable as JSON lines"),
+        ("", "torn.jsonl` is empty"),
+    ] {
+        fs::write(folder.path().join("torn.jsonl"), text).unwrap();
+        let error = store.schema(&source("torn.jsonl")).await.unwrap_err();
+        assert!(error.message().ends_with(message), "{error}");
+    }
+    let error = store.append(&source("a.json"), rows(&[(1, 1, 1)])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
+}
+
+/// Times as old writers of Parquet kept them: 96 bits, which nothing writes any more.
+#[tokio::test]
+async fn files_with_old_times_can_be_extended() {
+    use parquet::data_type::{Int64Type as Int64Column, Int96, Int96Type};
+    let (folder, store) = store();
+    let schema = "message m { optional int64 driver_id; optional int96 event_timestamp; optional int64 trips; }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+    let file = File::create(folder.path().join("old.parquet")).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut row_group = writer.next_row_group().unwrap();
+    let mut time = Int96::new();
+    // Ten seconds after midnight, in nanoseconds, of the Julian day on which 1970 begins.
+    time.set_data(1_410_065_408, 2, 2_440_588);
+    for column in 0..3 {
+        let mut writer = row_group.next_column().unwrap().unwrap();
+        match column {
+            1 => writer.typed::<Int96Type>().write_batch(&[time], Some(&[1]), None).unwrap(),
+            _ => writer.typed::<Int64Column>().write_batch(&[1], Some(&[1]), None).unwrap(),
+        };
+        writer.close().unwrap();
+    }
+    row_group.close().unwrap();
+    writer.close().unwrap();
+    assert_eq!(latest_trips(&store, &source("old.parquet")).await, [(1, 1)]);
+    store.append(&source("old.parquet"), rows(&[(1, 20, 2), (2, 20, 3)])).await.unwrap();
+    assert_eq!(latest_trips(&store, &source("old.parquet")).await, [(1, 2), (2, 3)]);
+}
+
+#[tokio::test]
+async fn a_new_file_fits_the_pattern_it_is_added_to() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("a/day-1-x.parquet"), &rows(&[(1, 10, 1)]));
+    write_parquet(&folder.path().join("a/other.parquet"), &rows(&[(1, 10, 9)]));
+    for trips in 2..5 {
+        store.append(&source("a/day-*-x.parquet"), rows(&[(1, 10, trips)])).await.unwrap();
+        assert_eq!(latest_trips(&store, &source("a/day-*-x.parquet")).await, [(1, trips)], "the later row wins");
+    }
+    // Directories that a pattern names stand for all files in them.
+    write_parquet(&folder.path().join("b/zz.parquet"), &rows(&[(1, 10, 1)]));
+    store.append(&source("[ab]*"), rows(&[(2, 10, 5)])).await.unwrap();
+    assert_eq!(latest_trips(&store, &source("b")).await, [(1, 1), (2, 5)]);
+    let error = store.append(&source("a/other.parque?"), rows(&[(1, 10, 1)])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
+    assert!(error.message().starts_with("no new file fits the pattern"), "{error}");
+}
+
+#[tokio::test]
 async fn sources_that_are_not_readable_files_are_explained() {
     let (folder, store) = store();
     fs::write(folder.path().join("torn.parquet"), "PAR1 and nothing else").unwrap();
     let error = store.schema(&source("torn.parquet")).await.unwrap_err();
     assert!(error.message().ends_with("torn.parquet` is not a readable Parquet file"), "{error}");
-    let error = store.schema(&source("s3://bucket/stats.parquet")).await.unwrap_err();
+    let error = store.schema(&source("hdfs://host/stats.parquet")).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
     let warehouse = DataSource { options: DataSourceOptions::BigQuery(Default::default()), ..source("") };
     let error = store.schema(&warehouse).await.unwrap_err();

@@ -1,7 +1,5 @@
 //! CSV files with a header line, plain or gzipped. Types are inferred; empty cells are null.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,9 +8,8 @@ use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use feast_core::{Error, ErrorCode, Result};
-use flate2::read::MultiGzDecoder;
 
-use super::file::{Encoding, Files, unreadable};
+use super::file::Files;
 use super::{OnRows, merge_schemas};
 use crate::timestamps::is_time;
 
@@ -32,10 +29,10 @@ impl CsvRows {
     /// Opens the files, reading enough of each to know its columns.
     pub(crate) fn open(files: &Files) -> Result<(SchemaRef, Self)> {
         let mut schemas = Vec::with_capacity(files.files.len());
-        for path in &files.files {
+        for (file, path) in files.files.iter().enumerate() {
             let (schema, n_rows) = Format::default()
                 .with_header(true)
-                .infer_schema(reader(path, files.encoding)?, Some(INFERENCE_ROWS))
+                .infer_schema(files.read(file)?, Some(INFERENCE_ROWS))
                 .map_err(|error| malformed(path, error))?;
             if schema.fields().is_empty() {
                 return Err(Error::new(ErrorCode::InvalidRequest, format!("`{}` is empty", path.display()))
@@ -64,7 +61,7 @@ impl CsvRows {
             let batches = ReaderBuilder::new(own)
                 .with_header(true)
                 .with_batch_size(BATCH_ROWS)
-                .build(reader(path, self.files.encoding)?)
+                .build(self.files.read(file)?)
                 .map_err(|error| malformed(path, error))?;
             for batch in batches {
                 let batch = batch.map_err(|error| malformed(path, error))?;
@@ -85,14 +82,6 @@ impl CsvRows {
         }
         Ok(())
     }
-}
-
-fn reader(path: &Path, encoding: Encoding) -> Result<Box<dyn Read>> {
-    let file = BufReader::new(File::open(path).map_err(|error| unreadable(path, error))?);
-    Ok(match encoding {
-        Encoding::Csv { gzip: true } => Box::new(MultiGzDecoder::new(file)),
-        _ => Box::new(file),
-    })
 }
 
 /// The type that holds the values of both.

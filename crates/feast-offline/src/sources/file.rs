@@ -1,10 +1,11 @@
-//! The files behind a path: one file, a directory, a glob, or hive partitions.
+//! The files behind a path: one file, a directory, a glob, or hive partitions, on a local disk or in a bucket.
 //!
 //! Relative paths start at the feature repository. In directories, names that start with `.` or `_` are skipped, and
 //! folders named `key=value` add a column `key`. Files are ordered by path.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,7 +13,16 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Date32Type};
 use chrono::NaiveDate;
-use feast_core::{Error, ErrorCode, Result, list_names};
+use feast_core::{DataSource, Error, ErrorCode, Result, list_names};
+use flate2::read::MultiGzDecoder;
+use object_store::ObjectMeta;
+use parquet::file::reader::ChunkReader;
+
+use super::bucket::{Bucket, is_in_bucket};
+use super::parquet::malformed;
+use super::shared_file::SharedFile;
+use super::{endpoint_of, path_of};
+use crate::compaction::name_after;
 
 /// Value of a hive partition that stands for null.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -22,6 +32,7 @@ const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 pub(crate) enum Encoding {
     Parquet,
     Csv { gzip: bool },
+    Json { gzip: bool },
 }
 
 /// How a path names files.
@@ -40,6 +51,8 @@ pub(crate) struct Files {
     pub(crate) shape: Shape,
     pub(crate) encoding: Encoding,
     pub(crate) files: Vec<PathBuf>,
+    /// Where they are in a bucket: it, and its objects in the order of `files`.
+    pub(crate) bucket: Option<(Bucket, Vec<ObjectMeta>)>,
     /// Name and type of each partition column.
     pub(crate) partitions: Vec<(String, DataType)>,
     /// Partition values by file, in the order of `partitions`.
@@ -47,17 +60,23 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Finds the files behind a path of a definition.
-    pub(crate) fn find(path: &str, base: &Path) -> Result<Self> {
+    /// Finds the files of the batch side of a data source.
+    pub(crate) fn of(source: &DataSource, base: &Path) -> Result<Self> {
+        Self::find(path_of(source)?, endpoint_of(source), base)
+            .map_err(|error| error.with_context("data source", &source.name))
+    }
+
+    /// Finds the files behind a path of a definition. `endpoint` is where the bucket is, if that is special.
+    pub(crate) fn find(path: &str, endpoint: &str, base: &Path) -> Result<Self> {
+        if is_in_bucket(path) {
+            return Self::find_objects(path, endpoint, base);
+        }
         let root = resolve(path, base)?;
-        let (shape, base_of_partitions, mut files) = if root.is_file() {
+        let (shape, base_of_partitions, files) = if root.is_file() {
             (Shape::File, None, vec![root.clone()])
         } else if root.is_dir() {
             if root.join("_delta_log").is_dir() {
-                return Err(Error::unsupported(format!(
-                    "`{path}` is a Delta table, which the file offline store does not read yet"
-                ))
-                .with_hint("export the table to Parquet files"));
+                return Err(delta_table(path));
             }
             let mut files = Vec::new();
             walk(&root, &mut files).map_err(|error| unreadable(&root, error))?;
@@ -68,15 +87,119 @@ impl Files {
         } else {
             return Err(not_found(path, base));
         };
-        files.sort();
+        Self::new(path, base, (root, shape, base_of_partitions), files, None)
+    }
+
+    fn find_objects(path: &str, endpoint: &str, base: &Path) -> Result<Self> {
+        let (bucket, key) = Bucket::of(path, endpoint)?;
+        let (shape, folder, mut objects) = if is_glob(&key) {
+            let (folder, objects) = matching(&bucket, &key, path)?;
+            (Shape::Glob, folder, objects)
+        } else if let Some(object) = bucket.head(&key)?.filter(|object| object.size > 0) {
+            (Shape::File, String::new(), vec![object])
+        } else {
+            (Shape::Directory, key.clone(), bucket.list(&key)?)
+        };
+        // A marker of a folder is not a file, and what is hidden is not data.
+        let below = |object: &ObjectMeta| {
+            let key = object.location.as_ref();
+            key.strip_prefix(&folder).unwrap_or(key).trim_start_matches('/').to_owned()
+        };
+        if shape == Shape::Directory && objects.iter().any(|object| below(object).starts_with("_delta_log/")) {
+            return Err(delta_table(path));
+        }
+        if shape != Shape::File {
+            objects.retain(|object| {
+                let below = below(object);
+                !below.is_empty() && !below.split('/').any(|part| part.starts_with(['.', '_']))
+            });
+        }
+        let files = objects.iter().map(|object| bucket.url(object.location.as_ref())).collect();
+        let place = (bucket.url(&key), shape, (shape != Shape::File).then(|| bucket.url(&folder)));
+        Self::new(path, base, place, files, Some((bucket, objects)))
+    }
+
+    /// Takes the files that hold rows, in order.
+    fn new(
+        path: &str,
+        base: &Path,
+        (root, shape, base_of_partitions): (PathBuf, Shape, Option<PathBuf>),
+        mut files: Vec<PathBuf>,
+        bucket: Option<(Bucket, Vec<ObjectMeta>)>,
+    ) -> Result<Self> {
         let encoding = encoding_of(&files, shape, path, base)?;
+        let bucket = bucket.map(|(bucket, objects)| {
+            let mut paired: Vec<(PathBuf, ObjectMeta)> = files.drain(..).zip(objects).collect();
+            paired.retain(|(file, _)| shape == Shape::File || encoding_by_name(file).is_some());
+            paired.sort_by(|(one, _), (other, _)| one.cmp(other));
+            let (sorted, objects) = paired.into_iter().unzip();
+            files = sorted;
+            (bucket, objects)
+        });
         files.retain(|file| shape == Shape::File || encoding_by_name(file).is_some());
-        let mut found =
-            Self { root, shape, encoding, partitions: Vec::new(), values: vec![Vec::new(); files.len()], files };
+        files.sort();
+        let values = vec![Vec::new(); files.len()];
+        let mut found = Self { root, shape, encoding, partitions: Vec::new(), values, files, bucket };
         if let Some(base) = base_of_partitions {
             found.read_partitions(&base);
         }
         Ok(found)
+    }
+
+    /// Opens a file for reading by position.
+    pub(crate) fn open(&self, file: usize) -> Result<SharedFile> {
+        let Some((bucket, objects)) = &self.bucket else { return SharedFile::open(&self.files[file]) };
+        let object = bucket.object(&objects[file]);
+        let object = if self.encoding == Encoding::Parquet { object.with_tail()? } else { object };
+        Ok(SharedFile::of_object(object, objects[file].last_modified.into()))
+    }
+
+    /// Reads a file from its start to its end, uncompressed.
+    pub(crate) fn read(&self, file: usize) -> Result<Box<dyn Read>> {
+        let from_start = self.open(file)?.get_read(0).map_err(|error| malformed(&self.files[file], error))?;
+        Ok(match self.encoding {
+            Encoding::Csv { gzip: true } | Encoding::Json { gzip: true } => Box::new(MultiGzDecoder::new(from_start)),
+            _ => Box::new(from_start),
+        })
+    }
+
+    /// Leaves some of the files out.
+    pub(crate) fn remove(&mut self, removed: &[PathBuf]) {
+        let kept: Vec<bool> = self.files.iter().map(|file| !removed.contains(file)).collect();
+        fn keep<T>(all: &mut Vec<T>, kept: &[bool]) {
+            let mut kept = kept.iter();
+            all.retain(|_| kept.next() == Some(&true));
+        }
+        keep(&mut self.files, &kept);
+        keep(&mut self.values, &kept);
+        if let Some((_, objects)) = &mut self.bucket {
+            keep(objects, &kept);
+        }
+    }
+
+    /// A name for a new file beside those of a glob, made of `stem`, that the glob matches and that comes after `newest`.
+    pub(crate) fn name_like(&self, newest: &str, stem: &str) -> Result<String> {
+        let folder = self.files.last().and_then(|file| file.parent()).unwrap_or(&self.root);
+        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+        let glob = glob::Pattern::new(&self.root.to_string_lossy());
+        let matched = |path: &Path| glob.as_ref().is_ok_and(|glob| glob.matches_path_with(path, options));
+        if folder.ancestors().any(matched) {
+            // A directory that the glob names stands for all files in it.
+            return Ok(name_after(Some(newest.into()), &format!("{stem}.parquet")));
+        }
+        let pattern = self.root.file_name().unwrap_or_default().to_string_lossy();
+        if let Some((before, after)) = pattern.split_once('*') {
+            let taken = newest.strip_prefix(before).unwrap_or(newest);
+            let taken = taken.split(['~', '.']).next().unwrap_or_default();
+            let stem = if taken > stem { format!("{taken}~{stem}") } else { stem.to_owned() };
+            let ending = if after.ends_with(".parquet") { "" } else { ".parquet" };
+            let name = format!("{before}{stem}{}{ending}", after.replace('*', ""));
+            if matched(&folder.join(&name)) && *name > *newest {
+                return Ok(name);
+            }
+        }
+        Err(Error::unsupported(format!("no new file fits the pattern `{}`", self.root.display()))
+            .with_hint("name the directory, or let the pattern have a `*` for the name of a file"))
     }
 
     /// A partition column of `n_rows` rows of a file.
@@ -136,9 +259,9 @@ pub(crate) fn resolve(path: &str, base: &Path) -> Result<PathBuf> {
         })?,
         Some((scheme, _)) => {
             return Err(Error::unsupported(format!(
-                "`{path}` is on `{scheme}://`, and the file offline store reads local files only for now"
+                "`{path}` is on `{scheme}://`, which is not a place for files here"
             ))
-            .with_hint("copy the files to a local disk or mount the bucket"));
+            .with_hint("use a local path, `s3://…` or `gs://…`"));
         }
         None => PathBuf::from(path),
     };
@@ -159,6 +282,27 @@ pub(crate) fn unreadable(path: &Path, error: std::io::Error) -> Error {
     Error::unavailable(format!("could not read `{}`", path.display()))
         .with_source(error)
         .with_hint("give this user the right to read it")
+}
+
+fn delta_table(path: &str) -> Error {
+    Error::unsupported(format!("`{path}` is a Delta table, which the file offline store does not read yet"))
+        .with_hint("export the table to Parquet files")
+}
+
+/// The objects that a pattern names, and the folder before its first wildcard. Folders stand for their objects.
+fn matching(bucket: &Bucket, pattern: &str, path: &str) -> Result<(String, Vec<ObjectMeta>)> {
+    let glob = glob::Pattern::new(pattern).map_err(|error| {
+        Error::invalid_definition(format!("`{path}` is not a valid pattern of paths: {error}"))
+            .with_hint("write `*` for any name, `**` for any folders, and `[[]` for a bracket")
+    })?;
+    let fixed: Vec<&str> = pattern.split('/').take_while(|part| !is_glob(part)).collect();
+    let folder = fixed.join("/");
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let mut objects = bucket.list(&folder)?;
+    objects.retain(|object| {
+        Path::new(object.location.as_ref()).ancestors().any(|path| glob.matches_path_with(path, options))
+    });
+    Ok((folder, objects))
 }
 
 fn is_glob(path: &str) -> bool {
@@ -200,12 +344,18 @@ fn expand(pattern: &Path) -> Result<(PathBuf, Vec<PathBuf>)> {
 }
 
 /// How the names of files end.
-pub(crate) const ENDINGS: [(&str, Encoding); 5] = [
+pub(crate) const ENDINGS: [(&str, Encoding); 11] = [
     (".parquet", Encoding::Parquet),
     (".parq", Encoding::Parquet),
     (".pq", Encoding::Parquet),
     (".csv", Encoding::Csv { gzip: false }),
     (".csv.gz", Encoding::Csv { gzip: true }),
+    (".json", Encoding::Json { gzip: false }),
+    (".jsonl", Encoding::Json { gzip: false }),
+    (".ndjson", Encoding::Json { gzip: false }),
+    (".json.gz", Encoding::Json { gzip: true }),
+    (".jsonl.gz", Encoding::Json { gzip: true }),
+    (".ndjson.gz", Encoding::Json { gzip: true }),
 ];
 
 fn encoding_by_name(path: &Path) -> Option<Encoding> {
@@ -224,13 +374,16 @@ fn encoding_of(files: &[PathBuf], shape: Shape, path: &str, base: &Path) -> Resu
                 files.iter().filter_map(|f| f.file_name()).map(|f| f.to_string_lossy().into_owned()).collect();
             Err(Error::new(
                 ErrorCode::FileNotFound,
-                format!("`{path}` holds no Parquet or CSV file, only {}", list_names(names.iter().map(String::as_str))),
+                format!(
+                    "`{path}` holds no Parquet, CSV or JSON lines file, only {}",
+                    list_names(names.iter().map(String::as_str))
+                ),
             )
             .with_context("feature repository", base.display())
-            .with_hint("file names end in `.parquet`, `.csv` or `.csv.gz`"))
+            .with_hint("file names end in `.parquet`, `.csv` or `.jsonl`, the latter two also with `.gz`"))
         }
         [first, rest @ ..] if rest.iter().all(|other| other == first) => Ok(*first),
-        _ => Err(Error::invalid_definition(format!("`{path}` mixes Parquet, CSV and compressed CSV files"))
+        _ => Err(Error::invalid_definition(format!("`{path}` mixes Parquet, CSV, JSON and compressed files"))
             .with_hint("keep files of one kind in a directory")),
     }
 }
@@ -283,12 +436,12 @@ mod tests {
         assert_eq!(resolve("data/a.parquet", base).unwrap(), Path::new("/repo/data/a.parquet"));
         assert_eq!(resolve("./data", base).unwrap(), Path::new("/repo/data"));
         assert_eq!(resolve("file:///tmp/a%20b.parquet", base).unwrap(), Path::new("/tmp/a b.parquet"));
-        assert_eq!(resolve("s3://bucket/key", base).unwrap_err().code(), ErrorCode::Unsupported);
+        assert_eq!(resolve("hdfs://host/key", base).unwrap_err().code(), ErrorCode::Unsupported);
     }
 
     #[test]
     fn a_missing_file_is_named_with_its_repository() {
-        let error = Files::find("data/none.parquet", Path::new("/repo")).unwrap_err();
+        let error = Files::find("data/none.parquet", "", Path::new("/repo")).unwrap_err();
         assert_eq!(error.code(), ErrorCode::FileNotFound);
         assert_eq!(error.to_string(), "there is no file at `data/none.parquet` (feature repository: /repo)");
     }
@@ -302,7 +455,7 @@ mod tests {
             fs::write(path.join("part.parquet"), b"").unwrap();
             fs::write(path.join("_SUCCESS"), b"").unwrap();
         }
-        let files = Files::find(folder.path().to_str().unwrap(), Path::new("/")).unwrap();
+        let files = Files::find(folder.path().to_str().unwrap(), "", Path::new("/")).unwrap();
         let types: Vec<_> = files.partitions.iter().map(|(name, data_type)| (name.as_str(), data_type)).collect();
         assert_eq!(types, [("year", &DataType::Int64), ("day", &DataType::Date32), ("city", &DataType::Utf8)]);
         assert_eq!(files.values[0], [Some("2024".to_owned()), Some("2024-01-01".to_owned()), None]);

@@ -1,14 +1,16 @@
 //! Where feature rows rest, opened for reading.
 //!
-//! [`file`] finds the files behind a path; [`parquet`] and [`csv`] read them. A [`SourceTable`] numbers its rows from 0
+//! [`file`] finds the files behind a path; [`parquet`], [`csv`] and [`json`] read them. A [`SourceTable`] numbers its rows from 0
 //! in source order, files in order of their paths, and that number is the position point-in-time rules speak of.
 
+pub(crate) mod bucket;
 pub(crate) mod csv;
 pub(crate) mod file;
+mod json;
 pub(crate) mod parquet;
-mod shared_file;
+pub(crate) mod shared_file;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,7 +19,13 @@ use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, FileFormat, Re
 
 use csv::CsvRows;
 use file::{Encoding, Files};
+use json::JsonRows;
 use parquet::ParquetRows;
+
+use crate::compaction::{REPLACES, replaced};
+
+/// How often files that change while they are opened are looked for again.
+const MOST_TRIES: usize = 5;
 
 /// Called with the position of the first row and the rows.
 pub(crate) type OnRows<'a> = &'a (dyn Fn(u64, RecordBatch) -> Result<()> + Sync);
@@ -29,6 +37,8 @@ pub(crate) struct SourceTable {
     pub(crate) name: String,
     /// The files, as found when it was opened.
     pub(crate) files: Files,
+    /// Files that were found too, but whose rows others hold by now.
+    pub(crate) replaced: Vec<PathBuf>,
     schema: SchemaRef,
     rows: Rows,
 }
@@ -37,6 +47,7 @@ pub(crate) struct SourceTable {
 enum Rows {
     Parquet(ParquetRows),
     Csv(CsvRows),
+    Json(JsonRows),
     /// Parquet that is read as if it could not be read twice; both ways are tested on the same rows.
     #[cfg(test)]
     Streamed(ParquetRows),
@@ -52,26 +63,60 @@ pub(crate) struct Window {
 }
 
 impl SourceTable {
-    /// Opens the batch side of a data source. Reads footers and headers only.
+    /// Opens the batch side of a data source. Reads footers and headers only, except of JSON.
     pub(crate) fn open(source: &DataSource, base: &Path) -> Result<Self> {
-        let path = path_of(source)?;
-        Self::open_path(&source.name, path, base).map_err(|error| error.with_context("data source", &source.name))
+        let batch = source.batch().unwrap_or(source);
+        let times = [batch.timestamp_field.as_str(), batch.created_timestamp_column.as_str()];
+        let times: Vec<&str> = times.into_iter().flat_map(|time| [time, batch.unmapped(time)]).collect();
+        Self::find(&source.name, path_of(source)?, endpoint_of(source), base, &times)
+            .map_err(|error| error.with_context("data source", &source.name))
     }
 
     /// Opens a path that is not a declared data source.
     pub(crate) fn open_path(name: &str, path: &str, base: &Path) -> Result<Self> {
-        let files = Files::find(path, base)?;
+        Self::find(name, path, "", base, &[])
+    }
+
+    /// `times` are columns that hold times, where the files do not say.
+    pub(crate) fn find(name: &str, path: &str, endpoint: &str, base: &Path, times: &[&str]) -> Result<Self> {
+        let mut tries = 0;
+        loop {
+            let files = Files::find(path, endpoint, base)?;
+            let found = files.files.clone();
+            match Self::open_files(name, files, times) {
+                // Files may be merged while we open one after the other.
+                Err(_)
+                    if tries < MOST_TRIES && Files::find(path, endpoint, base).is_ok_and(|now| now.files != found) =>
+                {
+                    tries += 1;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn open_files(name: &str, mut files: Files, times: &[&str]) -> Result<Self> {
+        let mut gone = Vec::new();
         let (schema, rows) = match files.encoding {
             Encoding::Parquet => {
-                let (schema, rows) = ParquetRows::open(&files)?;
+                let (mut schema, mut rows) = ParquetRows::open(&files)?;
+                gone = replaced(&files, rows.annotations(REPLACES));
+                if !gone.is_empty() {
+                    files.remove(&gone);
+                    (schema, rows) = ParquetRows::open(&files)?;
+                }
                 (schema, Rows::Parquet(rows))
             }
             Encoding::Csv { .. } => {
                 let (schema, rows) = CsvRows::open(&files)?;
                 (schema, Rows::Csv(rows))
             }
+            Encoding::Json { .. } => {
+                let (schema, rows) = JsonRows::open(&files, times)?;
+                (schema, Rows::Json(rows))
+            }
         };
-        Ok(Self { name: name.to_owned(), files, schema, rows })
+        Ok(Self { name: name.to_owned(), files, replaced: gone, schema, rows })
     }
 
     /// All columns, those of hive partitions last.
@@ -118,6 +163,7 @@ impl SourceTable {
         match &self.rows {
             Rows::Parquet(rows) => rows.scan(&self.schema, columns, window, threads, on_rows),
             Rows::Csv(rows) => rows.scan(&self.schema, columns, on_rows),
+            Rows::Json(rows) => rows.scan(&self.schema, columns, on_rows),
             #[cfg(test)]
             Rows::Streamed(rows) => rows.scan(&self.schema, columns, window, 1, on_rows),
         }
@@ -171,6 +217,14 @@ pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
             batch.kind()
         ))
         .with_hint("use a file source, or the offline store that belongs to the source")),
+    }
+}
+
+/// Where the bucket of the files of a data source is, if that is special.
+pub(crate) fn endpoint_of(source: &DataSource) -> &str {
+    match source.batch().map(|batch| &batch.options) {
+        Some(DataSourceOptions::File { s3_endpoint_override, .. }) => s3_endpoint_override,
+        _ => "",
     }
 }
 

@@ -65,7 +65,7 @@ impl ParquetRows {
         let mut stamps = Vec::with_capacity(files.files.len());
         let mut first_row = 0;
         for (file, path) in files.files.iter().enumerate() {
-            let shared = SharedFile::open(path)?;
+            let shared = files.open(file)?;
             let footer = load_footer(&shared, path)?;
             stamps.push(shared.stamp());
             if files.files.len() <= MOST_OPEN {
@@ -81,6 +81,14 @@ impl ParquetRows {
         let schemas = metadata.iter().map(|footer| footer.schema().as_ref());
         let schema = merge_schemas(schemas, &files.partitions, |first, _| first.clone());
         Ok((schema, Self { files: files.clone(), metadata, open, stamps, row_groups }))
+    }
+
+    /// What the footers say under a key, with the number of the file.
+    pub(crate) fn annotations<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+        self.metadata.iter().enumerate().flat_map(move |(file, footer)| {
+            let pairs = footer.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+            pairs.filter(move |pair| pair.key == key).filter_map(move |pair| Some((file, pair.value.as_deref()?)))
+        })
     }
 
     /// As [`SourceTable::scan`](super::SourceTable::scan).
@@ -155,9 +163,8 @@ impl ParquetRows {
         if let Some(open) = self.open.get(file) {
             return Ok(open.clone());
         }
-        let path = &self.files.files[file];
-        let again = SharedFile::open(path)?;
-        if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(path)) }
+        let again = self.files.open(file)?;
+        if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(&self.files.files[file])) }
     }
 
     /// Reads a row group, or some rows of it, as columns of the source's types.
@@ -173,7 +180,7 @@ impl ParquetRows {
         let metadata = &self.metadata[row_group.file];
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
-        let file = self.file(row_group.file)?;
+        let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
@@ -275,7 +282,8 @@ pub(crate) fn read_footer(path: &Path) -> Result<ArrowReaderMetadata> {
     load_footer(&SharedFile::open(path)?, path)
 }
 
-fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
+/// The same of a file that is open.
+pub(crate) fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))
 }

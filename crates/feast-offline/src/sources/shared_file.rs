@@ -1,6 +1,6 @@
-//! An open file that several threads read at once.
+//! An open file, or an object in a bucket, that several threads read at once.
 //!
-//! The file stays the one that was opened, also when another is renamed over it meanwhile.
+//! It stays the one that was opened, also when another takes its name meanwhile.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -10,9 +10,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use feast_core::Result;
-use parquet::errors::Result as ParquetResult;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::bucket::{Object, ObjectReader};
 use super::file::unreadable;
 
 /// Length and time of the last change of a file.
@@ -21,9 +24,15 @@ pub(crate) type Stamp = (u64, Option<SystemTime>);
 /// An open file, read by position.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedFile {
-    file: Arc<File>,
+    contents: Contents,
     length: u64,
     modified: Option<SystemTime>,
+}
+
+#[derive(Debug, Clone)]
+enum Contents {
+    File(Arc<File>),
+    Object(Arc<Object>),
 }
 
 impl SharedFile {
@@ -31,7 +40,43 @@ impl SharedFile {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| unreadable(path, error))?;
         let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
-        Ok(Self { file: Arc::new(file), length: metadata.len(), modified: metadata.modified().ok() })
+        Ok(Self {
+            contents: Contents::File(Arc::new(file)),
+            length: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+
+    /// An object in a bucket.
+    pub(crate) fn of_object(object: Object, modified: SystemTime) -> Self {
+        Self { length: object.length, contents: Contents::Object(Arc::new(object)), modified: Some(modified) }
+    }
+
+    /// The same file, with all that a read of these columns of a row group needs at hand, where reads take long.
+    pub(crate) fn prefetched(
+        self,
+        footer: &ArrowReaderMetadata,
+        row_group: usize,
+        columns: &ProjectionMask,
+        selection: Option<&RowSelection>,
+    ) -> Result<Self> {
+        let Contents::Object(object) = &self.contents else { return Ok(self) };
+        let metadata = footer.metadata();
+        let mut ranges = Vec::new();
+        let chunks = metadata.row_group(row_group).columns().iter().enumerate();
+        for (column, chunk) in chunks.filter(|(column, _)| columns.leaf_included(*column)) {
+            let (start, length) = chunk.byte_range();
+            let pages = metadata.offset_index().map(|index| index[row_group][column].page_locations().as_slice());
+            match (selection, pages) {
+                (Some(selection), Some(pages @ [first, ..])) => {
+                    // What precedes the first page is the dictionary.
+                    ranges.push(start..first.offset as u64);
+                    ranges.extend(selection.scan_ranges(pages));
+                }
+                _ => ranges.push(start..start + length),
+            }
+        }
+        Ok(Self { contents: Contents::Object(Arc::new(object.with(ranges)?)), ..self })
     }
 
     /// Length and time of the last change at opening: equal stamps, equal contents.
@@ -41,7 +86,11 @@ impl SharedFile {
 
     /// Whether nobody has written into the file since it was opened.
     pub(crate) fn is_unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|now| (now.len(), now.modified().ok()) == self.stamp())
+        match &self.contents {
+            Contents::File(file) => file.metadata().is_ok_and(|now| (now.len(), now.modified().ok()) == self.stamp()),
+            // Reads of an object that is another by now fail.
+            Contents::Object(_) => true,
+        }
     }
 }
 
@@ -55,27 +104,52 @@ impl ChunkReader for SharedFile {
     type T = BufReader<From>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(From { file: Arc::clone(&self.file), position: start }))
+        Ok(BufReader::new(match &self.contents {
+            Contents::File(file) => From::File(FromPosition { file: Arc::clone(file), position: start }),
+            Contents::Object(object) => From::Object(ObjectReader::new(object.as_ref().clone(), start)),
+        }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        let file = match &self.contents {
+            Contents::File(file) => file,
+            Contents::Object(object) => {
+                return object.read(start, length).map_err(|error| ParquetError::External(Box::new(error)));
+            }
+        };
         let mut bytes = Vec::with_capacity(length);
-        From { file: Arc::clone(&self.file), position: start }.take(length as u64).read_to_end(&mut bytes)?;
+        FromPosition { file: Arc::clone(file), position: start }.take(length as u64).read_to_end(&mut bytes)?;
         if bytes.len() < length {
-            return Err(parquet::errors::ParquetError::EOF(format!("{} of {length} bytes", bytes.len())));
+            return Err(ParquetError::EOF(format!("{} of {length} bytes", bytes.len())));
         }
         Ok(bytes.into())
     }
 }
 
+/// A file or an object from a position on.
+#[derive(Debug)]
+pub(crate) enum From {
+    File(FromPosition),
+    Object(ObjectReader),
+}
+
+impl Read for From {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Object(object) => object.read(buffer),
+        }
+    }
+}
+
 /// A file from a position on. Readers of one file do not move each other.
 #[derive(Debug)]
-pub(crate) struct From {
+pub(crate) struct FromPosition {
     file: Arc<File>,
     position: u64,
 }
 
-impl Read for From {
+impl Read for FromPosition {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         #[cfg(unix)]
         let read = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;

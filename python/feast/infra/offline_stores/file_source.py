@@ -57,7 +57,11 @@ class FileSource(StoredSource):
     """Files at a path: relative to the repository, absolute, or in an object store.
 
     The path may be a file, a folder (with `key=value` folders inside as columns) or a pattern with
-    `*`. The name defaults to the path.
+    `*`, on a local disk or in a bucket (`s3://`, `gs://`, with credentials from the environment, as
+    the clouds' own tools take them). The name defaults to the path. Files are Parquet (`.parquet`,
+    `.parq`, `.pq`), CSV with a header line (`.csv`) or JSON lines (`.json`, `.jsonl`, `.ndjson`), the
+    latter two also with `.gz`. Times in JSON are text in ISO 8601 or numbers since 1970, whose size
+    tells the unit (seconds below 10^11).
     """
 
     _source_type = SourceType.BATCH_FILE

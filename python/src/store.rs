@@ -8,7 +8,7 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result};
+use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_server::ServeOptions;
 use prost::Message;
 use pyo3::prelude::*;
@@ -254,7 +254,8 @@ impl Store {
             Some(start) => Window::Between(instant(start).py()?, end),
             None => Window::Until(end),
         };
-        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]) };
+        let shard = options["shard"].as_str().map_or(Ok(Shard::WHOLE), str::parse).py()?;
+        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]), shard };
         let mut store = self.store().py()?;
         if let Some(call) = progress {
             store = store.observed_by(Arc::new(PythonProgress(call)));

@@ -19,7 +19,7 @@
 //!
 //! Reading order: the rules of time and value ([`OfflineStore::historical`] applies them through `point_in_time`),
 //! what they need (`join_keys`, `timestamps`, `cast`), where rows rest (`sources`), then one file per verb
-//! (`historical`, `latest`, `append`, `dataset`, `sql`).
+//! (`historical`, `latest`, `append`, `dataset`, `sql`), and what computes with them (`engines`).
 
 mod point_in_time;
 
@@ -43,11 +43,14 @@ mod parallel;
 mod sql;
 mod store;
 
+mod engines;
+
 #[cfg(test)]
 mod oracle;
 
 pub use batch_stream::{BatchStream, ExpectedRows};
 pub use dataset::WriteOptions;
+pub use engines::{ComputeEngine, LocalEngine, MaterializationTask, Materialized};
 pub use entity_rows::EntitySource;
 pub use historical::{HistoricalRequest, HistoricalStream};
 pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};

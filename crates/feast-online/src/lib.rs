@@ -26,4 +26,4 @@ pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use retrieve::{FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
 pub use stores::{after_fork, before_fork, connect, managed_table};
-pub use write::{OwnedWrite, online_rows};
+pub use write::{OwnedWrite, entity_keys, online_rows};

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray, StringBuilder, TimestampMicrosecondArray};
 use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
 use feast_core::{Field, OnlineRead, OnlineRows, Result, ValueType};
 use feast_proto::value_codec::{ColumnDecoder, encode_column};
@@ -15,34 +15,23 @@ use crate::write::record_batch;
 /// One feature of a write.
 pub(super) struct WriteColumn<'a> {
     pub(super) field: &'a Field,
-    pub(super) array: &'a ArrayRef,
+    pub(super) array: ArrayRef,
     pub(super) cells: BinaryArray,
+    /// The values as Python prints them: texts, numbers and truth values only.
+    texts: Option<StringArray>,
 }
 
 impl<'a> WriteColumn<'a> {
-    pub(super) fn new(field: &'a Field, array: &'a ArrayRef) -> Result<Self> {
+    pub(super) fn new(field: &'a Field, array: ArrayRef) -> Result<Self> {
         let cells =
-            encode_column(array, field.value_type).map_err(|error| error.with_context("feature", &field.name))?;
-        Ok(Self { field, array, cells })
+            encode_column(&array, field.value_type).map_err(|error| error.with_context("feature", &field.name))?;
+        let texts = texts(&array, field.value_type);
+        Ok(Self { field, array, cells, texts })
     }
 
-    /// The value as Python prints it: texts, numbers and truth values only. `buffer` saves an allocation per cell.
-    pub(super) fn text<'b>(&'b self, row: usize, buffer: &'b mut String) -> Option<&'b str> {
-        use std::fmt::Write;
-        if self.array.is_null(row) {
-            return None;
-        }
-        buffer.clear();
-        let written = match self.field.value_type {
-            ValueType::String => return Some(self.array.as_string::<i32>().value(row)),
-            ValueType::Int32 => write!(buffer, "{}", self.array.as_primitive::<Int32Type>().value(row)),
-            ValueType::Int64 => write!(buffer, "{}", self.array.as_primitive::<Int64Type>().value(row)),
-            ValueType::Float => python_float(buffer, f64::from(self.array.as_primitive::<Float32Type>().value(row))),
-            ValueType::Double => python_float(buffer, self.array.as_primitive::<Float64Type>().value(row)),
-            ValueType::Bool => return Some(if self.array.as_boolean().value(row) { "True" } else { "False" }),
-            _ => return None,
-        };
-        written.is_ok().then_some(buffer.as_str())
+    /// The value as Python prints it.
+    pub(super) fn text(&self, row: usize) -> Option<&str> {
+        self.texts.as_ref().filter(|texts| texts.is_valid(row)).map(|texts| texts.value(row))
     }
 
     pub(super) fn number(&self, row: usize) -> Option<f64> {
@@ -127,9 +116,32 @@ pub(super) struct Grid<T> {
     times: Vec<Option<i64>>,
 }
 
-/// A floating point number as Python's `str` writes it.
-pub(super) fn python_float(out: &mut String, value: f64) -> fmt::Result {
+/// Values as Python prints them, where Feast keeps them as texts too.
+fn texts(array: &ArrayRef, value_type: ValueType) -> Option<StringArray> {
     use std::fmt::Write;
+    let print: &dyn Fn(&mut StringBuilder, usize) -> fmt::Result = match value_type {
+        ValueType::String => return Some(array.as_string().clone()),
+        ValueType::Int32 => &|out, row| write!(out, "{}", array.as_primitive::<Int32Type>().value(row)),
+        ValueType::Int64 => &|out, row| write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
+        ValueType::Float => &|out, row| python_float(out, f64::from(array.as_primitive::<Float32Type>().value(row))),
+        ValueType::Double => &|out, row| python_float(out, array.as_primitive::<Float64Type>().value(row)),
+        ValueType::Bool => &|out, row| out.write_str(if array.as_boolean().value(row) { "True" } else { "False" }),
+        _ => return None,
+    };
+    let mut texts = StringBuilder::with_capacity(array.len(), array.len() * 12);
+    for row in 0..array.len() {
+        // Writing to memory does not fail.
+        if array.is_null(row) || print(&mut texts, row).is_err() {
+            texts.append_null();
+        } else {
+            texts.append_value("");
+        }
+    }
+    Some(texts.finish())
+}
+
+/// A floating point number as Python's `str` writes it.
+pub(super) fn python_float(out: &mut impl fmt::Write, value: f64) -> fmt::Result {
     if value.is_nan() {
         return out.write_str("nan");
     }

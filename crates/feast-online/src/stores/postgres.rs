@@ -394,7 +394,8 @@ impl OnlineStore for PostgresStore {
 
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
         let columns = write.table.columns.iter().zip(write.rows.columns());
-        let mut columns = columns.map(|(field, array)| WriteColumn::new(field, array)).collect::<Result<Vec<_>>>()?;
+        let mut columns =
+            columns.map(|(field, array)| WriteColumn::new(field, Arc::clone(array))).collect::<Result<Vec<_>>>()?;
         // All writers lock the rows of a key in the same order.
         columns.sort_by(|a, b| a.field.name.cmp(&b.field.name));
         for rows in chunks(&write, &columns, &newest_rows(&write)) {
@@ -1086,9 +1087,8 @@ impl Upsert {
         for (column, kept) in columns.iter().zip(&self.kept) {
             arrays.push(Box::new(rows.iter().map(|row| column.cells.value(*row)).collect::<Vec<&[u8]>>()));
             if kept.text {
-                let mut buffer = String::new();
-                let mut text = |row: &usize| Some(column.text(*row, &mut buffer)?.replace('\0', ""));
-                arrays.push(Box::new(rows.iter().map(&mut text).collect::<Vec<Option<String>>>()));
+                let text = |row: &usize| Some(column.text(*row)?.replace('\0', ""));
+                arrays.push(Box::new(rows.iter().map(text).collect::<Vec<Option<String>>>()));
             }
             if kept.number {
                 arrays.push(Box::new(rows.iter().map(|row| column.number(*row)).collect::<Vec<Option<f64>>>()));

@@ -32,12 +32,15 @@ mod sources;
 
 mod batch_stream;
 mod entity_rows;
+mod explain;
+mod spill;
 mod view_columns;
 
 mod append;
 mod dataset;
 mod historical;
 mod latest;
+mod leaks;
 mod parallel;
 mod sql;
 mod store;
@@ -48,6 +51,8 @@ mod oracle;
 pub use batch_stream::{BatchStream, ExpectedRows};
 pub use dataset::WriteOptions;
 pub use entity_rows::EntitySource;
+pub use explain::{ExplainedStep, Explanation};
 pub use historical::{HistoricalRequest, HistoricalStream};
 pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
+pub use leaks::{FeatureLeak, LeakReport};
 pub use store::OfflineStore;

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from every_type import make_data
-from test_stores import HERE, NAMES, SPAN, THINGS, command, run
+from test_stores import HERE, NAMES, OURS, SPAN, THINGS, command, run
 
 # All hashes as lines `key field value` in hexadecimal digits.
 DUMP = """
@@ -48,7 +48,7 @@ class Redis:
         done = subprocess.run(
             ["redis-cli", "-p", str(self.port), *arguments], capture_output=True, text=True, check=False
         )
-        return done.stdout.strip()
+        return done.stdout.strip("\n")
 
     def dump(self) -> list[str]:
         """All hashes."""
@@ -92,12 +92,20 @@ def test_values_of_every_type_are_shared(repository: Path, writer: str, reader: 
     assert read["a_string"] == ["abc", "é", None, None]
 
 
+# What the values of maps, structs and sets start with: they have no order in bytes, and Feast makes floats of integers
+# inside of structs. Their values are compared above.
+UNORDERED = ("a201", "9202", "ba01", "ca01")
+# Feast writes a missing time as the smallest number, we as nothing, like every other missing value.
+MISSING_TIME = " 4080808080808080808001"
+
+
 def test_both_write_the_same_bytes(repository: Path, server: Redis) -> None:
     dumps = {}
     for side in ("ours", "feast"):
         command("ours", repository, "apply")
         command(side, repository, "materialize", *SPAN)
-        dumps[side] = server.dump()
+        lines = [line.replace(MISSING_TIME, " ") for line in server.dump()]
+        dumps[side] = [line for line in lines if not line.split(" ")[2].startswith(UNORDERED)]
         server.command("FLUSHALL")
     assert len(dumps["ours"]) > 2 * len(NAMES)
     assert dumps["ours"] == dumps["feast"]
@@ -134,3 +142,34 @@ def test_each_side_deletes_what_the_other_wrote(repository: Path, server: Redis)
         assert server.dump()
         command(remover, repository, "teardown", *([] if remover == "feast" else ["--yes"]))
         assert server.dump() == [], (writer, remover)
+
+
+FORK = """
+import os, sys
+from feast import FeatureStore
+
+store = FeatureStore(repo_path=sys.argv[1])
+
+
+def read():
+    answer = store.get_online_features(["every_type:a_string"], [{"thing_id": 1}, {"thing_id": 2}])
+    return answer.to_dict()["a_string"]
+
+
+assert read() == ["abc", "é"]
+child = os.fork()
+if child == 0:
+    os._exit(0 if all(read() == ["abc", "é"] for _ in range(20)) else 1)
+assert all(read() == ["abc", "é"] for _ in range(20))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert read() == ["abc", "é"]
+"""
+
+
+def test_parent_and_child_read_on_after_a_fork(repository: Path) -> None:
+    command("ours", repository, "apply")
+    command("ours", repository, "materialize", *SPAN)
+    done = subprocess.run(
+        [OURS, "-c", FORK, str(repository)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -111,7 +111,7 @@ impl RedisServer {
         let mut command = Command::new(program("redis-cli"));
         command.args(["-p", &self.port.to_string(), "--no-auth-warning"]).args(&self.login).args(arguments);
         let done = command.output().unwrap_or_else(|error| panic!("redis-cli: {error}"));
-        String::from_utf8_lossy(&done.stdout).trim_end().to_owned()
+        String::from_utf8_lossy(&done.stdout).trim_end_matches('\n').to_owned()
     }
 
     /// All hashes as lines `key field value` in hexadecimal digits, in order.

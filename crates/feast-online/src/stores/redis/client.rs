@@ -260,6 +260,7 @@ impl Client {
             database: options.database,
             client_name: options.client_name,
             tls: options.tls.as_ref().map(client_config).transpose()?,
+            master_only: config.redis_type == RedisType::RedisSentinel,
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
         };
@@ -267,6 +268,7 @@ impl Client {
             login: options.sentinel_login,
             database: 0,
             tls: options.sentinel_tls.as_ref().map(client_config).transpose()?,
+            master_only: false,
             ..entrance.clone()
         };
         Ok(Self {
@@ -542,11 +544,9 @@ impl Client {
                 continue;
             };
             let node = state.node(address);
-            let role = Pipeline::of(&[b"ROLE"]).finish();
-            match node.call(&self.entrance, Purpose::Read, role.all(), 1).await {
-                Ok(answer) if is_replica(&answer) => {
-                    trouble = Some(Failure::Unable(format!("`{}` is no master yet", node.address)));
-                }
+            // Opening a connection asks for the role; an open one is closed by the server when its role changes.
+            let ping = Pipeline::of(&[b"PING"]).finish();
+            match node.call(&self.entrance, Purpose::Read, ping.all(), 1).await {
                 Ok(_) => {
                     *lock(&state.master) = Some(Arc::clone(&node));
                     return Ok(node);
@@ -667,11 +667,6 @@ fn master_address(answer: &Answer) -> Result<Option<Address>, Failure> {
     let mut text = || reply.text().map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned());
     let (host, port) = (text()?, text()?);
     Ok(Some(Address { host, port: port.parse().map_err(|_| Failure::Malformed)? }))
-}
-
-fn is_replica(answer: &Answer) -> bool {
-    let mut reply = Reply::new(answer.reply(0));
-    reply.array().is_ok() && reply.text().is_ok_and(|role| role.is_some_and(|role| role != b"master"))
 }
 
 /// Reads the answer to `CLUSTER SLOTS`: first slot, last slot, address of the master, replicas.

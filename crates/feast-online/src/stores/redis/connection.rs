@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::config::{Address, Login};
-use super::protocol::{Answer, Malformed, Pipeline, Scanner};
+use super::protocol::{Answer, Malformed, Pipeline, Reply, Scanner};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
@@ -31,6 +31,8 @@ pub(super) struct Entrance {
     pub(super) database: u32,
     pub(super) client_name: Option<String>,
     pub(super) tls: Option<Arc<ClientConfig>>,
+    /// Whether a replica is refused: after a failover an address may lead to one.
+    pub(super) master_only: bool,
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
 }
@@ -145,25 +147,34 @@ async fn open(address: &Address, entrance: &Entrance) -> Result<Box<dyn Stream>,
     };
     let hello = hello(entrance);
     let answer = exchange(&mut stream, &hello).await?;
+    // The last commands only show what the server is and whether it lets us do anything.
+    let questions = if entrance.master_only { 2 } else { 1 };
     for number in 0..hello.len() {
-        if let Some(line) = answer.error(number) {
-            // Only the code: the rest may quote what was sent.
-            let code = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-            let is_ping = number + 1 == hello.len();
-            if !(is_ping && code == b"NOPERM") {
-                return Err(match code {
-                    b"LOADING" | b"MASTERDOWN" => {
-                        Failure::Unreachable(format!("the server is not ready ({})", String::from_utf8_lossy(code)))
-                    }
-                    _ => Failure::Refused(String::from_utf8_lossy(code).into_owned()),
-                });
-            }
+        let Some(line) = answer.error(number) else { continue };
+        // Only the code: the rest may quote what was sent.
+        let code = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let is_question = number + questions >= hello.len();
+        if !(is_question && code == b"NOPERM") {
+            let code = String::from_utf8_lossy(code).into_owned();
+            return Err(match code.as_str() {
+                "LOADING" | "MASTERDOWN" => Failure::Unreachable(format!("the server is not ready ({code})")),
+                _ => Failure::Refused(code),
+            });
         }
+    }
+    if entrance.master_only && is_replica(answer.reply(hello.len() - 2)) {
+        return Err(Failure::Unable(format!("READONLY `{address}` is a replica")));
     }
     Ok(stream)
 }
 
-/// What is said first. The last command only shows whether the server lets us do anything.
+/// Whether a server says that it is no master, in reply to `ROLE`.
+fn is_replica(reply: &[u8]) -> bool {
+    let mut reply = Reply::new(reply);
+    reply.array().is_ok() && reply.text().is_ok_and(|role| role.is_some_and(|role| role != b"master"))
+}
+
+/// What is said first.
 fn hello(entrance: &Entrance) -> Pipeline {
     let mut pipeline = Pipeline::default();
     match (&entrance.login.username, &entrance.login.password) {
@@ -179,6 +190,9 @@ fn hello(entrance: &Entrance) -> Pipeline {
     }
     if let Some(name) = &entrance.client_name {
         pipeline.push(&[b"CLIENT", b"SETNAME", name.as_bytes()]);
+    }
+    if entrance.master_only {
+        pipeline.push(&[b"ROLE"]);
     }
     pipeline.push(&[b"PING"]);
     pipeline

@@ -10,7 +10,7 @@ use feast_core::{
     EntityKeyEncoder, EntityKeys, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
     TableChange, ValueType,
 };
-use feast_testing::services::redis::{Certificates, RedisCluster, RedisSentinel, RedisServer, free_port};
+use feast_testing::services::redis::{Certificates, RedisCluster, RedisSentinel, RedisServer, free_port, wait_for};
 use feast_testing::{Limit, StartedStore};
 use serde_json::{Value, json};
 
@@ -606,6 +606,29 @@ async fn a_failover_is_followed() {
     write(&store, &table, &[(1, T0 + 1, 20)]).await;
     assert_eq!(trips(&store, &table, &[1]).await, [Some(20)]);
     assert!(servers.replica.command(&["ROLE"]).starts_with("master"));
+}
+
+/// The old master lives on as a replica, which would answer reads, of old rows.
+#[tokio::test]
+async fn a_master_that_became_a_replica_is_left() {
+    let servers = RedisSentinel::start();
+    let options = json!({"redis_type": "redis_sentinel", "sentinel_master": RedisSentinel::MASTER});
+    let store = store(&format!("{},client_name=feast", servers.sentinel.address()), options);
+    let table = drivers("proj", "stats");
+    write(&store, &table, &[(1, T0, 10)]).await;
+    assert_eq!(servers.master.command(&["WAIT", "1", "10000"]), "1");
+    // The sentinel needs a moment to find the replica good.
+    wait_for(|| (servers.sentinel.command(&["SENTINEL", "FAILOVER", RedisSentinel::MASTER]) == "OK").then_some(()));
+    wait_for(|| {
+        let is = |server: &RedisServer, role| server.command(&["ROLE"]).starts_with(role);
+        (is(&servers.replica, "master") && is(&servers.master, "slave")).then_some(())
+    });
+    wait_for(|| (!servers.master.command(&["CLIENT", "LIST"]).contains("name=feast")).then_some(()));
+    assert_eq!(wait_until_read(&store, &table, &[1]).await, [Some(10)]);
+    assert!(servers.replica.command(&["CLIENT", "LIST"]).contains("name=feast"));
+    assert!(!servers.master.command(&["CLIENT", "LIST"]).contains("name=feast"));
+    write(&store, &table, &[(1, T0 + 1, 20)]).await;
+    assert_eq!(trips(&store, &table, &[1]).await, [Some(20)]);
 }
 
 #[tokio::test]

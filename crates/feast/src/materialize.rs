@@ -91,9 +91,8 @@ impl FeatureStore {
     pub async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
         self.online_store()?;
         let contents = self.contents(true).await?;
-        let materializable = |view: &FeatureView| {
-            view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_) | FeatureViewKind::OnDemand(_))
-        };
+        let materializable =
+            |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
             let views = contents.feature_views.values();
             return Ok(views.filter(|view| materializable(view) && !view.disabled).cloned().collect());
@@ -134,6 +133,12 @@ impl FeatureStore {
             },
         };
         self.observer.on(&Event::MaterializationStarted { view: view.name.clone(), start, end });
+        if view.on_demand().is_some() {
+            // Its sources know what was materialized; newer rows win in any case, so nothing is recorded.
+            let rows = self.store_on_demand_view(view, start, end).await?;
+            self.observer.on(&Event::MaterializationFinished { view: view.name.clone(), rows });
+            return Ok(MaterializedView { name: view.name.clone(), interval: None, rows });
+        }
         let rows = self.write_latest(view, start, end).await?;
         // What lies in the future was not there yet: the next run must look at it again.
         let interval = (start <= now).then(|| Interval::new(start, end.min(now)));

@@ -110,6 +110,12 @@ impl FeatureStore {
         Self { observer, ..self.clone() }
     }
 
+    /// The same store, running users' functions elsewhere.
+    #[must_use]
+    pub fn transformed_by(&self, transformer: Arc<dyn Transformer>) -> Self {
+        Self { transformer: Some(transformer), ..self.clone() }
+    }
+
     /// The configuration.
     pub fn config(&self) -> &RepoConfig {
         &self.config

@@ -152,6 +152,134 @@ def test_values_statuses_and_times_are_those_of_feast(
     assert ask(peer, copy, features, names) == theirs
 
 
+MODES = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from datetime import datetime, timedelta, timezone
+import pandas as pd
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Array, Bool, Float32, Float64, Int64, String, UnixTimestamp
+
+driver = Entity(name="driver", join_keys=["driver_id"])
+source = FileSource(
+    name="src", path="stats.parquet", timestamp_field="event_timestamp", created_timestamp_column="created"
+)
+stats = FeatureView(
+    name="stats",
+    entities=[driver],
+    ttl=timedelta(days=3650),
+    schema=[
+        Field(name="driver_id", dtype=Int64),
+        Field(name="rate", dtype=Float32),
+        Field(name="trips", dtype=Int64),
+        Field(name="city", dtype=String),
+        Field(name="at", dtype=UnixTimestamp),
+        Field(name="tags", dtype=Array(String)),
+    ],
+    source=source,
+)
+request = RequestSource(name="vals", schema=[Field(name="val", dtype=Int64)])
+OUT = [
+    Field(name="plus", dtype=Float64),
+    Field(name="known", dtype=Bool),
+    Field(name="where", dtype=String),
+]
+
+def fields(prefix):
+    return [Field(name=prefix + one.name, dtype=one.dtype) for one in OUT]
+
+@on_demand_feature_view(sources=[stats, request], schema=fields("c_"), mode="python")
+def by_columns(inputs):
+    rows = list(zip(inputs["rate"], inputs["val"], inputs["city"], inputs["at"], inputs["stats__tags"], inputs["trips"]))
+    return {
+        "c_plus": [None if rate is None else rate * 3 + val for rate, val, *_ in rows],
+        "c_known": [trips is not None for *_, trips in rows],
+        "c_where": [f"{city} {at} {tags}" for _, _, city, at, tags, _ in rows],
+    }
+
+@on_demand_feature_view(sources=[stats, request], schema=fields("r_"), mode="python", singleton=True)
+def by_rows(inputs):
+    rate = inputs["rate"]
+    return {
+        "r_plus": None if rate is None else rate * 3 + inputs["val"],
+        "r_known": inputs["trips"] is not None,
+        "r_where": f"{inputs['city']} {inputs['at']} {inputs['tags']}",
+    }
+
+@on_demand_feature_view(sources=[stats, request], schema=fields("f_"), mode="pandas")
+def by_frame(df: pd.DataFrame) -> pd.DataFrame:
+    out = pd.DataFrame()
+    out["f_plus"] = df["rate"] * 3 + df["val"]
+    out["f_known"] = df["stats__trips"].notna()
+    out["f_where"] = [f"{city} {at}" for city, at in zip(df["city"].fillna("?"), df["at"])]
+    return out
+
+if __name__ == "__main__":
+    t = datetime(2026, 1, 1, 12, 30, tzinfo=timezone.utc)
+    pd.DataFrame({
+        "driver_id": [1, 2, 3],
+        "event_timestamp": [t] * 3,
+        "created": [t] * 3,
+        "rate": pd.array([0.1, None, 0.7], dtype="Float32"),
+        "trips": pd.array([10, None, 2**53 - 1], dtype="Int64"),
+        "city": ["A", None, "Ä"],
+        "at": [t, None, t + timedelta(seconds=1)],
+        "tags": [["x", "y"], None, []],
+    }).to_parquet("stats.parquet")
+    store = FeatureStore(repo_path=".")
+    store.apply([driver, source, request, stats, by_columns, by_rows, by_frame])
+    store.materialize(datetime(2025, 1, 1), datetime(2026, 6, 1))
+"""
+ASK_MODES = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from feast import FeatureStore
+store = FeatureStore(repo_path=".")
+answers = []
+for view, prefix, drivers in json.loads(sys.argv[1]):
+    answer = store.get_online_features(
+        features=[f"{view}:{prefix}{name}" for name in ("where", "plus", "known")],
+        entity_rows=[{"driver_id": driver, "val": 10 * driver} for driver in drivers],
+    )
+    answers.append(answer.to_dict())
+print("ANSWER" + json.dumps(answers))
+"""
+CONFIGURATION = (
+    "project: p\nregistry: registry.db\nprovider: local\nonline_store: {type: sqlite, path: online.db}\n"
+    "entity_key_serialization_version: 3\n"
+)
+
+
+def test_every_mode_gives_the_values_of_feast_nulls_included(peer: str, tmp_path: Path) -> None:
+    (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
+    (tmp_path / "modes.py").write_text(MODES)
+    subprocess.run(
+        [peer, "modes.py"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        check=True,
+        timeout=600,
+        capture_output=True,
+    )
+    # In the mode of single rows, Feast computes one row only.
+    cases: list[list[Any]] = [
+        ["by_columns", "c_", [1, 2, 3, 99]],
+        ["by_frame", "f_", [3, 1, 99, 2, 1]],
+    ]
+    cases += [["by_rows", "r_", [driver]] for driver in (1, 2, 3, 99)]
+    theirs = json.loads(run(peer, tmp_path, ASK_MODES, json.dumps(cases)).rpartition("ANSWER")[2])
+    ours = json.loads(
+        run(sys.executable, tmp_path, ASK_MODES, json.dumps(cases)).rpartition("ANSWER")[2]
+    )
+    for case, mine, other in zip(cases, ours, theirs):
+        assert mine == other, case
+    assert [list(one) for one in ours] == [
+        ["driver_id", *(f"{prefix}{name}" for name in ("where", "plus", "known"))]
+        for _, prefix, _ in cases
+    ]
+
+
 HELPED = """
 import warnings
 warnings.simplefilter("ignore")
@@ -190,10 +318,7 @@ except Exception as error:
 def test_pickled_bodies_are_loaded_where_the_text_does_not_suffice_and_dill_is_there(
     peer: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "feature_store.yaml").write_text(
-        "project: p\nregistry: registry.db\nprovider: local\nonline_store: {type: sqlite, path: online.db}\n"
-        "entity_key_serialization_version: 3\n"
-    )
+    (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
     (tmp_path / "helped.py").write_text(HELPED)
     subprocess.run(
         [peer, "helped.py"],

@@ -56,7 +56,7 @@ pub use feature_view::{
     LabelFeatures, OnDemandFeatures, OnDemandSource, StreamFeatures,
 };
 pub use field::Field;
-pub use infer::{SourceSchemas, infer};
+pub use infer::{SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use online::{

@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "openlineage",
     "mlflow",
     "data_quality_monitoring",
+    "transformations",
     "repo_path",
 ];
 

@@ -104,9 +104,8 @@ impl FeatureStore {
     pub async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
         self.online_store()?;
         let contents = self.contents(true).await?;
-        let materializable = |view: &FeatureView| {
-            view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_) | FeatureViewKind::OnDemand(_))
-        };
+        let materializable =
+            |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
             let views = contents.feature_views.values();
             return Ok(views.filter(|view| materializable(view) && !view.disabled).cloned().collect());
@@ -157,6 +156,12 @@ impl FeatureStore {
             },
         };
         self.observer.on(&Event::MaterializationStarted { view: view.name.clone(), start, end });
+        if view.on_demand().is_some() {
+            // Its sources know what was materialized; newer rows win in any case, so nothing is recorded.
+            let rows = self.store_on_demand_view(view, start, end).await?;
+            self.observer.on(&Event::MaterializationFinished { view: view.name.clone(), rows });
+            return Ok(MaterializedView { name: view.name.clone(), interval: None, rows, missing_shards: Vec::new() });
+        }
         let (project, task_view) = (self.project().to_owned(), Arc::clone(view));
         let task = MaterializationTask { project, view: task_view, start, end, shard };
         let rows = match self.engine.materialize(task).await? {

@@ -154,6 +154,12 @@ impl FeatureStore {
         Ok(Self { offline: Arc::new(offline), ..self.clone() })
     }
 
+    /// The same store, running users' functions elsewhere.
+    #[must_use]
+    pub fn transformed_by(&self, transformer: Arc<dyn Transformer>) -> Self {
+        Self { transformer: Some(transformer), ..self.clone() }
+    }
+
     /// The configuration.
     pub fn config(&self) -> &RepoConfig {
         &self.config

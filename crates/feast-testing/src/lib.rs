@@ -3,4 +3,6 @@
 pub mod online_suite;
 pub mod registry_suite;
 
+pub mod services;
+
 pub use online_suite::StartedStore;

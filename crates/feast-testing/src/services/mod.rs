@@ -1,0 +1,3 @@
+//! Real servers for tests: each starts on a free port in a temporary directory and ends with the process of the tests.
+
+pub mod postgres;

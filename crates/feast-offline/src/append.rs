@@ -29,10 +29,10 @@ use parquet::file::writer::SerializedFileWriter;
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
-use crate::sources::SourceTable;
 use crate::sources::file::{Encoding, Files, Shape};
 use crate::sources::parquet::{load_footer, read_file};
 use crate::sources::shared_file::SharedFile;
+use crate::sources::{SourceColumns, SourceTable};
 use crate::view_columns::record_batch;
 
 /// Adds rows to the files of a source and returns how many.
@@ -89,7 +89,7 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
 }
 
 /// The rows with exactly the columns of the source, in its order and of its types.
-fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn conform(table: &SourceColumns, rows: &RecordBatch) -> Result<RecordBatch> {
     let (expected, found) = (table.schema(), rows.schema());
     let absent = |from: &SchemaRef, of: &SchemaRef| -> Vec<String> {
         let names = of.fields().iter().map(|field| field.name());

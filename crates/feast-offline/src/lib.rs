@@ -42,6 +42,7 @@ mod latest;
 mod parallel;
 mod sql;
 mod store;
+mod warehouses;
 
 #[cfg(test)]
 mod oracle;

@@ -8,6 +8,7 @@ need() { # need <file or command> <package>
 }
 
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
+need openssl openssl
 
 [ -z "$missing" ] && exit 0
 echo "installing$missing"

@@ -142,8 +142,8 @@ fn insert(table: &str, rows: &RecordBatch) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_answer_as_files_do() {
     let mut random = Random(7);
+    let (folder, (store, database)) = (tempfile::tempdir().unwrap(), store());
     for round in 0..24 {
-        let (folder, (store, database)) = (tempfile::tempdir().unwrap(), store());
         let files = OfflineStore::connect(&serde_json::Value::Null, folder.path()).unwrap();
         let n_rows = random.below(if round % 2 == 0 { 12 } else { 200 }) as usize;
         let cities = ["a", "bb"];
@@ -167,8 +167,9 @@ async fn tables_answer_as_files_do() {
         writer.close().unwrap();
         // Times with and without zone, with and without an index.
         let zone = if round % 3 == 0 { "timestamp" } else { "timestamptz" };
-        let mut statements =
-            format!("CREATE TABLE stats (id int4, city text, event_timestamp {zone}, written {zone}, position int8);");
+        let mut statements = format!(
+            "DROP TABLE IF EXISTS stats, asked; CREATE TABLE stats (id int4, city text, event_timestamp {zone}, written {zone}, position int8);"
+        );
         statements += &insert("stats", &rows);
         if round % 4 < 2 {
             statements += "CREATE INDEX ON stats (city, id, event_timestamp);";
@@ -443,6 +444,49 @@ async fn failures_are_explained_and_tell_no_secrets() {
         let error = OfflineStore::connect(&wrong, Path::new("/")).unwrap_err();
         assert_eq!(error.code(), ErrorCode::InvalidConfiguration, "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encryption_is_as_strict_as_asked() {
+    let server = PostgresServer::start_encrypting();
+    let database = server.create_database();
+    server.execute(&database, "CREATE TABLE stats (driver_id int8, event_timestamp timestamptz)");
+    let authority = server.authority().to_string_lossy().into_owned();
+    for (mode, host, root, works) in [
+        ("disable", "localhost", None, true),
+        ("prefer", "127.0.0.1", None, true),
+        ("require", "127.0.0.1", None, true),
+        ("require", "127.0.0.1", Some(&authority), true),
+        ("verify-ca", "127.0.0.1", Some(&authority), true),
+        ("verify-full", "localhost", Some(&authority), true),
+        // The certificate is for `localhost`.
+        ("verify-full", "127.0.0.1", Some(&authority), false),
+        // The authority is not among those that the machine knows.
+        ("verify-ca", "localhost", None, false),
+    ] {
+        let mut config = json!({
+            "type": "postgres", "host": host, "port": server.port(), "database": database,
+            "user": postgres::USER, "password": postgres::PASSWORD, "sslmode": mode,
+        });
+        if let Some(root) = root {
+            config["sslrootcert_path"] = json!(root);
+        }
+        let store = OfflineStore::connect(&config, Path::new("/")).unwrap();
+        let answer = store.schema(&source("stats", "")).await;
+        assert_eq!(answer.is_ok(), works, "{mode} {host} {root:?}: {answer:?}");
+        if let Err(error) = answer {
+            assert_eq!(error.hint(), Some("check `sslmode` and `sslrootcert_path`"));
+        }
+    }
+    // Whether a connection is encrypted, the server knows.
+    let config = json!({
+        "type": "postgres", "host": "localhost", "port": server.port(), "database": database,
+        "user": postgres::USER, "password": postgres::PASSWORD,
+    });
+    let store = OfflineStore::connect(&config, Path::new("/")).unwrap();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let answer = collected(store.read_storage(&relation("", encrypted)).await.unwrap()).await;
+    assert!(answer.column(0).as_boolean().value(0));
 }
 
 /// Whoever stops reading stops the server's work too.

@@ -30,7 +30,7 @@ PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python"
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench wheel binary clean python-tests rust-tests dev-module tools venv peer
+.PHONY: help demo test lint bench bench-offline wheel binary clean python-tests rust-tests dev-module tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,12 @@ bench: wheel binary peer ## start-up times and a plan without changes, beside Fe
 	$(say) "bench: measuring (about two minutes)"
 	@"$(VENV)/bin/python" bench/run.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
+
+bench-offline: wheel peer ## point-in-time joins and materialization beside DuckDB, Polars and Feast; BENCH_ARGUMENTS='--cases all'
+	$(say) "bench-offline: the environment .build/bench-offline (half a minute the first time)"
+	@$(ENVIRONMENT) .build/bench-offline scripts/requirements/bench-offline.txt dist/feast_rs-*.whl
+	$(say) "bench-offline: making rows and measuring (about twenty minutes)"
+	@.build/bench-offline/bin/python bench/offline/run.py --ours .build/bench-offline --peer "$(PEER)" $(BENCH_ARGUMENTS)
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
 

@@ -478,11 +478,15 @@ class FeatureStore:
         start_date: datetime | None = None,
         end_date: datetime | None = None,
         filter_by_created_timestamp: bool = False,
+        as_of: datetime | None = None,
     ) -> RetrievalJob:
         """Feature values as they were known at the time of each entity row.
 
         `entity_df` is a frame (pandas, Arrow, Polars), an SQL query, or the path of a Parquet file. Without it, the
         rows of the features themselves between `start_date` and `end_date` are returned.
+
+        With `filter_by_created_timestamp`, a value counts from the time on at which it was written; with `as_of`, only
+        what had happened and been written by then counts.
         """
         if entity_df is not None and (start_date is not None or end_date is not None):
             raise ValueError(
@@ -500,6 +504,7 @@ class FeatureStore:
             "start": None if start_date is None else _frames.microseconds(start_date, "start_date"),
             "end": None if end_date is None else _frames.microseconds(end_date, "end_date"),
             "filter_by_created_timestamp": filter_by_created_timestamp,
+            "as_of": None if as_of is None else _frames.microseconds(as_of, "as_of"),
         }
         native = self._native.get_historical_features(entity_df, selection, json.dumps(options))
         return RetrievalJob(

@@ -147,7 +147,22 @@ class RetrievalJob:
 
     def to_sql(self) -> str:
         """The query as the engine runs it."""
+        return str(self._native.plan())
+
+    def explain(self) -> str:
+        """Runs the query without keeping its rows; a table with the rows, bytes and time of each step."""
         return str(self._native.explain())
+
+    def leak_report(self) -> list[dict[str, Any]]:
+        """How often features would have other values had corrections been used that were written later.
+
+        What was known at the time of each entity row (or at the `as_of` of the request) is compared with what the
+        sources say today; only sources with a created timestamp can tell. One entry per feature: `feature_view`,
+        `feature`, `has_created_timestamp`, `rows`, `changed` (rows with another value) and `not_yet_known` (those of
+        them that had no value yet).
+        """
+        report = json.loads(self._native.leak_report())
+        return [{**feature, "rows": report["rows"]} for feature in report["features"]]
 
     def persist(
         self,

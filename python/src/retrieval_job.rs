@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use feast::{HistoricalFeatures, SaveDataset};
 use feast_core::{Error, FeatureSelection, ObjectKind, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp};
 use feast_offline::{EntitySource, HistoricalStream, WriteOptions};
+use futures::TryStreamExt;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 use serde_json::{Value, json};
@@ -49,6 +50,7 @@ pub(crate) struct RetrievalJob {
     pub(crate) entity: EntityRows,
     pub(crate) full_feature_names: bool,
     pub(crate) filter_by_created_timestamp: bool,
+    pub(crate) as_of: Option<Timestamp>,
 }
 
 impl RetrievalJob {
@@ -58,6 +60,7 @@ impl RetrievalJob {
             entity: self.entity.source(),
             full_feature_names: self.full_feature_names,
             filter_by_created_timestamp: self.filter_by_created_timestamp,
+            as_of: self.as_of,
         }
     }
 
@@ -102,8 +105,27 @@ impl RetrievalJob {
         json!({"features": self.plan.references(), "keys": keys}).to_string()
     }
 
+    /// Reads all rows, and says what each step took.
+    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+        let (store, request) = (self.store.get().store().py()?, self.request());
+        wait_long(py, async move {
+            let mut rows = store.get_historical_features(request).await?;
+            while rows.batches.try_next().await?.is_some() {}
+            Ok(rows.explanation.to_string())
+        })
+    }
+
+    /// How often features would have other values had later corrections been used, as JSON.
+    fn leak_report(&self, py: Python<'_>) -> PyResult<String> {
+        let (store, request) = (self.store.get().store().py()?, self.request());
+        let report = wait_long(py, async move { store.leak_report(request).await })?;
+        serde_json::to_string(&report)
+            .map_err(|error| Error::internal("the report cannot be written as JSON").with_source(error))
+            .py()
+    }
+
     /// What is read and joined, view by view.
-    fn explain(&self) -> String {
+    fn plan(&self) -> String {
         self.plan
             .views
             .iter()

@@ -235,6 +235,7 @@ impl Store {
             entity,
             full_feature_names,
             filter_by_created_timestamp: options["filter_by_created_timestamp"].as_bool().unwrap_or(false),
+            as_of: options["as_of"].as_i64().map(instant).transpose().py()?,
         })
     }
 

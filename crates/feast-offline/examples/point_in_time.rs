@@ -52,6 +52,7 @@ async fn main() -> Result<()> {
         entity: EntitySource::Batches(entity.schema(), vec![entity]),
         tables: Vec::new(),
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     let mut stream = store.historical(request).await?.batches;
     let (mut n_rows, mut n_found) = (0, 0);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, ListArray, StringArray};
 use arrow::compute::{CastOptions, can_cast_types, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use feast_core::{Error, ErrorCode, Result, ValueType, timestamp_type};
@@ -74,6 +74,9 @@ pub(crate) fn cast_to(array: &ArrayRef, target: &DataType, of: &str) -> Result<A
     if from.is_floating() && target.is_integer() {
         return whole_numbers(array, target, of);
     }
+    if *from == DataType::Float64 && *target == DataType::Float32 {
+        return single_precision(array, of);
+    }
     if !can_cast_types(from, target) {
         return Err(Error::new(ErrorCode::InvalidDefinition, format!("{of} holds {from}, which is not {target}"))
             .with_hint("change the declared type or the source"));
@@ -103,6 +106,21 @@ fn whole_numbers(array: &ArrayRef, target: &DataType, of: &str) -> Result<ArrayR
     };
     let integers = floats.iter().map(|value| value.map_or(Ok(None), whole)).collect::<Result<Int64Array>>()?;
     cast_to(&(Arc::new(integers) as ArrayRef), target, of)
+}
+
+/// Doubles as floats, rounded; a value beyond the largest float is an error, an infinite one stays infinite.
+fn single_precision(array: &ArrayRef, of: &str) -> Result<ArrayRef> {
+    let doubles: &Float64Array = array.as_primitive::<Float64Type>();
+    let floats: Float32Array = doubles.unary(|value| value as f32);
+    let lost = floats
+        .iter()
+        .zip(doubles)
+        .find_map(|(float, double)| double.filter(|double| double.is_finite() && float.is_some_and(f32::is_infinite)));
+    match lost {
+        None => Ok(Arc::new(floats)),
+        Some(value) => Err(Error::invalid_request(format!("{of} holds {value:e}, which is too large for Float32"))
+            .with_hint("declare the feature as `Float64`, or correct the value")),
+    }
 }
 
 fn list_to_declared(array: &ArrayRef, item: ValueType, of: &str, declared: ValueType) -> Result<ArrayRef> {
@@ -158,6 +176,19 @@ mod tests {
         assert_eq!(error.message(), "column `c` of data source `s` holds 1.5, which is not Int32");
         assert!(declared(Int64Array::from(vec![3_000_000_000]), ValueType::Int32).is_err());
         assert!(declared(BinaryArray::from(vec![&b"x"[..]]), ValueType::Float).is_err());
+    }
+
+    #[test]
+    fn a_double_beyond_the_floats_is_named_and_an_infinite_one_stays() {
+        let fits = vec![Some(0.1), None, Some(f64::INFINITY), Some(f64::NAN), Some(3.4e38), Some(1e-60)];
+        let floats = declared(Float64Array::from(fits), ValueType::Float).unwrap();
+        let floats = floats.as_primitive::<arrow::datatypes::Float32Type>();
+        assert_eq!((floats.value(0), floats.is_null(1), floats.value(2)), (0.1, true, f32::INFINITY));
+        let error = declared(Float64Array::from(vec![Some(1.0), Some(-3.5e38)]), ValueType::Float).unwrap_err();
+        assert_eq!(error.message(), "column `c` of data source `s` holds -3.5e38, which is too large for Float32");
+        // What an array carries where it is null is no value.
+        let hidden = Float64Array::new(vec![1e300].into(), Some(vec![false].into()));
+        assert!(declared(hidden, ValueType::Float).unwrap().is_null(0));
     }
 
     #[test]

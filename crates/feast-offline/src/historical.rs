@@ -1,31 +1,40 @@
 //! Training data: each entity row with the features that were true at its time.
 //!
 //! A request opens the sources of its views, scans each source once for all views on it, and then reads the feature
-//! columns. Where rows can be read by position (Parquet), the scan reads keys and times only, on several threads, and
-//! the feature columns are read for the winning rows alone; elsewhere one pass keeps the rows that lead.
+//! columns; sources are read side by side. Where rows can be read by position (Parquet), the scan reads keys and times
+//! only, on several threads, and the feature columns are read for the winning rows alone; elsewhere one pass keeps the
+//! rows that lead.
+//!
+//! Memory is that of the entity rows, never of the feature rows. Under a memory limit, as many entity rows as fit are
+//! taken at a time, in order, and the sources are read once for each such part: an entity row's answer depends on no
+//! other. So rows stream out in their order and nothing but entity rows ever waits on disk.
 //!
 //! Entity columns pass through untouched, whatever their unit or zone; the output has the entity rows in their order.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use chrono::{TimeDelta, Utc};
 use feast_core::{
-    DUMMY_JOIN_KEY, DataSource, Error, ErrorCode, PlannedFeature, PlannedView, Result, RetrievalPlan, Timestamp,
-    timestamp_type,
+    DUMMY_JOIN_KEY, DataSource, Error, ErrorCode, PlannedFeature, PlannedJoinKey, PlannedView, Result, RetrievalPlan,
+    Timestamp, timestamp_type,
 };
 
 use crate::batch_stream::{BatchSender, BatchStream};
-use crate::entity_rows::{EntityRows, EntitySource};
+use crate::entity_rows::{EntityPart, EntityRows, EntityRowsBuilder, EntitySource, OUTPUT_ROWS};
+use crate::explain::{Explanation, StepId};
 use crate::join_keys::{canonical, common_type};
 use crate::kept_rows::KeptRows;
+use crate::leaks::LeakReport;
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Timelines};
+use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Rule, Timelines};
 use crate::sources::{SourceTable, Window};
 use crate::timestamps::{instant, micros_array};
 use crate::view_columns::{Scanned, ViewColumns, batch_source, declared_columns, output_field, record_batch};
@@ -41,6 +50,9 @@ pub struct HistoricalRequest {
     pub tables: Vec<Arc<DataSource>>,
     /// Count a feature row only from its created time on, where its source has one.
     pub filter_by_created_timestamp: bool,
+    /// Count only feature rows that had happened and been written by then; where a source has a created time, rows
+    /// without it never count.
+    pub as_of: Option<Timestamp>,
 }
 
 /// Training data as it is made.
@@ -57,6 +69,8 @@ pub struct HistoricalStream {
     pub min_event_timestamp: Option<Timestamp>,
     /// Greatest time of the entity rows.
     pub max_event_timestamp: Option<Timestamp>,
+    /// What is done, and what that took so far.
+    pub explanation: Explanation,
 }
 
 /// How far a request without entity rows looks back when no view has a ttl.
@@ -120,7 +134,9 @@ impl OpenPlan {
     ///
     /// A view without one of the join keys contributes rows in which it is null. Entity-less views contribute times
     /// only when there is no other view.
-    pub(crate) fn range(&self, start: Option<Timestamp>, end: Option<Timestamp>) -> Result<EntityRows> {
+    ///
+    /// Where more than `limit` bytes would be needed, the span is split and the sources are read once for each part.
+    pub(crate) fn range(&self, start: Option<Timestamp>, end: Option<Timestamp>, limit: usize) -> Result<EntityRows> {
         if self.views.is_empty() {
             return Err(Error::invalid_request(
                 "there are no entity rows, and no stored feature view to take them from",
@@ -141,7 +157,31 @@ impl OpenPlan {
         let schema = Arc::new(Schema::new(fields));
         let sort_fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
         let converter = RowConverter::new(sort_fields)?;
-        let seen: Mutex<HashSet<Box<[u8]>>> = Mutex::default();
+        let mut entity = EntityRowsBuilder::new(Arc::clone(&schema), limit)?;
+        let mut first = Some(first);
+        while let Some(from) = first {
+            let mut seen = DistinctRows::new(limit);
+            self.collect_range(&keys, &converter, (from, last), &mut seen)?;
+            let (rows, rest) = seen.into_rows();
+            let parser = converter.parser();
+            for rows in rows.chunks(OUTPUT_ROWS) {
+                let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
+                entity.push(record_batch(&schema, columns, rows.len())?)?;
+            }
+            first = rest;
+        }
+        entity.finish()
+    }
+
+    /// The distinct keys and times of all views in a window.
+    fn collect_range(
+        &self,
+        keys: &[&PlannedJoinKey],
+        converter: &RowConverter,
+        (first, last): (i64, i64),
+        seen: &mut DistinctRows,
+    ) -> Result<()> {
+        let seen = Mutex::new(seen);
         for (view, planned) in self.views.iter().zip(&self.plan.views) {
             if view.columns.keys.is_empty() && !keys.is_empty() {
                 continue;
@@ -149,46 +189,39 @@ impl OpenPlan {
             let table = &self.tables[view.table];
             let scanned = Scanned::new(view.columns.keys.iter().copied().chain([view.columns.event]));
             let window = Window { column: view.columns.event, first, last };
+            let own_keys: Vec<Option<usize>> =
+                keys.iter().map(|key| planned.join_keys.iter().position(|own| own.column == key.column)).collect();
             table.scan(&scanned.columns, Some(window), parallel::threads(), &|_, batch| {
                 let times = scanned.times(&batch, view.columns.event, table)?;
-                let inside: arrow::array::BooleanArray =
-                    times.iter().map(|time| Some(time.is_some_and(|time| (first..=last).contains(&time)))).collect();
-                let mut columns: Vec<ArrayRef> = vec![micros_array(times)];
-                for key in &keys {
-                    let own = planned.join_keys.iter().position(|own| own.column == key.column);
+                let inside: Vec<bool> =
+                    times.iter().map(|time| time.is_some_and(|time| (first..=last).contains(&time))).collect();
+                let mut columns: Vec<ArrayRef> = vec![micros_array(times.clone())];
+                for (key, own) in keys.iter().zip(&own_keys) {
                     columns.push(match own {
                         None => new_null_array(&key.value_type.arrow_type(), batch.num_rows()),
                         Some(own) => {
-                            let column = view.columns.keys[own];
+                            let column = view.columns.keys[*own];
                             let array = scanned.array(&batch, column)?;
                             crate::cast::to_declared(array, key.value_type, &table.describe(column))?
                         }
                     });
                 }
-                let own_keys: Vec<bool> =
-                    keys.iter().map(|key| planned.join_keys.iter().any(|own| own.column == key.column)).collect();
                 let rows = converter.convert_columns(&columns)?;
                 let mut seen = seen.lock().map_err(|_| Error::internal("a thread failed"))?;
                 for (index, row) in rows.iter().enumerate() {
-                    let whole = (0..keys.len()).all(|key| !own_keys[key] || columns[key + 1].is_valid(index));
-                    if inside.value(index) && whole && !seen.contains(row.data()) {
-                        seen.insert(row.data().into());
+                    let whole = (0..keys.len()).all(|key| own_keys[key].is_none() || columns[key + 1].is_valid(index));
+                    if inside[index] && whole {
+                        seen.add(times.value(index), row.data());
                     }
                 }
                 Ok(())
             })?;
         }
-        let mut rows: Vec<Box<[u8]>> = seen.into_inner().unwrap_or_default().into_iter().collect();
-        // The encoding sorts as the columns do: by time, then by key.
-        rows.sort_unstable();
-        let parser = converter.parser();
-        let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
-        let batch = record_batch(&schema, columns, rows.len())?;
-        EntityRows::new(schema, vec![batch])
+        Ok(())
     }
 
     /// Checks the entity rows against the plan and names the output columns.
-    pub(crate) fn with_entity_rows(self, entity: EntityRows, known_at_entity_time: bool) -> Result<Historical> {
+    pub(crate) fn with_entity_rows(self, entity: EntityRows, options: JoinOptions) -> Result<Historical> {
         entity.check_request_fields(&self.plan)?;
         let mut views = Vec::new();
         for (view, planned) in self.views.iter().zip(&self.plan.views) {
@@ -196,7 +229,16 @@ impl OpenPlan {
         }
         let fields: Vec<&[ArrowField]> = self.views.iter().map(|view| view.fields.as_slice()).collect();
         let schema = output_schema(&entity.schema, &self.plan, &fields)?;
-        Ok(Historical { open: self, keys: views, entity, known_at_entity_time, schema })
+        Ok(Historical { open: self, keys: views, entity, options, schema })
+    }
+
+    /// The event times that can match entity rows between two times; `None` when they are in different columns.
+    fn window(&self, table: usize, least: i64, greatest: i64) -> Option<Window> {
+        let views = self.views.iter().zip(&self.plan.views).filter(|(view, _)| view.table == table);
+        wider(views.map(|(view, planned)| {
+            let first = planned.ttl.micros().map_or(i64::MIN, |ttl| least.saturating_sub(ttl));
+            Some(Window { column: view.columns.event, first, last: greatest })
+        }))
     }
 
     /// The same plan, its sources read as if they could not be read twice.
@@ -273,13 +315,24 @@ fn name_collision(feature: &PlannedFeature, planned: &PlannedView) -> Error {
     .with_hint(hint)
 }
 
+/// How a request is joined.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JoinOptions {
+    /// Rows count from their created time on.
+    pub(crate) known_at_entity_time: bool,
+    /// Rows that became true or were written later do not count.
+    pub(crate) known_until: Option<i64>,
+    /// Bytes that may be used, about.
+    pub(crate) memory: usize,
+}
+
 /// A request that is ready to run.
 pub(crate) struct Historical {
     open: OpenPlan,
     /// By view.
     keys: Vec<MatchedKeys>,
     entity: EntityRows,
-    known_at_entity_time: bool,
+    options: JoinOptions,
     schema: SchemaRef,
 }
 
@@ -287,57 +340,217 @@ impl Historical {
     /// Starts the work; it runs as batches are read.
     pub(crate) fn start(self) -> HistoricalStream {
         let bounds = self.entity.bounds();
+        let explanation = Explanation::default();
+        let steps = Steps::new(&explanation, &self);
         HistoricalStream {
             entity_columns: self.entity.schema.fields().len(),
             event_timestamp_column: self.entity.time_name().to_owned(),
             min_event_timestamp: bounds.and_then(|(least, _)| instant(least)),
             max_event_timestamp: bounds.and_then(|(_, greatest)| instant(greatest)),
-            batches: BatchStream::from_blocking(Arc::clone(&self.schema), move |sender| self.run(sender)),
+            explanation,
+            batches: BatchStream::from_blocking(Arc::clone(&self.schema), move |sender| self.run(&steps, sender)),
         }
     }
 
-    fn run(self, sender: &BatchSender) -> Result<()> {
-        let timelines = self.timelines()?;
-        let mut found: Vec<Option<FoundFeatures>> = self.open.views.iter().map(|_| None).collect();
-        for table in 0..self.open.tables.len() {
-            let views: Vec<usize> = (0..found.len()).filter(|view| self.open.views[*view].table == table).collect();
-            for (view, features) in views.iter().zip(self.join(table, &views, &timelines, sender)?) {
-                found[*view] = Some(features);
+    fn run(self, steps: &Steps, sender: &BatchSender) -> Result<()> {
+        let most = self.rows_at_a_time();
+        let Self { open, keys, entity, options, schema } = self;
+        let entity_schema = Arc::clone(&entity.schema);
+        for part in entity.into_parts(most)? {
+            let part = part?;
+            let join = PartJoin { open: &open, keys: &keys, options, part: &part, steps, check: &|| sender.check() };
+            let found = join.run(&entity_schema)?;
+            let mut start = 0;
+            for batch in part.into_output_batches(&entity_schema)? {
+                let (n_rows, rows) = (batch.num_rows(), start..start + batch.num_rows());
+                let output = steps.explanation.timed(steps.output, || {
+                    let mut columns = batch.columns().to_vec();
+                    columns.extend(gather(&found, rows)?);
+                    record_batch(&schema, columns, n_rows)
+                })?;
+                let sizes = output.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+                steps.explanation.count(steps.output, n_rows, sizes.sum::<Result<usize, _>>()?);
+                sender.send(output)?;
+                start += n_rows;
             }
-        }
-        drop(timelines);
-        let found: Vec<FoundFeatures> = found.into_iter().flatten().collect();
-        let mut start = 0;
-        for batch in self.entity.into_output_batches()? {
-            let end = start + batch.num_rows();
-            let mut columns = batch.columns().to_vec();
-            for features in &found {
-                columns.extend(features.gather(start..end)?);
-            }
-            sender.send(record_batch(&self.schema, columns, batch.num_rows())?)?;
-            start = end;
         }
         Ok(())
     }
 
+    /// Joins by what was known and by what the sources say today, and compares.
+    pub(crate) fn leaks(mut self) -> Result<LeakReport> {
+        // Both answers are in memory at a time.
+        self.options.memory /= 2;
+        let most = self.rows_at_a_time();
+        let known = JoinOptions {
+            known_at_entity_time: self.options.known_at_entity_time || self.options.known_until.is_none(),
+            ..self.options
+        };
+        let today = JoinOptions { known_at_entity_time: false, known_until: None, ..self.options };
+        let explanation = Explanation::default();
+        let steps = Steps::new(&explanation, &self);
+        let Self { open, keys, entity, .. } = self;
+        let has_created: Vec<bool> = open.views.iter().map(|view| view.columns.created.is_some()).collect();
+        let mut report = LeakReport::new(&open.plan, &has_created);
+        let entity_schema = Arc::clone(&entity.schema);
+        for part in entity.into_parts(most)? {
+            let part = part?;
+            let answer = |options| {
+                let join =
+                    PartJoin { open: &open, keys: &keys, options, part: &part, steps: &steps, check: &|| Ok(()) };
+                join.run(&entity_schema)
+            };
+            let (known, today) = (answer(known)?, answer(today)?);
+            for start in (0..part.times.len()).step_by(OUTPUT_ROWS) {
+                let rows = start..(start + OUTPUT_ROWS).min(part.times.len());
+                report.count(rows.len(), &gather(&known, rows.clone())?, &gather(&today, rows)?)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// How many entity rows fit the memory limit with all that they need.
+    fn rows_at_a_time(&self) -> usize {
+        // A key in a hash table, a time, its row, and what sorting them takes.
+        const KEY: usize = 32 + 8 + 4 + 4 + 16;
+        // A slot with its created time, the winner and its rank.
+        const VIEW: usize = 24 + 8 + 16;
+        // Tests have few rows and want several parts.
+        const LEAST_ROWS: usize = if cfg!(test) { 7 } else { 4096 };
+        let mut distinct: Vec<&MatchedKeys> = Vec::new();
+        for keys in &self.keys {
+            if !distinct.contains(&keys) {
+                distinct.push(keys);
+            }
+        }
+        let features = self.open.views.iter().map(|view| {
+            let table = &self.open.tables[view.table];
+            view.columns.features.iter().map(|(column, _)| table.width(*column)).sum::<usize>()
+        });
+        let per_row = self.entity.spilled_row_size()
+            + distinct.len() * KEY
+            + self.open.views.len() * VIEW
+            // What is read, and once more a column of it while it is put together.
+            + features.map(|width| width + width / 4).sum::<usize>();
+        // What readers hold while they decode.
+        let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
+        let readers = (columns * parallel::threads() * READER_COLUMN).min(self.options.memory / 2);
+        let room = (self.options.memory - readers).saturating_sub(self.entity.held());
+        (room / per_row.max(1)).max(LEAST_ROWS)
+    }
+}
+
+/// Bytes that a reader holds per column: a page, compressed and decoded, and a batch.
+const READER_COLUMN: usize = 2 << 20;
+
+/// The steps of a request as they are explained.
+struct Steps {
+    explanation: Explanation,
+    output: StepId,
+    sort: StepId,
+    /// By table.
+    scans: Vec<StepId>,
+    /// By view.
+    joins: Vec<StepId>,
+    fetches: Vec<StepId>,
+}
+
+impl Steps {
+    fn new(explanation: &Explanation, request: &Historical) -> Self {
+        let open = &request.open;
+        let output = explanation.step(0, "entity rows with their features");
+        let mut steps = Self {
+            explanation: explanation.clone(),
+            output,
+            sort: output,
+            scans: Vec::new(),
+            joins: vec![output; open.views.len()],
+            fetches: vec![output; open.views.len()],
+        };
+        for (index, table) in open.tables.iter().enumerate() {
+            let views = || (0..open.views.len()).filter(|view| open.views[*view].table == index);
+            for view in views() {
+                let planned = &open.plan.views[view];
+                let ttl =
+                    planned.ttl.limit().map_or_else(|| "none".to_owned(), |ttl| format!("{} s", ttl.num_seconds()));
+                let keys = planned.join_keys.iter().filter(|key| key.key != DUMMY_JOIN_KEY);
+                let keys: Vec<&str> = keys.map(|key| key.column.as_str()).collect();
+                let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+                let features = match planned.features.len() {
+                    1 => "1 feature".to_owned(),
+                    several => format!("{several} features"),
+                };
+                let read = if table.is_seekable() { "of the winning rows" } else { "kept in passing" };
+                steps.fetches[view] = explanation.step(1, format!("`{}`: {features} {read}", planned.name));
+                steps.joins[view] = explanation.step(2, format!("point-in-time join on {keys}, ttl {ttl}"));
+            }
+            let window = request.entity.bounds().and_then(|(least, greatest)| open.window(index, least, greatest));
+            let (read, of) = table.parts_inside(window);
+            let name = format!("scan of `{}`: {read} of {of} {}", table.name, table.parts_name());
+            steps.scans.push(explanation.step(3, name));
+        }
+        steps.sort = explanation.step(1, "entity rows sorted by key and time");
+        steps
+    }
+}
+
+/// A part of the entity rows while it is joined.
+struct PartJoin<'a> {
+    open: &'a OpenPlan,
+    keys: &'a [MatchedKeys],
+    options: JoinOptions,
+    part: &'a EntityPart,
+    steps: &'a Steps,
+    /// Fails when nobody waits for the answer any more.
+    check: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+/// A view with its keys and its join.
+struct ViewJoin<'a> {
+    /// Position in the plan.
+    index: usize,
+    view: &'a OpenView,
+    keys: &'a MatchedKeys,
+    join: PointInTimeJoin,
+}
+
+impl PartJoin<'_> {
+    /// The features of each view for the rows of the part.
+    fn run(&self, entity_schema: &SchemaRef) -> Result<Vec<FoundFeatures>> {
+        let explanation = &self.steps.explanation;
+        let timelines = explanation.timed(self.steps.sort, || self.timelines(entity_schema))?;
+        let found: Vec<Mutex<Option<FoundFeatures>>> = self.open.views.iter().map(|_| Mutex::default()).collect();
+        let n_tables = self.open.tables.len();
+        let side_by_side = parallel::threads().min(n_tables).max(1);
+        let threads = parallel::threads().div_ceil(side_by_side);
+        parallel::for_each(side_by_side, n_tables, &|table| {
+            for (view, features) in self.join(table, &timelines, threads)? {
+                *found[view].lock().map_err(|_| Error::internal("a thread failed"))? = Some(features);
+            }
+            Ok(())
+        })?;
+        Ok(found.into_iter().filter_map(|found| found.into_inner().ok().flatten()).collect())
+    }
+
     /// The sorted entity rows of each view; views with the same keys share them.
-    fn timelines(&self) -> Result<Vec<Arc<Timelines>>> {
+    fn timelines(&self, entity_schema: &SchemaRef) -> Result<Vec<Arc<Timelines>>> {
         let mut distinct: Vec<(&MatchedKeys, Arc<Timelines>)> = Vec::new();
         let mut timelines = Vec::new();
-        for keys in &self.keys {
+        for keys in self.keys {
             if let Some((_, known)) = distinct.iter().find(|(known, _)| *known == keys) {
                 timelines.push(Arc::clone(known));
                 continue;
             }
             let mut batches = Vec::new();
-            for batch in &self.entity.batches {
+            for batch in &self.part.batches {
                 let columns = keys.entity_columns.iter().zip(&keys.types).map(|(column, key_type)| {
-                    let of = format!("column `{}` of the entity rows", self.entity.schema.field(*column).name());
+                    let of = format!("column `{}` of the entity rows", entity_schema.field(*column).name());
                     canonical(batch.column(*column), key_type, &of)
                 });
                 batches.push((batch.num_rows(), columns.collect::<Result<Vec<_>>>()?));
             }
-            let sorted = Arc::new(Timelines::new(&keys.types, &batches, &self.entity.times)?);
+            let sorted = Arc::new(Timelines::new(&keys.types, &batches, &self.part.times)?);
+            self.steps.explanation.count(self.steps.sort, sorted.len(), sorted.size());
             distinct.push((keys, Arc::clone(&sorted)));
             timelines.push(sorted);
         }
@@ -345,81 +558,115 @@ impl Historical {
     }
 
     /// Joins all views on one source in one scan.
-    fn join(
-        &self,
-        table: usize,
-        views: &[usize],
-        timelines: &[Arc<Timelines>],
-        sender: &BatchSender,
-    ) -> Result<Vec<FoundFeatures>> {
-        let table = &self.open.tables[table];
-        let joins: Vec<(&OpenView, &MatchedKeys, PointInTimeJoin)> = views
-            .iter()
-            .map(|view| {
-                let ttl = self.open.plan.views[*view].ttl;
-                let join = PointInTimeJoin::new(Arc::clone(&timelines[*view]), ttl, self.known_at_entity_time);
-                (&self.open.views[*view], &self.keys[*view], join)
+    fn join(&self, table: usize, timelines: &[Arc<Timelines>], threads: usize) -> Result<Vec<(usize, FoundFeatures)>> {
+        let (explanation, scan) = (&self.steps.explanation, self.steps.scans[table]);
+        let views = (0..self.open.views.len()).filter(|view| self.open.views[*view].table == table);
+        let joins: Vec<ViewJoin<'_>> = views
+            .map(|index| {
+                let view = &self.open.views[index];
+                let rule = Rule {
+                    ttl: self.open.plan.views[index].ttl,
+                    known_at_entity_time: self.options.known_at_entity_time,
+                    known_until: self.options.known_until,
+                };
+                let join = PointInTimeJoin::new(Arc::clone(&timelines[index]), rule, view.columns.created.is_some());
+                ViewJoin { index, view, keys: &self.keys[index], join }
             })
             .collect();
+        let table = &self.open.tables[table];
         let seekable = table.is_seekable();
         let feature_columns = |view: &OpenView| if seekable { Vec::new() } else { view.columns.feature_columns() };
-        let scanned = Scanned::new(
-            joins
-                .iter()
-                .flat_map(|(view, ..)| view.columns.deciding().chain(feature_columns(view)).collect::<Vec<_>>()),
-        );
+        let scanned =
+            Scanned::new(joins.iter().flat_map(|joined| {
+                joined.view.columns.deciding().chain(feature_columns(joined.view)).collect::<Vec<_>>()
+            }));
         // One pass over a source that cannot be read twice keeps what it will need.
         let kept: Vec<Mutex<KeptRows>> = joins
             .iter()
-            .map(|(view, ..)| Ok(Mutex::new(KeptRows::new(Arc::new(table.schema().project(&feature_columns(view))?)))))
+            .map(|joined| {
+                let schema = table.schema().project(&feature_columns(joined.view))?;
+                Ok(Mutex::new(KeptRows::new(Arc::new(schema))))
+            })
             .collect::<Result<_>>()?;
-        if joins.iter().any(|(_, _, join)| join.can_match()) {
-            table.scan(&scanned.columns, common_window(&joins), parallel::threads(), &|first_row, batch| {
-                sender.check()?;
-                for ((view, keys, join), kept) in joins.iter().zip(&kept) {
-                    let columns = &view.columns;
-                    let event = scanned.times(&batch, columns.event, table)?;
-                    let created = columns.created.map(|created| scanned.times(&batch, created, table)).transpose()?;
-                    let rows = FeatureRows { first_row, event: &event, created: created.as_ref() };
-                    let key_arrays = columns.keys.iter().zip(&keys.types).map(|(column, key_type)| {
-                        canonical(scanned.array(&batch, *column)?, key_type, &table.describe(*column))
-                    });
-                    let key_arrays = key_arrays.collect::<Result<Vec<_>>>()?;
-                    if seekable {
-                        join.offer(&key_arrays, rows, None)?;
-                        continue;
-                    }
-                    let mut taken = Vec::new();
-                    join.offer(&key_arrays, rows, Some(&mut taken))?;
-                    let mut kept = kept.lock().map_err(|_| Error::internal("a thread failed"))?;
-                    kept.keep(first_row, scanned.project(&batch, &feature_columns(view))?, taken)?;
-                    if kept.is_full() {
-                        kept.retain(&join.leading_rows())?;
-                    }
-                }
-                Ok(())
+        if joins.iter().any(|joined| joined.join.can_match()) {
+            let window = common_window(&joins);
+            explanation.count(scan, 0, table.stored_size(&scanned.columns, window));
+            explanation.timed(scan, || {
+                table.scan(&scanned.columns, window, threads, &|first_row, batch| {
+                    (self.check)()?;
+                    explanation.count(scan, batch.num_rows(), 0);
+                    joins.iter().zip(&kept).try_for_each(|(joined, kept)| {
+                        let offered = joined.offer(table, &scanned, first_row, &batch, !seekable)?;
+                        let Some(taken) = offered else { return Ok(()) };
+                        let mut kept = kept.lock().map_err(|_| Error::internal("a thread failed"))?;
+                        kept.keep(first_row, scanned.project(&batch, &feature_columns(joined.view))?, taken)?;
+                        if kept.is_full() {
+                            kept.retain(&joined.join.leading_rows())?;
+                        }
+                        Ok(())
+                    })
+                })
             })?;
         }
-        let kept = kept.into_iter().map(|kept| kept.into_inner().map_err(|_| Error::internal("a thread failed")));
         joins
             .into_iter()
             .zip(kept)
-            .map(|((view, _, join), kept)| {
-                sender.check()?;
-                let winners = Winners::new(&join.finish());
-                let batches = if seekable { winners.fetch(view, table)? } else { kept?.into_batches(&winners.rows)? };
-                winners.locate(view, table, batches)
+            .map(|(ViewJoin { index, view, join, .. }, kept)| {
+                (self.check)()?;
+                let (join_step, fetch_step) = (self.steps.joins[index], self.steps.fetches[index]);
+                let winners = explanation.timed(join_step, || Ok(Winners::new(&join.finish())))?;
+                explanation.count(join_step, winners.rows.len(), winners.size());
+                let found = explanation.timed(fetch_step, || {
+                    let kept = kept.into_inner().map_err(|_| Error::internal("a thread failed"))?;
+                    let batches = match seekable {
+                        true => winners.fetch(view, table, threads)?,
+                        false => winners.declared(view, table, kept)?,
+                    };
+                    winners.locate(view, table, batches)
+                })?;
+                explanation.count(fetch_step, found.n_found, found.size());
+                Ok((index, found))
             })
             .collect()
     }
 }
 
+impl ViewJoin<'_> {
+    /// Offers the rows of a batch; with `tell`, says which of them are the best of an entity row for now.
+    fn offer(
+        &self,
+        table: &SourceTable,
+        scanned: &Scanned,
+        first_row: u64,
+        batch: &RecordBatch,
+        tell: bool,
+    ) -> Result<Option<Vec<bool>>> {
+        let columns = &self.view.columns;
+        let event = scanned.times(batch, columns.event, table)?;
+        let created = columns.created.map(|created| scanned.times(batch, created, table)).transpose()?;
+        let rows = FeatureRows { first_row, event: &event, created: created.as_ref() };
+        let keys =
+            columns.keys.iter().zip(&self.keys.types).map(|(column, key_type)| {
+                canonical(scanned.array(batch, *column)?, key_type, &table.describe(*column))
+            });
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let mut taken = tell.then(Vec::new);
+        self.join.offer(&keys, rows, taken.as_mut())?;
+        Ok(taken)
+    }
+}
+
 /// The window that serves all joins that can match anything; `None` when their times are in different columns.
-fn common_window(joins: &[(&OpenView, &MatchedKeys, PointInTimeJoin)]) -> Option<Window> {
-    let windows = joins.iter().filter(|(_, _, join)| join.can_match()).map(|(view, _, join)| {
-        let (first, last) = join.window();
-        Some(Window { column: view.columns.event, first, last })
+fn common_window(joins: &[ViewJoin<'_>]) -> Option<Window> {
+    let windows = joins.iter().filter(|joined| joined.join.can_match()).map(|joined| {
+        let (first, last) = joined.join.window();
+        Some(Window { column: joined.view.columns.event, first, last })
     });
+    wider(windows)
+}
+
+/// One window around several.
+fn wider(windows: impl Iterator<Item = Option<Window>>) -> Option<Window> {
     let wider = |a: Option<Window>, b: Option<Window>| {
         let (a, b) = (a?, b?);
         (a.column == b.column).then(|| Window { first: a.first.min(b.first), last: a.last.max(b.last), ..a })
@@ -439,6 +686,47 @@ const NO_RANK: u32 = u32::MAX;
 
 impl Winners {
     fn new(by_entity_row: &[u64]) -> Self {
+        let chosen = || by_entity_row.iter().copied().filter(|row| *row != NO_ROW);
+        let past = chosen().max().map_or(0, |last| last + 1);
+        // A bit per row of the source takes less than a number per winner, unless winners are few and far between.
+        if past <= 64 * chosen().count() as u64 {
+            Self::dense(by_entity_row, past)
+        } else {
+            Self::sparse(by_entity_row)
+        }
+    }
+
+    /// By a bit for each row of the source up to the last winner.
+    fn dense(by_entity_row: &[u64], past: u64) -> Self {
+        let place = |row: u64| ((row / 64) as usize, 1u64 << (row % 64));
+        let mut words = vec![0u64; past.div_ceil(64) as usize];
+        for row in by_entity_row.iter().filter(|row| **row != NO_ROW) {
+            let (word, bit) = place(*row);
+            words[word] |= bit;
+        }
+        let mut rows = Vec::with_capacity(words.iter().map(|word| word.count_ones() as usize).sum());
+        let mut before = Vec::with_capacity(words.len());
+        for (index, word) in (0..).zip(&words) {
+            before.push(rows.len() as u32);
+            let mut rest = *word;
+            while rest != 0 {
+                rows.push(index * 64 + u64::from(rest.trailing_zeros()));
+                rest &= rest - 1;
+            }
+        }
+        let rank = |row: &u64| match *row {
+            NO_ROW => NO_RANK,
+            row => {
+                let (word, bit) = place(row);
+                before[word] + (words[word] & (bit - 1)).count_ones()
+            }
+        };
+        let ranks = by_entity_row.iter().map(rank).collect();
+        Self { rows, ranks }
+    }
+
+    /// By sorting.
+    fn sparse(by_entity_row: &[u64]) -> Self {
         let mut order: Vec<(u64, u32)> =
             (0..).zip(by_entity_row).filter(|(_, row)| **row != NO_ROW).map(|(entity, row)| (*row, entity)).collect();
         order.sort_unstable();
@@ -452,65 +740,231 @@ impl Winners {
         winners
     }
 
-    /// Reads the feature columns of the chosen rows, in their order.
-    fn fetch(&self, view: &OpenView, table: &SourceTable) -> Result<Vec<RecordBatch>> {
-        let batches: Mutex<Vec<(u64, RecordBatch)>> = Mutex::default();
-        table.fetch(&view.columns.feature_columns(), &self.rows, parallel::threads(), &|rank, batch| {
-            batches.lock().map_err(|_| Error::internal("a thread failed"))?.push((rank, batch));
-            Ok(())
-        })?;
-        let mut batches = batches.into_inner().unwrap_or_default();
-        batches.sort_by_key(|(rank, _)| *rank);
-        Ok(batches.into_iter().map(|(_, batch)| batch).collect())
+    fn size(&self) -> usize {
+        size_of_val(self.rows.as_slice()) + size_of_val(self.ranks.as_slice())
     }
 
-    /// Brings the columns to their declared types and points every entity row at its values.
-    fn locate(self, view: &OpenView, table: &SourceTable, batches: Vec<RecordBatch>) -> Result<FoundFeatures> {
-        let mut places = Vec::with_capacity(self.rows.len());
-        let mut columns: Vec<Vec<ArrayRef>> =
-            view.fields.iter().map(|field| vec![new_null_array(field.data_type(), 1)]).collect();
-        for (index, batch) in (1u32..).zip(batches) {
-            places.extend((0..batch.num_rows() as u32).map(|row| (index, row)));
-            for (column, array) in
-                columns.iter_mut().zip(declared_columns(batch.columns(), &view.columns.features, table)?)
-            {
-                column.push(array);
-            }
-        }
-        if places.len() != self.rows.len() {
+    /// Reads the feature columns of the chosen rows, in their order and their declared types.
+    fn fetch(&self, view: &OpenView, table: &SourceTable, threads: usize) -> Result<Vec<Vec<ArrayRef>>> {
+        let parts: Mutex<Vec<(u64, Vec<ArrayRef>)>> = Mutex::default();
+        table.fetch(&view.columns.feature_columns(), &self.rows, threads, &|rank, batch| {
+            let columns = declared_columns(batch.columns(), &view.columns.features, table)?;
+            parts.lock().map_err(|_| Error::internal("a thread failed"))?.push((rank, columns));
+            Ok(())
+        })?;
+        let mut parts = parts.into_inner().map_err(|_| Error::internal("a thread failed"))?;
+        parts.sort_by_key(|(rank, _)| *rank);
+        Ok(parts.into_iter().map(|(_, columns)| columns).collect())
+    }
+
+    /// The same for rows that were kept.
+    fn declared(&self, view: &OpenView, table: &SourceTable, kept: KeptRows) -> Result<Vec<Vec<ArrayRef>>> {
+        let batches = kept.into_batches(&self.rows)?;
+        batches.iter().map(|batch| declared_columns(batch.columns(), &view.columns.features, table)).collect()
+    }
+
+    /// Points every entity row at its values.
+    fn locate(self, view: &OpenView, table: &SourceTable, parts: Vec<Vec<ArrayRef>>) -> Result<FoundFeatures> {
+        let n_features = view.fields.len();
+        let n_found: usize = match n_features {
+            0 => self.rows.len(),
+            _ => parts.iter().map(|part| part[0].len()).sum(),
+        };
+        if n_found != self.rows.len() {
             return Err(Error::unavailable(format!(
                 "the files of data source `{}` changed while being read",
                 table.name
             ))
             .with_hint("run the request again"));
         }
-        let places = self.ranks.iter().map(|rank| match *rank {
-            NO_RANK => (0, 0),
-            rank => places[rank as usize],
-        });
-        Ok(FoundFeatures { places: places.collect(), columns })
+        let mut by_column: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(parts.len()); n_features];
+        for part in parts {
+            by_column.iter_mut().zip(part).for_each(|(column, array)| column.push(array));
+        }
+        let columns = view.fields.iter().zip(by_column).map(|(field, parts)| FoundColumn::new(field, parts, MOST_TEXT));
+        let columns = columns.collect::<Result<_>>()?;
+        let nulls: NullBuffer = self.ranks.iter().map(|rank| *rank != NO_RANK).collect();
+        let ranks = UInt32Array::new(self.ranks.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0));
+        Ok(FoundFeatures { ranks, columns, n_found })
     }
 }
 
-/// The feature values of one view for all entity rows.
+/// The feature values of one view for all entity rows of a part.
 struct FoundFeatures {
-    /// Array and row by entity row; array 0 holds a null.
-    places: Vec<(u32, u32)>,
-    /// The arrays of each feature.
-    columns: Vec<Vec<ArrayRef>>,
+    /// Which value belongs to each entity row.
+    ranks: UInt32Array,
+    columns: Vec<FoundColumn>,
+    n_found: usize,
 }
 
 impl FoundFeatures {
-    /// The feature columns of some entity rows.
-    fn gather(&self, rows: std::ops::Range<usize>) -> Result<Vec<ArrayRef>> {
-        let places: Vec<(usize, usize)> =
-            self.places[rows].iter().map(|(array, row)| (*array as usize, *row as usize)).collect();
-        self.columns
+    fn size(&self) -> usize {
+        self.columns.iter().flat_map(|column| &column.parts).map(|part| part.get_array_memory_size()).sum()
+    }
+}
+
+/// The values of one feature: a single array, unless it would be larger than Arrow allows.
+struct FoundColumn {
+    parts: Vec<ArrayRef>,
+    /// Where each part starts.
+    starts: Vec<usize>,
+}
+
+/// Bytes up to which values are put into one array; texts of an array are limited to two GiB.
+const MOST_TEXT: usize = 1 << 30;
+
+impl FoundColumn {
+    fn new(field: &ArrowField, parts: Vec<ArrayRef>, most: usize) -> Result<Self> {
+        let size: usize = parts.iter().map(|part| part.get_buffer_memory_size()).sum();
+        let parts = match parts.as_slice() {
+            [] => vec![new_null_array(field.data_type(), 0)],
+            [_] => parts,
+            _ if size > most => parts,
+            _ => vec![concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?],
+        };
+        let starts = parts.iter().scan(0, |start, part| Some(std::mem::replace(start, *start + part.len()))).collect();
+        Ok(Self { parts, starts })
+    }
+
+    /// The values at these ranks.
+    fn gather(&self, ranks: &UInt32Array) -> Result<ArrayRef> {
+        if let [all] = self.parts.as_slice() {
+            return Ok(take(all, ranks, None)?);
+        }
+        let null = new_null_array(self.parts[0].data_type(), 1);
+        let arrays: Vec<&dyn Array> = self.parts.iter().chain([&null]).map(AsRef::as_ref).collect();
+        let places: Vec<(usize, usize)> = ranks
             .iter()
-            .map(|arrays| {
-                let arrays: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
-                Ok(interleave(&arrays, &places)?)
+            .map(|rank| match rank {
+                None => (self.parts.len(), 0),
+                Some(rank) => {
+                    let part = self.starts.partition_point(|start| *start <= rank as usize) - 1;
+                    (part, rank as usize - self.starts[part])
+                }
             })
-            .collect()
+            .collect();
+        Ok(interleave(&arrays, &places)?)
+    }
+}
+
+/// The feature columns of some entity rows, view by view.
+fn gather(found: &[FoundFeatures], rows: Range<usize>) -> Result<Vec<ArrayRef>> {
+    let ranks: Vec<UInt32Array> = found.iter().map(|view| view.ranks.slice(rows.start, rows.len())).collect();
+    let wanted: Vec<(&FoundColumn, &UInt32Array)> = found
+        .iter()
+        .zip(&ranks)
+        .flat_map(|(view, ranks)| view.columns.iter().map(move |column| (column, ranks)))
+        .collect();
+    let gathered: Vec<Mutex<Option<ArrayRef>>> = wanted.iter().map(|_| Mutex::default()).collect();
+    // Threads cost more than they save on a few rows.
+    let threads = if rows.len() * wanted.len() < 65_536 { 1 } else { parallel::threads() };
+    parallel::for_each(threads, wanted.len(), &|index| {
+        let (column, ranks) = wanted[index];
+        *gathered[index].lock().map_err(|_| Error::internal("a thread failed"))? = Some(column.gather(ranks)?);
+        Ok(())
+    })?;
+    Ok(gathered.into_iter().filter_map(|array| array.into_inner().ok().flatten()).collect())
+}
+
+/// Distinct encoded rows within a number of bytes: where there are too many, the latest are left to another pass.
+struct DistinctRows {
+    rows: HashSet<(i64, Box<[u8]>)>,
+    size: usize,
+    limit: usize,
+    /// Rows of this time and later ones are left out.
+    cut: Option<i64>,
+}
+
+impl DistinctRows {
+    /// What a row takes beside its bytes.
+    const ENTRY: usize = 48;
+
+    fn new(limit: usize) -> Self {
+        Self { rows: HashSet::new(), size: 0, limit, cut: None }
+    }
+
+    fn add(&mut self, time: i64, row: &[u8]) {
+        if self.cut.is_some_and(|cut| time >= cut) || !self.rows.insert((time, row.into())) {
+            return;
+        }
+        self.size += row.len() + Self::ENTRY;
+        if self.size > self.limit {
+            self.halve();
+        }
+    }
+
+    /// Leaves out the later half of the rows; rows of one time stay together.
+    fn halve(&mut self) {
+        let mut times: Vec<i64> = self.rows.iter().map(|(time, _)| *time).collect();
+        let middle = times.len() / 2;
+        let (before, median, _) = times.select_nth_unstable(middle);
+        let cut = *median;
+        if before.iter().all(|time| *time == cut) {
+            // As good as all rows have one time; let them be.
+            self.limit = self.limit.max(self.size).saturating_mul(2);
+            return;
+        }
+        self.rows.retain(|(time, _)| *time < cut);
+        self.size = self.rows.iter().map(|(_, row)| row.len() + Self::ENTRY).sum();
+        self.cut = Some(cut);
+    }
+
+    /// The rows in order, and the time from which on there are more.
+    fn into_rows(self) -> (Vec<Box<[u8]>>, Option<i64>) {
+        let mut rows: Vec<Box<[u8]>> = self.rows.into_iter().map(|(_, row)| row).collect();
+        // The encoding sorts as the columns do: by time, then by key.
+        rows.sort_unstable();
+        (rows, self.cut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn many_and_few_winners_are_ranked_alike() {
+        let chosen = [7, NO_ROW, 64, 7, 63, 200, NO_ROW, 0];
+        for winners in [Winners::dense(&chosen, 201), Winners::sparse(&chosen), Winners::new(&chosen)] {
+            assert_eq!(winners.rows, [0, 7, 63, 64, 200]);
+            assert_eq!(winners.ranks, [1, NO_RANK, 3, 1, 2, 4, NO_RANK, 0]);
+        }
+        assert!(Winners::new(&[NO_ROW]).rows.is_empty());
+    }
+
+    #[test]
+    fn values_too_large_for_one_array_are_found_in_several() {
+        let field = ArrowField::new("text", DataType::Utf8, true);
+        let parts = || -> Vec<ArrayRef> {
+            vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(StringArray::from(vec![Some("c"), None]))]
+        };
+        let ranks = UInt32Array::from(vec![Some(3), Some(0), None, Some(2), Some(1)]);
+        let one = FoundColumn::new(&field, parts(), MOST_TEXT).unwrap();
+        let several = FoundColumn::new(&field, parts(), 1).unwrap();
+        assert_eq!((one.parts.len(), several.parts.len()), (1, 2));
+        assert_eq!(&one.gather(&ranks).unwrap(), &several.gather(&ranks).unwrap());
+        let expected = StringArray::from(vec![None, Some("a"), None, Some("c"), Some("b")]);
+        assert_eq!(one.gather(&ranks).unwrap().as_ref(), &expected);
+    }
+
+    #[test]
+    fn distinct_rows_beyond_the_limit_come_in_later_passes() {
+        let given: Vec<i64> = (0..1000).map(|number| number * 37 % 100).collect();
+        let (mut from, mut passes, mut all) = (Some(i64::MIN), 0, Vec::new());
+        while let Some(first) = from {
+            let mut rows = DistinctRows::new(1000);
+            given.iter().filter(|time| **time >= first).for_each(|time| rows.add(*time, &time.to_be_bytes()));
+            let (rows, rest) = rows.into_rows();
+            all.extend(rows.iter().map(|row| i64::from_be_bytes(row.as_ref().try_into().unwrap())));
+            (from, passes) = (rest, passes + 1);
+        }
+        assert_eq!(all, (0..100).collect::<Vec<i64>>());
+        assert!(passes > 3);
+        let mut same = DistinctRows::new(100);
+        (0..100u8).for_each(|key| same.add(5, &[key]));
+        assert_eq!(same.into_rows().0.len(), 100);
     }
 }

@@ -7,7 +7,7 @@ use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use feast_core::{Result, timestamp_type};
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use crate::cast::cast_to;
@@ -79,18 +79,11 @@ enum Kind {
     /// No key columns: all rows are of one entity.
     One { seen: bool },
     /// A single integer column.
-    Integer(HashMap<i64, u32>),
+    Integer(IntegerTable),
+    /// A single column of texts.
+    Text(BytesTable),
     /// Anything else, as rows of bytes that are equal when the keys are.
-    Bytes(BytesTable),
-}
-
-struct BytesTable {
-    converter: RowConverter,
-    hasher: DefaultHashBuilder,
-    numbers: HashTable<u32>,
-    /// Key `i` is `bytes[ends[i - 1]..ends[i]]`.
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
+    Rows(RowConverter, BytesTable),
 }
 
 impl KeyTable {
@@ -98,14 +91,12 @@ impl KeyTable {
     pub(crate) fn new(types: &[DataType]) -> Result<Self> {
         Ok(Self(match types {
             [] => Kind::One { seen: false },
-            [DataType::Int64] => Kind::Integer(HashMap::new()),
-            types => Kind::Bytes(BytesTable {
-                converter: RowConverter::new(types.iter().cloned().map(SortField::new).collect())?,
-                hasher: DefaultHashBuilder::default(),
-                numbers: HashTable::new(),
-                bytes: Vec::new(),
-                ends: Vec::new(),
-            }),
+            [DataType::Int64] => Kind::Integer(IntegerTable::default()),
+            [DataType::Utf8] => Kind::Text(BytesTable::default()),
+            types => {
+                let fields = types.iter().cloned().map(SortField::new).collect();
+                Kind::Rows(RowConverter::new(fields)?, BytesTable::default())
+            }
         }))
     }
 
@@ -113,33 +104,89 @@ impl KeyTable {
     pub(crate) fn len(&self) -> usize {
         match &self.0 {
             Kind::One { seen } => usize::from(*seen),
-            Kind::Integer(numbers) => numbers.len(),
-            Kind::Bytes(table) => table.ends.len(),
+            Kind::Integer(table) => table.n_keys as usize,
+            Kind::Text(table) | Kind::Rows(_, table) => table.ends.len(),
         }
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        match &self.0 {
+            Kind::One { .. } => 0,
+            Kind::Integer(table) => table.buckets.capacity() * size_of::<Bucket>(),
+            Kind::Text(table) | Kind::Rows(_, table) => table.size(),
+        }
+    }
+
+    /// Appends a hash of each row's key, the same for the same key as long as the table lives.
+    pub(crate) fn hash(&self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
+        match &self.0 {
+            Kind::One { .. } => out.resize(out.len() + n_rows, 0),
+            Kind::Integer(_) => {
+                out.extend(columns[0].as_primitive::<Int64Type>().values().iter().map(|key| upper(*key)))
+            }
+            Kind::Text(table) => {
+                let keys = columns[0].as_string::<i32>();
+                out.extend(keys.iter().map(|key| table.hash(key.unwrap_or_default().as_bytes())));
+            }
+            Kind::Rows(converter, table) => {
+                out.extend(converter.convert_columns(columns)?.iter().map(|key| table.hash(key.data())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops all keys but those of the hashes wanted, and numbers the rest anew: returns their former numbers.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut kept = Vec::new();
+        match &mut self.0 {
+            Kind::One { .. } => kept.extend(0..self.len() as u32),
+            Kind::Integer(table) => {
+                for bucket in std::mem::take(table).buckets.into_iter().filter(|bucket| bucket.number != NO_KEY) {
+                    if wanted(upper(bucket.key)) {
+                        table.insert(bucket.key);
+                        kept.push(bucket.number);
+                    }
+                }
+            }
+            Kind::Text(table) | Kind::Rows(_, table) => {
+                let empty = BytesTable { hasher: table.hasher.clone(), ..BytesTable::default() };
+                let former = std::mem::replace(table, empty);
+                for number in 0..former.ends.len() as u32 {
+                    let key = stored(&former.bytes, &former.ends, number);
+                    if wanted(table.hash(key)) {
+                        table.insert(key);
+                        kept.push(number);
+                    }
+                }
+            }
+        }
+        kept
     }
 
     /// Appends the number of each row's key, giving new keys new numbers.
     pub(crate) fn number(&mut self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
         match &mut self.0 {
             Kind::One { seen } => {
-                *seen = true;
+                *seen |= n_rows > 0;
                 out.resize(out.len() + n_rows, 0);
             }
-            Kind::Integer(numbers) => {
+            Kind::Integer(table) => {
                 let keys = columns[0].as_primitive::<Int64Type>();
-                out.extend(keys.iter().map(|key| {
-                    let next = numbers.len() as u32;
-                    key.map_or(NO_KEY, |key| *numbers.entry(key).or_insert(next))
-                }));
+                match keys.null_count() {
+                    0 => out.extend(keys.values().iter().map(|key| table.insert(*key))),
+                    _ => out.extend(keys.iter().map(|key| key.map_or(NO_KEY, |key| table.insert(key)))),
+                }
             }
-            Kind::Bytes(table) => {
-                let rows = table.converter.convert_columns(columns)?;
+            Kind::Text(table) => {
+                let keys = columns[0].as_string::<i32>();
+                out.extend(keys.iter().map(|key| key.map_or(NO_KEY, |key| table.insert(key.as_bytes()))));
+            }
+            Kind::Rows(converter, table) => {
+                let rows = converter.convert_columns(columns)?;
                 for (row, key) in rows.iter().enumerate() {
-                    if columns.iter().any(|column| column.is_null(row)) {
-                        out.push(NO_KEY);
-                        continue;
-                    }
-                    out.push(table.insert(key.data()));
+                    let is_null = columns.iter().any(|column| column.is_null(row));
+                    out.push(if is_null { NO_KEY } else { table.insert(key.data()) });
                 }
             }
         }
@@ -150,22 +197,105 @@ impl KeyTable {
     pub(crate) fn find(&self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
         match &self.0 {
             Kind::One { seen } => out.resize(out.len() + n_rows, if *seen { 0 } else { NO_KEY }),
-            Kind::Integer(numbers) => {
+            Kind::Integer(table) => {
                 let keys = columns[0].as_primitive::<Int64Type>();
-                let number = |key: &i64| numbers.get(key).copied().unwrap_or(NO_KEY);
                 match keys.null_count() {
-                    0 => out.extend(keys.values().iter().map(number)),
-                    _ => out.extend(keys.iter().map(|key| key.as_ref().map_or(NO_KEY, number))),
+                    0 => out.extend(keys.values().iter().map(|key| table.find(*key))),
+                    _ => out.extend(keys.iter().map(|key| key.map_or(NO_KEY, |key| table.find(key)))),
                 }
             }
-            Kind::Bytes(table) => {
-                let rows = table.converter.convert_columns(columns)?;
+            Kind::Text(table) => {
+                let keys = columns[0].as_string::<i32>();
+                out.extend(keys.iter().map(|key| key.map_or(NO_KEY, |key| table.find(key.as_bytes()))));
+            }
+            Kind::Rows(converter, table) => {
+                let rows = converter.convert_columns(columns)?;
                 // A key with a null was never put in, so it is not found either.
                 out.extend(rows.iter().map(|key| table.find(key.data())));
             }
         }
         Ok(())
     }
+}
+
+/// Integers by open addressing: a key and its number lie side by side, so that a look-up touches one place in memory.
+#[derive(Default)]
+struct IntegerTable {
+    /// A power of two, at least twice as many as there are keys; none before the first key.
+    buckets: Vec<Bucket>,
+    n_keys: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    key: i64,
+    /// [`NO_KEY`] where nothing is.
+    number: u32,
+}
+
+impl IntegerTable {
+    const LEAST_BUCKETS: usize = 16;
+
+    fn insert(&mut self, key: i64) -> u32 {
+        if self.buckets.len() < 2 * (self.n_keys as usize + 1) {
+            self.grow();
+        }
+        let at = self.place(key);
+        let bucket = &mut self.buckets[at];
+        if bucket.number == NO_KEY {
+            *bucket = Bucket { key, number: self.n_keys };
+            self.n_keys += 1;
+        }
+        bucket.number
+    }
+
+    fn find(&self, key: i64) -> u32 {
+        if self.buckets.is_empty() { NO_KEY } else { self.buckets[self.place(key)].number }
+    }
+
+    /// The bucket of a key, or the free one where it belongs.
+    fn place(&self, key: i64) -> usize {
+        let mask = self.buckets.len() - 1;
+        let mut at = spread(key) & mask;
+        loop {
+            let bucket = &self.buckets[at];
+            if bucket.key == key || bucket.number == NO_KEY {
+                return at;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    fn grow(&mut self) {
+        let n_buckets = (2 * self.buckets.len()).max(Self::LEAST_BUCKETS);
+        // A free bucket may hold any key: its number says that it is free.
+        let free = vec![Bucket { key: 0, number: NO_KEY }; n_buckets];
+        for bucket in std::mem::replace(&mut self.buckets, free).into_iter().filter(|bucket| bucket.number != NO_KEY) {
+            let at = self.place(bucket.key);
+            self.buckets[at] = bucket;
+        }
+    }
+}
+
+/// Spreads keys over all bits; keys of real data are dense, or multiples of something.
+fn spread(key: i64) -> usize {
+    let product = u128::from(key as u64 ^ 0x9E37_79B9_7F4A_7C15) * 0xD1B5_4A32_D192_ED03;
+    (product as u64 ^ (product >> 64) as u64) as usize
+}
+
+/// The upper half of the hash of a key; buckets are told apart by the lower half.
+fn upper(key: i64) -> u32 {
+    (spread(key) as u64 >> 32) as u32
+}
+
+/// Keys of any length.
+#[derive(Default)]
+struct BytesTable {
+    hasher: DefaultHashBuilder,
+    numbers: HashTable<u32>,
+    /// Key `i` is `bytes[ends[i - 1]..ends[i]]`.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 impl BytesTable {
@@ -191,6 +321,14 @@ impl BytesTable {
     fn find(&self, key: &[u8]) -> u32 {
         let same = |number: &u32| stored(&self.bytes, &self.ends, *number) == key;
         self.numbers.find(self.hasher.hash_one(key), same).copied().unwrap_or(NO_KEY)
+    }
+
+    fn hash(&self, key: &[u8]) -> u32 {
+        (self.hasher.hash_one(key) >> 32) as u32
+    }
+
+    fn size(&self) -> usize {
+        self.numbers.allocation_size() + self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 }
 
@@ -234,5 +372,21 @@ mod tests {
         table.find(&columns, 4, &mut found).unwrap();
         assert_eq!(found, numbers);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn integers_keep_their_numbers_while_the_table_grows() {
+        let mut table = KeyTable::new(&[DataType::Int64]).unwrap();
+        let keys: ArrayRef =
+            Arc::new(Int64Array::from_iter_values((0..5000).map(|key| (key - 2500) << 40).chain([0, i64::MIN])));
+        let (mut numbers, mut found) = (Vec::new(), Vec::new());
+        table.find(&[Arc::clone(&keys)], 5002, &mut found).unwrap();
+        assert!(found.iter().all(|number| *number == NO_KEY));
+        table.number(&[Arc::clone(&keys)], 5002, &mut numbers).unwrap();
+        assert_eq!(numbers[..5000], (0..5000).collect::<Vec<u32>>());
+        assert_eq!(numbers[5000..], [2500, 5000]);
+        found.clear();
+        table.find(&[keys], 5002, &mut found).unwrap();
+        assert_eq!((found, table.len()), (numbers, 5001));
     }
 }

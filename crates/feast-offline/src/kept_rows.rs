@@ -12,8 +12,10 @@ pub(crate) struct KeptRows {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     positions: Vec<u64>,
-    /// Size at which losers are dropped.
+    /// Rows at which losers are dropped.
     limit: usize,
+    /// Bytes of the batches.
+    size: usize,
 }
 
 /// Below this many rows, dropping losers is not worth the copy.
@@ -22,7 +24,7 @@ const LEAST_LIMIT: usize = 65_536;
 impl KeptRows {
     /// Keeps rows of these columns.
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self { schema, batches: Vec::new(), positions: Vec::new(), limit: LEAST_LIMIT }
+        Self { schema, batches: Vec::new(), positions: Vec::new(), limit: LEAST_LIMIT, size: 0 }
     }
 
     /// Keeps the taken rows of a batch that begins at `first_row`.
@@ -32,8 +34,15 @@ impl KeptRows {
         }
         self.positions.extend((first_row..).zip(&taken).filter(|(_, taken)| **taken).map(|(position, _)| position));
         let batch = record_batch(&self.schema, columns, taken.len())?;
-        self.batches.push(filter_record_batch(&batch, &BooleanArray::from(taken))?);
+        let batch = filter_record_batch(&batch, &BooleanArray::from(taken))?;
+        self.size += batch.get_array_memory_size();
+        self.batches.push(batch);
         Ok(())
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        self.size
     }
 
     /// Whether it is time to [`retain`](Self::retain).
@@ -51,7 +60,9 @@ impl KeptRows {
             batches.push(filter_record_batch(batch, &BooleanArray::from(leads[start..end].to_vec()))?);
             start = end;
         }
-        self.batches = vec![concat_batches(&self.schema, &batches)?];
+        let batch = concat_batches(&self.schema, &batches)?;
+        self.size = batch.get_array_memory_size();
+        self.batches = vec![batch];
         let mut leads = leads.into_iter();
         self.positions.retain(|_| leads.next() == Some(true));
         // At least as many rows again arrive before the next copy, so that copying stays linear.

@@ -3,10 +3,14 @@
 //! Memory grows with the number of distinct keys, not with the rows: a first look reads keys and times and keeps one
 //! position per key, then the winning rows are read and handed out in batches. Sources that cannot be read twice keep
 //! the leading rows themselves.
+//!
+//! Where the keys do not fit the memory limit, a pass considers only a part of them, by their hash, and leaves the rest
+//! to the next pass. How large a part fits shows while it is filled: whenever it is full, the later half is dropped.
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray, new_null_array};
+use arrow::compute::filter;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use feast_core::{DUMMY_JOIN_KEY_VALUE, Error, FeatureView, Field, Result, Timestamp, ValueType, timestamp_type};
 
@@ -47,11 +51,19 @@ pub(crate) struct Latest {
     schema: SchemaRef,
     first: i64,
     last: i64,
+    /// Bytes that may be used for keys, about.
+    memory: usize,
 }
 
 impl Latest {
     /// Finds the columns of the view in its source.
-    pub(crate) fn new(request: LatestRequest, open: impl FnOnce() -> Result<SourceTable>) -> Result<Self> {
+    ///
+    /// What is kept of the keys takes about `memory` bytes at most; more keys take more passes over the source.
+    pub(crate) fn new(
+        request: LatestRequest,
+        memory: usize,
+        open: impl FnOnce() -> Result<SourceTable>,
+    ) -> Result<Self> {
         let LatestRequest { view, start, end } = request;
         if start > end {
             return Err(Error::invalid_request(format!("the start {start} is after the end {end}"))
@@ -86,7 +98,7 @@ impl Latest {
         fields.push(ArrowField::new(CREATED_TIMESTAMP_COLUMN, timestamp_type(), true));
         let schema = Arc::new(Schema::new(fields));
         let (first, last) = (start.timestamp_micros(), end.timestamp_micros());
-        Ok(Self { view, table, columns, keys, key_types, schema, first, last })
+        Ok(Self { view, table, columns, keys, key_types, schema, first, last, memory })
     }
 
     /// Starts the work; it runs as batches are read. The order of the rows is not promised.
@@ -95,12 +107,27 @@ impl Latest {
     }
 
     fn run(&self, sender: &BatchSender) -> Result<()> {
+        let mut keys = KeyTable::new(&self.key_types)?;
+        let mut part = Part { first: 0, last: u32::MAX };
+        loop {
+            let (rows, rest) = self.pass(keys, part, sender)?;
+            keys = rows;
+            match rest {
+                Some(next) => part = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands out the latest rows of a part of the keys; returns the table for reuse, and the part that comes next.
+    fn pass(&self, keys: KeyTable, part: Part, sender: &BatchSender) -> Result<(KeyTable, Option<Part>)> {
         let all = Scanned::new(self.columns.deciding().chain(self.columns.feature_columns()));
         let seekable = self.table.is_seekable();
         let scanned =
             if seekable { Scanned::new(self.columns.deciding()) } else { Scanned::new(all.columns.iter().copied()) };
         let leaders = Mutex::new(Leaders {
-            keys: KeyTable::new(&self.key_types)?,
+            keys,
+            part,
             slots: Vec::new(),
             kept: KeptRows::new(Arc::new(self.table.schema().project(&all.columns)?)),
         });
@@ -120,21 +147,27 @@ impl Latest {
             if !seekable {
                 leaders.kept.keep(first_row, batch.columns().to_vec(), taken)?;
                 if leaders.kept.is_full() {
-                    let leading = leaders.rows();
-                    leaders.kept.retain(&leading)?;
+                    leaders.drop_losers()?;
                 }
             }
-            Ok(())
+            leaders.fit(self.memory)
         })?;
-        let leaders = leaders.into_inner().map_err(|_| Error::internal("a thread failed"))?;
+        let mut leaders = leaders.into_inner().map_err(|_| Error::internal("a thread failed"))?;
         let rows = leaders.rows();
-        sender.expect(rows.len());
+        if leaders.part.is_all() {
+            sender.expect(rows.len());
+        }
+        let next = leaders.part.next();
+        leaders.slots = Vec::new();
+        leaders.keys.retain(|_| false);
         if !seekable {
             let kept = leaders.kept.into_batches(&rows)?;
-            return kept.iter().try_for_each(|batch| sender.send(self.output(&all, batch)?));
+            kept.iter().try_for_each(|batch| sender.send(self.output(&all, batch)?))?;
+        } else {
+            self.table
+                .fetch(&all.columns, &rows, parallel::threads(), &|_, batch| sender.send(self.output(&all, &batch)?))?;
         }
-        drop(leaders);
-        self.table.fetch(&all.columns, &rows, parallel::threads(), &|_, batch| sender.send(self.output(&all, &batch)?))
+        Ok((leaders.keys, next))
     }
 
     fn output(&self, scanned: &Scanned, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -168,9 +201,38 @@ impl Latest {
     }
 }
 
-/// The best row so far of every key seen.
+/// The keys that a pass considers: those whose hash is not outside.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    first: u32,
+    last: u32,
+}
+
+impl Part {
+    fn contains(self, hash: u32) -> bool {
+        (self.first..=self.last).contains(&hash)
+    }
+
+    fn is_all(self) -> bool {
+        (self.first, self.last) == (0, u32::MAX)
+    }
+
+    /// The first half.
+    fn halved(self) -> Self {
+        Self { last: self.first + (self.last - self.first) / 2, ..self }
+    }
+
+    /// Twice as much, behind this one: were it halved too often, the next passes make up for it.
+    fn next(self) -> Option<Self> {
+        let first = self.last.checked_add(1)?;
+        Some(Self { first, last: first.saturating_add((self.last - self.first).saturating_mul(2)) })
+    }
+}
+
+/// The best row so far of every key of a part.
 struct Leaders {
     keys: KeyTable,
+    part: Part,
     /// By number of the key.
     slots: Vec<Slot>,
     kept: KeptRows,
@@ -179,17 +241,54 @@ struct Leaders {
 impl Leaders {
     /// Offers the rows inside the window; returns which of them lead for now.
     fn offer(&mut self, keys: &[ArrayRef], rows: FeatureRows<'_>, (first, last): (i64, i64)) -> Result<Vec<bool>> {
-        let n_rows = arrow::array::Array::len(rows.event);
-        let mut numbers = Vec::with_capacity(n_rows);
-        self.keys.number(keys, n_rows, &mut numbers)?;
-        self.slots.resize(self.keys.len(), Slot::EMPTY);
+        let n_rows = rows.event.len();
         let mut taken = vec![false; n_rows];
-        for (index, number) in numbers.into_iter().enumerate().filter(|(_, number)| *number != NO_KEY) {
-            if let Some(slot) = rows.slot(index).filter(|slot| (first..=last).contains(&slot.event())) {
+        let counts = |index: usize| rows.slot(index).is_some_and(|slot| (first..=last).contains(&slot.event()));
+        let mut inside: Vec<bool> = (0..n_rows).map(counts).collect();
+        if !self.part.is_all() {
+            let mut hashes = Vec::with_capacity(n_rows);
+            self.keys.hash(keys, n_rows, &mut hashes)?;
+            inside.iter_mut().zip(hashes).for_each(|(inside, hash)| *inside &= self.part.contains(hash));
+        }
+        // Keys of rows that do not count take no memory.
+        let wanted = BooleanArray::from(inside);
+        let indices: Vec<usize> = wanted.values().set_indices().collect();
+        let narrowed: Vec<ArrayRef> = match indices.len() == n_rows {
+            true => keys.to_vec(),
+            false => keys.iter().map(|key| Ok(filter(key, &wanted)?)).collect::<Result<_>>()?,
+        };
+        let mut numbers = Vec::with_capacity(indices.len());
+        self.keys.number(&narrowed, indices.len(), &mut numbers)?;
+        self.slots.resize(self.keys.len(), Slot::EMPTY);
+        for (index, number) in indices.into_iter().zip(numbers).filter(|(_, number)| *number != NO_KEY) {
+            if let Some(slot) = rows.slot(index) {
                 taken[index] = self.slots[number as usize].offer(slot);
             }
         }
         Ok(taken)
+    }
+
+    /// Leaves keys to the next pass while there are more than fit.
+    fn fit(&mut self, memory: usize) -> Result<()> {
+        // Beside a slot, each key will have a position to be read at.
+        while self.keys.size() + self.slots.len() * (size_of::<Slot>() + 8) + self.kept.size() > memory
+            && self.slots.len() > LEAST_KEYS
+            && self.part.first < self.part.last
+        {
+            self.part = self.part.halved();
+            let part = self.part;
+            let former = self.keys.retain(|hash| part.contains(hash));
+            self.slots = former.into_iter().map(|number| self.slots[number as usize]).collect();
+            if self.kept.size() > 0 {
+                self.drop_losers()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_losers(&mut self) -> Result<()> {
+        let leading = self.rows();
+        self.kept.retain(&leading)
     }
 
     /// Positions of the leading rows, ascending.
@@ -199,3 +298,6 @@ impl Leaders {
         rows
     }
 }
+
+/// Fewer keys than this are not worth another pass. Tests have few keys and want several passes.
+const LEAST_KEYS: usize = if cfg!(test) { 4 } else { 1024 };

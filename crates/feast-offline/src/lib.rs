@@ -32,6 +32,8 @@ mod sources;
 
 mod batch_stream;
 mod entity_rows;
+mod explain;
+mod spill;
 mod view_columns;
 
 mod append;
@@ -39,6 +41,7 @@ mod compaction;
 mod dataset;
 mod historical;
 mod latest;
+mod leaks;
 mod parallel;
 mod sql;
 mod store;
@@ -50,6 +53,8 @@ mod oracle;
 pub use batch_stream::{BatchStream, ExpectedRows};
 pub use dataset::WriteOptions;
 pub use entity_rows::EntitySource;
+pub use explain::{ExplainedStep, Explanation};
 pub use historical::{HistoricalRequest, HistoricalStream};
 pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
+pub use leaks::{FeatureLeak, LeakReport};
 pub use store::OfflineStore;

@@ -13,7 +13,9 @@ use arrow::array::{
     TimestampMillisecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field as ArrowField, Int64Type, Schema, TimeUnit, TimestampMillisecondType};
+use arrow::datatypes::{
+    DataType, Field as ArrowField, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType,
+};
 use chrono::TimeDelta;
 use feast_core::{
     BatchFeatures, DataSource, FeatureSelection, FeatureView, FeatureViewKind, Field, Project, ProjectContents,
@@ -26,14 +28,17 @@ use proptest::test_runner::TestRunner;
 use tokio::runtime::Runtime;
 
 use crate::LatestRequest;
-use crate::entity_rows::EntityRows;
-use crate::historical::OpenPlan;
+use crate::entity_rows::EntityRowsBuilder;
+use crate::historical::{JoinOptions, OpenPlan};
 use crate::latest::Latest;
-use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Timelines};
+use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Rule, Timelines};
 use crate::sources::SourceTable;
 use crate::timestamps::instant;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// A memory limit that nothing fits.
+const TINY: usize = 1;
 
 type Key = (Option<i64>, Option<&'static str>);
 
@@ -51,6 +56,7 @@ struct Case {
     ttl: Option<i64>,
     has_created: bool,
     known_at_entity_time: bool,
+    known_until: Option<i64>,
     rows_per_group: usize,
     n_files: usize,
     /// First and last event time of a materialization.
@@ -68,6 +74,11 @@ fn chosen(case: &Case, same_key: impl Fn(&Key) -> bool, ttl: Option<i64>, time: 
         .filter(|(event, _, _)| *event <= time && ttl.is_none_or(|ttl| *event >= time - ttl))
         .filter(|(_, created, _)| {
             !case.known_at_entity_time || !case.has_created || created.is_some_and(|created| created <= time)
+        })
+        .filter(|(event, created, _)| {
+            case.known_until.is_none_or(|until| {
+                *event <= until && (!case.has_created || created.is_some_and(|created| created <= until))
+            })
         })
         .max()
         .map(|(_, _, position)| position)
@@ -118,18 +129,20 @@ fn case(size: Size) -> impl Strategy<Value = Case> {
         size.rows_per_group / 8..=size.rows_per_group,
         1..=size.n_files,
         (0..8i64, 0..8i64),
+        prop_oneof![3 => Just(None), 1 => (0..14i64).prop_map(Some)],
     )
         .prop_map(
-            |(features, entities, ttl, has_created, known_at_entity_time, rows_per_group, n_files, (start, length))| {
+            |(features, entities, ttl, has_created, known_at_entity_time, rows_per_group, n_files, window, until)| {
                 Case {
                     features,
                     entities,
                     ttl,
                     has_created,
                     known_at_entity_time,
+                    known_until: until,
                     rows_per_group,
                     n_files,
-                    window: (start, start + length),
+                    window: (window.0, window.0 + window.1),
                 }
             },
         )
@@ -204,7 +217,7 @@ fn plan(case: &Case, source: &DataSource) -> RetrievalPlan {
     RetrievalPlan::resolve(&contents, &FeatureSelection::References(references), true).unwrap()
 }
 
-fn entity_rows(case: &Case) -> EntityRows {
+fn entity_rows(case: &Case) -> (SchemaRef, Vec<RecordBatch>) {
     let schema = Arc::new(Schema::new(vec![
         ArrowField::new("city", DataType::LargeUtf8, true),
         ArrowField::new("id", DataType::Int64, true),
@@ -224,35 +237,43 @@ fn entity_rows(case: &Case) -> EntityRows {
     )
     .unwrap();
     let middle = rows.len() / 2;
-    EntityRows::new(schema, vec![batch.slice(0, middle), batch.slice(middle, rows.len() - middle)]).unwrap()
+    (schema, vec![batch.slice(0, middle), batch.slice(middle, rows.len() - middle)])
 }
 
-fn historical(case: &Case, source: &DataSource, folder: &Path, streamed: bool) -> [Vec<Option<i64>>; 3] {
+fn historical(case: &Case, source: &DataSource, folder: &Path, streamed: bool, memory: usize) -> [Vec<Option<i64>>; 3] {
     let mut open = OpenPlan::new(Arc::new(plan(case, source)), folder).unwrap();
     if streamed {
         open = open.streamed();
     }
-    let entity = entity_rows(case);
-    let given = concat_batches(&entity.schema, &entity.batches).unwrap();
+    let (schema, batches) = entity_rows(case);
+    let mut entity = EntityRowsBuilder::new(Arc::clone(&schema), memory).unwrap();
+    batches.iter().for_each(|batch| entity.push(batch.clone()).unwrap());
+    let options = JoinOptions {
+        known_at_entity_time: case.known_at_entity_time,
+        known_until: case.known_until.map(|until| until * 1_000_000),
+        memory,
+    };
     let answer = RUNTIME.block_on(async {
-        let stream = open.with_entity_rows(entity, case.known_at_entity_time).unwrap().start();
+        let stream = open.with_entity_rows(entity.finish().unwrap(), options).unwrap().start();
         let schema = Arc::clone(stream.batches.schema());
         concat_batches(&schema, &stream.batches.collect().await.unwrap()).unwrap()
     });
+    let given = concat_batches(&schema, &batches).unwrap();
     assert_eq!(answer.columns()[..4], given.columns()[..], "entity columns pass through");
     [4, 5, 6].map(|column| answer.column(column).as_primitive::<Int64Type>().iter().collect())
 }
 
 type LatestRows = BTreeMap<Key, i64>;
 
-fn latest(case: &Case, source: &DataSource, folder: &Path, streamed: bool) -> LatestRows {
+fn latest(case: &Case, source: &DataSource, folder: &Path, streamed: bool, memory: usize) -> LatestRows {
     let request = LatestRequest {
         view: view("both", source, &[ID, CITY], None),
         start: instant(case.window.0 * 1_000_000).unwrap(),
         end: instant(case.window.1 * 1_000_000).unwrap(),
     };
     let open = || SourceTable::open(source, folder).map(|table| if streamed { table.streamed() } else { table });
-    let batches = RUNTIME.block_on(async { Latest::new(request, open).unwrap().start().collect().await }).unwrap();
+    let batches =
+        RUNTIME.block_on(async { Latest::new(request, memory, open).unwrap().start().collect().await }).unwrap();
     let mut rows = LatestRows::new();
     for batch in &batches {
         let ids = batch.column(0).as_primitive::<Int64Type>();
@@ -297,17 +318,21 @@ fn check_cases(size: Size, cases: u32, check: impl Fn(&Case, &Path) -> Result<()
 fn check_files(case: &Case, folder: &Path) -> Result<(), TestCaseError> {
     let source = write_features(case, folder);
     let answer = expected(case);
-    prop_assert_eq!(&historical(case, &source, folder, false), &answer, "two passes");
-    prop_assert_eq!(&historical(case, &source, folder, true), &answer, "one pass");
+    for memory in [usize::MAX, TINY] {
+        prop_assert_eq!(&historical(case, &source, folder, false, memory), &answer, "two passes, {} bytes", memory);
+        prop_assert_eq!(&historical(case, &source, folder, true, memory), &answer, "one pass, {} bytes", memory);
+    }
     let answer = expected_latest(case);
-    prop_assert_eq!(&latest(case, &source, folder, false), &answer, "latest, two passes");
-    prop_assert_eq!(&latest(case, &source, folder, true), &answer, "latest, one pass");
+    for memory in [usize::MAX, TINY] {
+        prop_assert_eq!(&latest(case, &source, folder, false, memory), &answer, "latest, two passes, {} bytes", memory);
+        prop_assert_eq!(&latest(case, &source, folder, true, memory), &answer, "latest, one pass, {} bytes", memory);
+    }
     Ok(())
 }
 
 #[test]
 fn both_ways_of_reading_agree_with_the_plain_rule() {
-    check_cases(SMALL, 2000, check_files);
+    check_cases(SMALL, 1200, check_files);
 }
 
 #[test]
@@ -331,7 +356,12 @@ fn joined_backwards(case: &Case) -> Vec<Option<i64>> {
     let batches = [(entity_keys.len(), columns(&entity_keys))];
     let timelines = Arc::new(Timelines::new(&types, &batches, &entity_times).unwrap());
     let ttl = TimeToLive::new(case.ttl.map(TimeDelta::seconds));
-    let join = PointInTimeJoin::new(timelines, ttl, case.known_at_entity_time);
+    let rule = Rule {
+        ttl,
+        known_at_entity_time: case.known_at_entity_time,
+        known_until: case.known_until.map(|until| until * 1_000_000),
+    };
+    let join = PointInTimeJoin::new(timelines, rule, case.has_created);
     for (chunk, rows) in case.features.chunks(case.rows_per_group).enumerate().rev() {
         let keys: Vec<Key> = rows.iter().map(|row| row.key).collect();
         let event = micros(rows.iter().map(|row| row.event).collect());
@@ -363,6 +393,7 @@ fn rows_that_lost_are_dropped_while_a_source_streams_by() {
         ttl: None,
         has_created: false,
         known_at_entity_time: false,
+        known_until: None,
         rows_per_group: 50_000,
         n_files: 1,
         window: (0, 1_000_000),
@@ -370,7 +401,8 @@ fn rows_that_lost_are_dropped_while_a_source_streams_by() {
     let folder = tempfile::tempdir().unwrap();
     let source = write_features(&case, folder.path());
     let answer = vec![Some(199_999), Some(1000)];
-    assert_eq!(historical(&case, &source, folder.path(), true), [answer.clone(), answer.clone(), answer]);
-    let rows = latest(&case, &source, folder.path(), true);
+    let found = historical(&case, &source, folder.path(), true, usize::MAX);
+    assert_eq!(found, [answer.clone(), answer.clone(), answer]);
+    let rows = latest(&case, &source, folder.path(), true, usize::MAX);
     assert_eq!(rows, LatestRows::from([((Some(1), Some("a")), 199_999)]));
 }

@@ -7,14 +7,16 @@
 //! rows without created time never count. Null keys and null times match nothing.
 //!
 //! **The way.** Entity rows are sorted by key and time ([`Timelines`]); the feature side, as a rule the big one, is
-//! never sorted. Each entity row has one [`Slot`]. A feature row goes into the slot of the first entity row of its key
+//! never sorted. Each entity row has one slot. A feature row goes into the slot of the first entity row of its key
 //! that may see it, if it beats what is there; offers commute, so threads share the slots. One pass over each key then
 //! carries the best so far forward. This is linear in the feature rows and takes memory for the entity rows only.
 //!
 //! These are plain functions over batches, not a node of a query plan: nothing here needs a planner yet. Entity rows
-//! beyond memory will be split by key, both sides alike, with this module run on each part.
+//! are independent of each other, so that this module can be run on any part of them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hint;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
@@ -47,10 +49,14 @@ impl Slot {
         self.event
     }
 
-    /// Takes the offered row if it is better: later event, else later created, else later in the source.
+    /// Whether this row wins against another: later event, else later created, else later in the source.
+    fn beats(&self, other: &Self) -> bool {
+        other.row == NO_ROW || (self.event, self.created, self.row) > (other.event, other.created, other.row)
+    }
+
+    /// Takes the offered row if it is better.
     pub(crate) fn offer(&mut self, other: Self) -> bool {
-        let better =
-            self.row == NO_ROW || (other.event, other.created, other.row) > (self.event, self.created, self.row);
+        let better = other.beats(self);
         if better {
             *self = other;
         }
@@ -84,6 +90,74 @@ impl FeatureRows<'_> {
     }
 }
 
+/// A [`Slot`] for each entity row, shared by threads.
+///
+/// The row of a slot is its lock as well. Event times only grow, so that a row which is too early is refused without
+/// taking the lock.
+struct SharedSlots {
+    slots: Vec<SharedSlot>,
+    /// Empty where the source has no created times.
+    created: Vec<AtomicI64>,
+}
+
+struct SharedSlot {
+    event: AtomicI64,
+    row: AtomicU64,
+}
+
+/// Stands in the place of a row while a thread works on the slot.
+const LOCKED: u64 = u64::MAX - 1;
+
+impl SharedSlots {
+    fn new(n_slots: usize, has_created: bool) -> Self {
+        let empty = || SharedSlot { event: AtomicI64::new(i64::MIN), row: AtomicU64::new(NO_ROW) };
+        Self {
+            slots: (0..n_slots).map(|_| empty()).collect(),
+            created: (0..if has_created { n_slots } else { 0 }).map(|_| AtomicI64::new(i64::MIN)).collect(),
+        }
+    }
+
+    /// Whether a row of this event time could win; also brings the slot near, before it is locked.
+    fn may_win(&self, position: usize, event: i64) -> bool {
+        event >= self.slots[position].event.load(Ordering::Relaxed)
+    }
+
+    fn offer(&self, position: usize, offered: Slot) -> bool {
+        let slot = &self.slots[position];
+        let mut row = slot.row.load(Ordering::Relaxed);
+        loop {
+            if row == LOCKED {
+                hint::spin_loop();
+                row = slot.row.load(Ordering::Relaxed);
+                continue;
+            }
+            match slot.row.compare_exchange_weak(row, LOCKED, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => row = now,
+            }
+        }
+        let better = offered.beats(&self.read(position, row));
+        if better {
+            slot.event.store(offered.event, Ordering::Relaxed);
+            if let Some(created) = self.created.get(position) {
+                created.store(offered.created, Ordering::Relaxed);
+            }
+        }
+        slot.row.store(if better { offered.row } else { row }, Ordering::Release);
+        better
+    }
+
+    fn read(&self, position: usize, row: u64) -> Slot {
+        let created = self.created.get(position).map_or(i64::MIN, |created| created.load(Ordering::Relaxed));
+        Slot { event: self.slots[position].event.load(Ordering::Relaxed), created, row }
+    }
+
+    /// What is in a slot; only while no thread offers.
+    fn get(&self, position: usize) -> Slot {
+        self.read(position, self.slots[position].row.load(Ordering::Acquire))
+    }
+}
+
 /// The times of all entity rows, by key and in order: what feature rows are matched against.
 pub(crate) struct Timelines {
     keys: KeyTable,
@@ -93,6 +167,8 @@ pub(crate) struct Timelines {
     /// The entity row of each time.
     rows: Vec<u32>,
     n_entity_rows: usize,
+    /// Least and greatest time; the wrong way round where there is none.
+    bounds: (i64, i64),
 }
 
 impl Timelines {
@@ -131,35 +207,69 @@ impl Timelines {
         for key in 0..keys.len() {
             sorted[starts[key] as usize..starts[key + 1] as usize].sort_unstable();
         }
-        let (times, rows) = sorted.into_iter().unzip();
-        Ok(Self { keys, starts, times, rows, n_entity_rows })
+        let times: Vec<i64> = sorted.iter().map(|(time, _)| *time).collect();
+        let rows = sorted.iter().map(|(_, row)| *row).collect();
+        let bounds =
+            times.iter().fold((i64::MAX, i64::MIN), |(least, greatest), time| (least.min(*time), greatest.max(*time)));
+        Ok(Self { keys, starts, times, rows, n_entity_rows, bounds })
+    }
+
+    /// How many entity rows can match anything.
+    pub(crate) fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        self.keys.size() + 4 * self.starts.len() + (8 + 4) * self.times.len()
+    }
+}
+
+/// Which rows of a view count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    /// How old a row may be.
+    pub(crate) ttl: TimeToLive,
+    /// Rows count from their created time on.
+    pub(crate) known_at_entity_time: bool,
+    /// Rows that became true or were written later do not count at all.
+    pub(crate) known_until: Option<i64>,
+}
+
+impl Rule {
+    /// From when on a row counts; `None` when it never does.
+    fn visible_from(&self, slot: Slot, created_is_missing: bool) -> Option<i64> {
+        if (self.known_at_entity_time || self.known_until.is_some()) && created_is_missing {
+            return None;
+        }
+        let known = slot.event.max(slot.created);
+        if self.known_until.is_some_and(|until| known > until) {
+            return None;
+        }
+        Some(if self.known_at_entity_time { known } else { slot.event })
     }
 }
 
 /// One view joined to the entity rows: the rule it follows and the best rows so far.
 pub(crate) struct PointInTimeJoin {
     timelines: Arc<Timelines>,
-    ttl: TimeToLive,
-    known_at_entity_time: bool,
+    rule: Rule,
     /// Event times outside can match no entity row.
     window: (i64, i64),
-    shards: Vec<Mutex<Vec<Slot>>>,
+    slots: SharedSlots,
 }
 
-/// Slots that share a lock: few enough that threads rarely meet, many enough that locks cost little memory.
-const SHARD: usize = 1 << 12;
+/// Rows looked at together: enough that waiting for memory overlaps, few enough to stay in the nearest cache.
+const CHUNK: usize = 256;
 
 impl PointInTimeJoin {
-    /// A join that has seen no feature row. With `known_at_entity_time`, rows count from their created time on.
-    pub(crate) fn new(timelines: Arc<Timelines>, ttl: TimeToLive, known_at_entity_time: bool) -> Self {
-        let n_slots = timelines.times.len();
-        let shards = (0..n_slots.div_ceil(SHARD))
-            .map(|shard| Mutex::new(vec![Slot::EMPTY; SHARD.min(n_slots - shard * SHARD)]))
-            .collect();
-        let first = timelines.times.iter().min().copied().unwrap_or(i64::MAX);
-        let last = timelines.times.iter().max().copied().unwrap_or(i64::MIN);
-        let first = ttl.micros().map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
-        Self { timelines, ttl, known_at_entity_time, window: (first, last), shards }
+    /// A join that has seen no feature row. `has_created` says whether the source has created times.
+    pub(crate) fn new(timelines: Arc<Timelines>, rule: Rule, has_created: bool) -> Self {
+        let slots = SharedSlots::new(timelines.times.len(), has_created);
+        let (first, last) = timelines.bounds;
+        let first = rule.ttl.micros().map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
+        let last = rule.known_until.map_or(last, |until| last.min(until));
+        Self { timelines, rule, window: (first, last), slots }
     }
 
     /// Whether there is an entity row that a feature row could match.
@@ -185,47 +295,48 @@ impl PointInTimeJoin {
         }
         let mut numbers = Vec::with_capacity(n_rows);
         self.timelines.keys.find(keys, n_rows, &mut numbers)?;
-        let (first, last) = self.window();
-        let mut held: Option<(usize, MutexGuard<'_, Vec<Slot>>)> = None;
-        for (index, number) in numbers.into_iter().enumerate().filter(|(_, number)| *number != NO_KEY) {
-            let Some(slot) = rows.slot(index).filter(|slot| (first..=last).contains(&slot.event)) else { continue };
-            let visible_from = match (self.known_at_entity_time, rows.created) {
-                (true, Some(created)) if created.is_null(index) => continue,
-                (true, Some(_)) => slot.event.max(slot.created),
-                _ => slot.event,
-            };
-            let start = self.timelines.starts[number as usize] as usize;
-            let end = self.timelines.starts[number as usize + 1] as usize;
-            let timeline = &self.timelines.times[start..end];
-            let position = start + timeline.partition_point(|time| *time < visible_from);
-            // Too old for the first entity row that sees it is too old for all after it.
-            if position == end || self.is_too_old(slot.event, self.timelines.times[position]) {
-                continue;
-            }
-            let shard = position / SHARD;
-            let slots = match held {
-                Some((held_shard, ref mut slots)) if held_shard == shard => slots,
-                _ => {
-                    // Never hold two locks: threads would wait for each other.
-                    drop(held.take());
-                    &mut held.insert((shard, lock(&self.shards[shard]))).1
+        let mut candidates: Vec<(usize, usize)> = Vec::with_capacity(CHUNK);
+        // Each step touches memory that the next one needs; doing a step for many rows overlaps the waiting.
+        for start in (0..n_rows).step_by(CHUNK) {
+            let chunk = start..(start + CHUNK).min(n_rows);
+            candidates.clear();
+            candidates.extend(chunk.filter_map(|index| Some((index, self.position(numbers[index], rows, index)?))));
+            candidates.retain(|(index, position)| self.slots.may_win(*position, rows.event.value(*index)));
+            for (index, position) in &candidates {
+                if rows.slot(*index).is_some_and(|slot| self.slots.offer(*position, slot))
+                    && let Some(taken) = &mut taken
+                {
+                    taken[*index] = true;
                 }
-            };
-            if slots[position % SHARD].offer(slot)
-                && let Some(taken) = &mut taken
-            {
-                taken[index] = true;
             }
         }
         Ok(())
     }
 
-    /// The feature rows that are the best of a slot for now, in source order. Rows not listed have lost for good.
-    pub(crate) fn leading_rows(&self) -> Vec<u64> {
-        let mut rows = Vec::new();
-        for shard in &self.shards {
-            rows.extend(lock(shard).iter().map(Slot::row).filter(|row| *row != NO_ROW));
+    /// The first entity row of a key that may see a feature row, if any may.
+    fn position(&self, number: u32, rows: FeatureRows<'_>, index: usize) -> Option<usize> {
+        if number == NO_KEY {
+            return None;
         }
+        let (first, last) = self.window;
+        let slot = rows.slot(index).filter(|slot| (first..=last).contains(&slot.event))?;
+        let created_is_missing = rows.created.is_some_and(|created| created.is_null(index));
+        let visible_from = self.rule.visible_from(slot, created_is_missing)?;
+        let start = self.timelines.starts[number as usize] as usize;
+        let end = self.timelines.starts[number as usize + 1] as usize;
+        let timeline = &self.timelines.times[start..end];
+        let ahead = timeline.partition_point(|time| *time < visible_from);
+        // Too old for the first entity row that sees it is too old for all after it.
+        let time = timeline.get(ahead)?;
+        (!self.is_too_old(slot.event, *time)).then_some(start + ahead)
+    }
+
+    /// The feature rows that are the best of a slot for now, in source order. Rows not listed have lost for good, as
+    /// long as no thread offers meanwhile.
+    pub(crate) fn leading_rows(&self) -> Vec<u64> {
+        let slots = 0..self.slots.slots.len();
+        let mut rows: Vec<u64> =
+            slots.map(|position| self.slots.get(position).row).filter(|row| *row != NO_ROW).collect();
         rows.sort_unstable();
         rows.dedup();
         rows
@@ -233,20 +344,11 @@ impl PointInTimeJoin {
 
     /// The feature row of each entity row, in the order of the entity rows; [`NO_ROW`] where there is none.
     pub(crate) fn finish(self) -> Vec<u64> {
-        let mut shards = self.shards.iter();
-        let mut slots: Vec<Slot> = Vec::new();
         let mut winners = vec![NO_ROW; self.timelines.n_entity_rows];
-        let mut read = 0;
         for key in self.timelines.starts.windows(2) {
             let mut best = Slot::EMPTY;
             for position in key[0] as usize..key[1] as usize {
-                if read == slots.len() {
-                    // Positions run through the shards in order.
-                    slots = shards.next().map(|shard| std::mem::take(&mut *lock(shard))).unwrap_or_default();
-                    read = 0;
-                }
-                let slot = slots[read];
-                read += 1;
+                let slot = self.slots.get(position);
                 if slot.row != NO_ROW {
                     best.offer(slot);
                 }
@@ -259,11 +361,6 @@ impl PointInTimeJoin {
     }
 
     fn is_too_old(&self, event: i64, entity_time: i64) -> bool {
-        self.ttl.micros().is_some_and(|ttl| event < entity_time.saturating_sub(ttl))
+        self.rule.ttl.micros().is_some_and(|ttl| event < entity_time.saturating_sub(ttl))
     }
-}
-
-/// A thread that panicked while it held the lock left whole slots behind.
-fn lock(shard: &Mutex<Vec<Slot>>) -> MutexGuard<'_, Vec<Slot>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,23 +23,24 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use feast_core::{DataSource, Error, Result, did_you_mean};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::BatchStream;
-use crate::entity_rows::EntityRows;
+use crate::entity_rows::{EntityRows, EntityRowsBuilder};
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
 use crate::sources::file::{ENDINGS, Encoding, Files, Shape};
 
-/// Runs a query over the data sources and collects its rows.
+/// Runs a query over the data sources and collects its rows; more than `kept` bytes of them wait in a file.
 pub(crate) async fn entity_rows(
     sql: &str,
     sources: &[Arc<DataSource>],
     base: &Path,
     memory_limit: Option<usize>,
+    kept: usize,
 ) -> Result<EntityRows> {
     let mut runtime = RuntimeEnvBuilder::new();
     if let Some(limit) = memory_limit {
@@ -63,8 +64,13 @@ pub(crate) async fn entity_rows(
     let schema = Arc::clone(rows.schema().inner());
     let plan = rows.create_physical_plan().await.map_err(|error| refused(sql, error))?;
     let plan = interruptible(plan).map_err(|error| refused(sql, error))?;
-    let batches = collect(plan, context.task_ctx()).await.map_err(|error| refused(sql, error))?;
-    EntityRows::new(schema, batches)
+    let mut batches = execute_stream(plan, context.task_ctx()).map_err(|error| refused(sql, error))?;
+    let mut rows = EntityRowsBuilder::new(schema, kept)?;
+    while let Some(batch) = batches.next().await {
+        let batch = batch.map_err(|error| refused(sql, error))?;
+        rows = blocking(move || rows.push(batch).map(|()| rows)).await?;
+    }
+    rows.finish()
 }
 
 /// The same plan, in which every step pauses now and then: a join can make many rows from few, and whoever gives up on

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, Result, did_you_mean, list_names};
+use futures::TryStreamExt;
 use serde_json::Value;
 
-use crate::entity_rows::{EntityRows, EntitySource};
-use crate::historical::OpenPlan;
+use crate::entity_rows::{EntityRows, EntityRowsBuilder, EntitySource};
+use crate::historical::{Historical, JoinOptions, OpenPlan};
 use crate::latest::Latest;
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
 use crate::view_columns::batch_source;
 use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
-use crate::{BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, WriteOptions, append, dataset, sql};
+use crate::{
+    BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, sql,
+};
 
 /// Names in `feature_store.yaml` that mean this store. Feast's `dask` and `duckdb` read files too.
 const NAMES: [&str; 3] = ["file", "dask", "duckdb"];
@@ -45,6 +48,8 @@ const OTHER_STORES: [&str; 14] = [
 /// Keys of the configuration. `staging_location` and its companion belong to Feast's `duckdb` store.
 const KEYS: [&str; 4] = ["type", "memory_limit", "staging_location", "staging_location_endpoint_override"];
 
+const A_SIZE: &str = "a size such as `512MiB`";
+
 /// Reads and writes feature rows in files.
 #[derive(Debug, Clone)]
 pub struct OfflineStore {
@@ -69,7 +74,8 @@ impl OfflineStore {
     /// A store from the `offline_store` part of `feature_store.yaml`: an object, the bare name, or null.
     ///
     /// Relative paths of data sources start at `repo_path`. `memory_limit` is a number of bytes or a text such as
-    /// `512MiB`; it bounds entity queries for now.
+    /// `512MiB`: what training data, materialization and entity queries use beside rows that the caller holds. Work
+    /// that needs more takes several passes.
     ///
     /// # Errors
     /// `UnknownOfflineStore`, `Unsupported` for the stores of Feast that are not here yet, and
@@ -112,9 +118,7 @@ impl OfflineStore {
         check_name(name)?;
         let memory_limit = match config.get("memory_limit") {
             None | Some(Value::Null) => None,
-            Some(limit) => {
-                Some(parse_bytes(limit).ok_or_else(|| malformed("memory_limit", limit, "a size such as `512MiB`"))?)
-            }
+            Some(limit) => Some(parse_bytes(limit).ok_or_else(|| malformed("memory_limit", limit, A_SIZE))?),
         };
         let staging_location = match config.get("staging_location") {
             None | Some(Value::Null) => None,
@@ -127,6 +131,21 @@ impl OfflineStore {
             Some(other) => return Err(malformed("staging_location_endpoint_override", other, "a URL")),
         };
         Ok(Self { base, memory_limit, staging_location, staging_endpoint, warehouse: None })
+    }
+
+    /// The same store with another memory limit, in bytes or with a unit; see [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for a text that is no size.
+    pub fn with_memory_limit(mut self, limit: &str) -> Result<Self> {
+        let value = Value::from(limit);
+        self.memory_limit = Some(parse_bytes(&value).ok_or_else(|| malformed("memory_limit", &value, A_SIZE))?);
+        Ok(self)
+    }
+
+    /// Bytes that one request may use.
+    fn memory(&self) -> usize {
+        self.memory_limit.unwrap_or(usize::MAX)
     }
 
     /// Where `to_remote_storage` writes, when configured.
@@ -166,31 +185,56 @@ impl OfflineStore {
         if let Some(warehouse) = &self.warehouse {
             return Box::pin(warehouse.historical(request, &self.base)).await;
         }
-        let HistoricalRequest { plan, entity, tables, filter_by_created_timestamp } = request;
-        let base = self.base.clone();
+        Ok(self.prepare(request).await?.start())
+    }
+
+    /// How often features would have other values had the sources been asked today: compares what was known at the
+    /// time of each entity row, or at `as_of` where it is given, with what is known now.
+    ///
+    /// # Errors
+    /// As [`historical`](Self::historical), and those of its stream.
+    pub async fn leaks(&self, request: HistoricalRequest) -> Result<LeakReport> {
+        if self.warehouse.is_some() {
+            return Err(Error::unsupported("the postgres offline store does not look for leaks yet")
+                .with_hint("compare training data with and without `filter_by_created_timestamp`"));
+        }
+        let ready = self.prepare(request).await?;
+        blocking(move || ready.leaks()).await
+    }
+
+    async fn prepare(&self, request: HistoricalRequest) -> Result<Historical> {
+        let HistoricalRequest { plan, entity, tables, filter_by_created_timestamp, as_of } = request;
+        let (base, memory) = (self.base.clone(), self.memory());
+        // Entity rows beyond this wait in a file.
+        let kept = memory / 4;
         let entity = match entity {
             EntitySource::Batches(schema, batches) => Entity::Rows(EntityRows::new(schema, batches)?),
             EntitySource::Stream(stream) => {
-                let schema = Arc::clone(stream.schema());
-                Entity::Rows(EntityRows::new(schema, stream.collect().await?)?)
+                let mut rows = EntityRowsBuilder::new(Arc::clone(stream.schema()), kept)?;
+                let mut stream = stream;
+                while let Some(batch) = stream.try_next().await? {
+                    rows = blocking(move || rows.push(batch).map(|()| rows)).await?;
+                }
+                Entity::Rows(rows.finish()?)
             }
             EntitySource::Sql(query) => {
-                Entity::Rows(Box::pin(sql::entity_rows(&query, &tables, &base, self.memory_limit)).await?)
+                Entity::Rows(Box::pin(sql::entity_rows(&query, &tables, &base, self.memory_limit, kept)).await?)
             }
             EntitySource::File(path) => Entity::File(path),
             EntitySource::Range { start, end } => Entity::Range(start, end),
         };
-        let ready = blocking(move || {
+        blocking(move || {
             let open = OpenPlan::new(plan, &base)?;
             let entity = match entity {
                 Entity::Rows(rows) => rows,
-                Entity::File(path) => EntityRows::read(&path, &base)?,
-                Entity::Range(start, end) => open.range(start, end)?,
+                Entity::File(path) => EntityRows::read(&path, &base, kept)?,
+                Entity::Range(start, end) => open.range(start, end, kept)?,
             };
-            open.with_entity_rows(entity, filter_by_created_timestamp)
+            let known_until = as_of.map(|as_of| as_of.timestamp_micros());
+            let options = JoinOptions { known_at_entity_time: filter_by_created_timestamp, known_until, memory };
+            open.with_entity_rows(entity, options)
         })
-        .await?;
-        Ok(ready.start())
+        .await
     }
 
     /// The latest row of each key with an event time in the window, both ends included.
@@ -207,10 +251,10 @@ impl OfflineStore {
         if let Some(warehouse) = &self.warehouse {
             return Box::pin(warehouse.latest(request)).await;
         }
-        let base = self.base.clone();
+        let (base, memory) = (self.base.clone(), self.memory());
         let latest = blocking(move || {
             let source = batch_source(&request.view)?.clone();
-            Latest::new(request, || SourceTable::open(&source, &base))
+            Latest::new(request, memory / 2, || SourceTable::open(&source, &base))
         });
         Ok(latest.await?.start())
     }

@@ -145,6 +145,7 @@ async fn trained(source: &DataSource, entity: EntitySource) -> feast_core::Resul
         entity,
         tables: vec![Arc::new(source.clone())],
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     Ok(collected(store().historical(request).await?.batches).await)
 }
@@ -257,6 +258,7 @@ async fn only_what_is_needed_is_read(at: &Place) {
             entity: EntitySource::Batches(entity.schema(), vec![entity]),
             tables: Vec::new(),
             filter_by_created_timestamp: false,
+            as_of: None,
         };
         let answer = collected(store().historical(request).await.unwrap().batches).await;
         answer.column(2).as_primitive::<Int64Type>().values().to_vec()

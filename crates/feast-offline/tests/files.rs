@@ -96,7 +96,7 @@ async fn historical(
     entity: EntitySource,
     tables: Vec<Arc<DataSource>>,
 ) -> feast_core::Result<RecordBatch> {
-    let request = HistoricalRequest { plan, entity, tables, filter_by_created_timestamp: false };
+    let request = HistoricalRequest { plan, entity, tables, filter_by_created_timestamp: false, as_of: None };
     Ok(collected(store.historical(request).await?.batches).await)
 }
 
@@ -530,7 +530,8 @@ async fn entity_rows_that_arrive_in_many_batches_keep_their_order() {
     let all = rows(&(0..150_000).map(|n| (n % 1000, 2000 + n, n)).collect::<Vec<_>>()).project(&[0, 1]).unwrap();
     let batches: Vec<RecordBatch> = (0..150).map(|part| all.slice(part * 1000, 1000)).collect();
     let entity = EntitySource::Stream(BatchStream::from_batches(all.schema(), batches));
-    let request = HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false };
+    let request =
+        HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false, as_of: None };
     let stream = store.historical(request).await.unwrap();
     assert_eq!(stream.min_event_timestamp, Some(at(2000)));
     assert_eq!(stream.max_event_timestamp, Some(at(151_999)));
@@ -538,4 +539,153 @@ async fn entity_rows_that_arrive_in_many_batches_keep_their_order() {
     let answer = collected(stream.batches).await;
     assert_eq!(answer.columns()[..2], all.columns()[..]);
     assert_eq!(trips(&answer), (0..150_000).map(|n| Some(n % 1000)).collect::<Vec<_>>());
+}
+
+/// Many rows of many drivers in no order: `(driver_id, event time in seconds, trips)`.
+fn many(n_rows: i64, n_drivers: i64, seed: u64) -> Vec<(i64, i64, i64)> {
+    let mut state = seed;
+    let mut random = move |below: i64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as i64 % below
+    };
+    (0..n_rows).map(|row| (random(n_drivers), random(900_000), row)).collect()
+}
+
+#[tokio::test]
+async fn a_small_memory_limit_takes_more_passes_and_gives_the_same_rows() {
+    let (folder, unlimited) = store();
+    let limited = unlimited.clone().with_memory_limit("1MiB").unwrap();
+    for part in 0..3 {
+        write_parquet(&folder.path().join(format!("stats/{part}.parquet")), &rows(&many(20_000, 5000, part)));
+    }
+    let source = source("stats");
+    let view = view(&source, &[("trips", ValueType::Int64)]);
+    let plan = plan(&[Arc::clone(&view)], &["driver_stats:trips"]);
+    let entity = rows(&many(30_000, 6000, 7));
+    let entity = entity.project(&[0, 1]).unwrap();
+    write_parquet(&folder.path().join("entity.parquet"), &entity);
+    let pieces = || -> Vec<RecordBatch> {
+        (0..entity.num_rows()).step_by(1000).map(|start| entity.slice(start, 1000)).collect()
+    };
+    let tables = vec![Arc::new(DataSource::file("wanted", "entity.parquet", "event_timestamp"))];
+    let ways: [fn(&RecordBatch, Vec<RecordBatch>) -> EntitySource; 5] = [
+        |entity, pieces| EntitySource::Batches(entity.schema(), pieces),
+        |entity, pieces| EntitySource::Stream(BatchStream::from_batches(entity.schema(), pieces)),
+        |_, _| EntitySource::File("entity.parquet".into()),
+        |_, _| EntitySource::Sql("SELECT driver_id, event_timestamp FROM wanted".to_owned()),
+        |_, _| EntitySource::Range { start: Some(at(100_000)), end: Some(at(700_000)) },
+    ];
+    for (index, way) in ways.into_iter().enumerate() {
+        let answer = async |store: &OfflineStore| {
+            let entity = way(&entity, pieces());
+            historical(store, Arc::clone(&plan), entity, tables.clone()).await.unwrap()
+        };
+        let expected = answer(&unlimited).await;
+        assert!(expected.num_rows() > 10_000 && expected.column(2).null_count() < expected.num_rows());
+        assert_eq!(answer(&limited).await, expected, "way {index}");
+    }
+
+    let request = LatestRequest { view, start: at(0), end: at(800_000) };
+    let latest = async |store: &OfflineStore| {
+        let stream = store.latest(request.clone()).await.unwrap();
+        let expected = stream.expected_rows();
+        let batch = collected(stream).await;
+        let column = |index: usize| batch.column(index).as_primitive::<Int64Type>().values().to_vec();
+        let mut pairs: Vec<(i64, i64)> = column(0).into_iter().zip(column(1)).collect();
+        pairs.sort_unstable();
+        (pairs, expected.get())
+    };
+    let (expected, n_rows) = latest(&unlimited).await;
+    assert!(expected.len() > 4900 && n_rows == Some(expected.len() as u64));
+    // With several passes, nobody knows how many rows there will be.
+    let limited = limited.with_memory_limit("256KiB").unwrap();
+    assert_eq!(latest(&limited).await, (expected, None));
+}
+
+#[tokio::test]
+async fn a_request_explains_what_its_steps_took() {
+    let (folder, store) = store();
+    write_parquet(&folder.path().join("stats.parquet"), &rows(&many(1000, 10, 1)));
+    let source = source("stats.parquet");
+    let plan = plan(&[view(&source, &[("trips", ValueType::Int64)])], &["driver_stats:trips"]);
+    let entity = rows(&[(1, 800_000, 0), (2, 800_000, 0), (11, 800_000, 0)]).project(&[0, 1]).unwrap();
+    let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+    let request =
+        HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false, as_of: None };
+    let stream = store.historical(request).await.unwrap();
+    let explanation = stream.explanation;
+    assert!(explanation.steps().iter().all(|step| step.rows == 0), "nothing has been read");
+    collected(stream.batches).await;
+    let steps = explanation.steps();
+    let told: Vec<_> = steps.iter().map(|step| (step.depth, step.name.as_str(), step.rows)).collect();
+    let expected = [
+        (0, "entity rows with their features", 3),
+        (1, "`driver_stats`: 1 feature of the winning rows", 2),
+        (2, "point-in-time join on driver_id, ttl none", 2),
+        (3, "scan of `stats`: 1 of 1 row groups", 1000),
+        (1, "entity rows sorted by key and time", 3),
+    ];
+    assert_eq!(told, expected);
+    assert!(steps.iter().all(|step| step.bytes > 0));
+    assert!(explanation.to_string().lines().count() == 6);
+}
+
+#[tokio::test]
+async fn what_was_written_later_is_not_known_and_counted_as_a_leak() {
+    let (folder, store) = store();
+    let batch = rows(&[(1, 10, 1), (1, 20, 2), (2, 10, 3), (3, 10, 4)]);
+    // The second row of driver 1 and the row of driver 2 were written at 100, that of driver 3 nobody knows when.
+    let written = TimestampMicrosecondArray::from(
+        vec![Some(10), Some(100), Some(100), None]
+            .into_iter()
+            .map(|at| at.map(|at: i64| at * 1_000_000))
+            .collect::<Vec<_>>(),
+    );
+    let mut columns: Vec<(String, ArrayRef)> =
+        batch.schema().fields().iter().map(|field| field.name().clone()).zip(batch.columns().iter().cloned()).collect();
+    columns.push(("written".to_owned(), Arc::new(written)));
+    write_parquet(&folder.path().join("stats.parquet"), &RecordBatch::try_from_iter(columns).unwrap());
+    let mut source = source("stats.parquet");
+    "written".clone_into(&mut source.created_timestamp_column);
+    let plan = plan(&[view(&source, &[("trips", ValueType::Int64)])], &["driver_stats:trips"]);
+    let entity = rows(&[(1, 30, 0), (2, 30, 0), (3, 30, 0), (1, 200, 0), (1, 15, 0)]).project(&[0, 1]).unwrap();
+    let request = |known: bool, as_of: Option<i64>| HistoricalRequest {
+        plan: Arc::clone(&plan),
+        entity: EntitySource::Batches(entity.schema(), vec![entity.clone()]),
+        tables: Vec::new(),
+        filter_by_created_timestamp: known,
+        as_of: as_of.map(at),
+    };
+    let answer = async |request| trips(&collected(store.historical(request).await.unwrap().batches).await);
+    assert_eq!(answer(request(false, None)).await, [Some(2), Some(3), Some(4), Some(2), Some(1)]);
+    assert_eq!(answer(request(true, None)).await, [Some(1), None, None, Some(2), Some(1)]);
+    assert_eq!(answer(request(false, Some(99))).await, [Some(1), None, None, Some(1), Some(1)]);
+    assert_eq!(answer(request(false, Some(100))).await, [Some(2), Some(3), None, Some(2), Some(1)]);
+    let leaks = async |request| {
+        let report = store.leaks(request).await.unwrap();
+        assert_eq!((report.rows, report.features.len()), (5, 1));
+        (report.features[0].changed, report.features[0].not_yet_known)
+    };
+    assert_eq!(leaks(request(false, None)).await, (3, 2));
+    assert_eq!(leaks(request(false, Some(99))).await, (4, 2));
+}
+
+#[tokio::test]
+async fn files_of_days_outside_are_not_read() {
+    let (folder, store) = store();
+    for day in 1..=9 {
+        let batch = rows(&[(1, 0, day)]).project(&[0, 2]).unwrap();
+        write_parquet(&folder.path().join(format!("stats/day=1970-01-{day:02}/rows.parquet")), &batch);
+    }
+    let source = DataSource::file("stats", "stats", "day");
+    let mut view = FeatureView::clone(&view(&source, &[("trips", ValueType::Int64)]));
+    view.ttl = Some(TimeDelta::days(2));
+    let plan = plan(&[Arc::new(view)], &["driver_stats:trips"]);
+    let entity = rows(&[(1, 4 * 86_400, 0)]).project(&[0, 1]).unwrap();
+    let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+    let request =
+        HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false, as_of: None };
+    let stream = store.historical(request).await.unwrap();
+    assert!(stream.explanation.steps().iter().any(|step| step.name == "scan of `stats`: 3 of 9 row groups"));
+    assert_eq!(trips(&collected(stream.batches).await), [Some(5)]);
 }

@@ -185,6 +185,7 @@ async fn query(store: &OfflineStore, contents: &ProjectContents, head: &str, row
         entity: EntitySource::Batches(entity.schema(), vec![entity]),
         tables: Vec::new(),
         filter_by_created_timestamp: known,
+        as_of: None,
     };
     let answer = async {
         let stream = store.historical(request).await?.batches;

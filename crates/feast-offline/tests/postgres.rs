@@ -87,14 +87,16 @@ async fn start(
     store: &OfflineStore,
     plan: &Arc<RetrievalPlan>,
     entity: EntitySource,
-    known: bool,
+    (known, as_of): (bool, Option<Timestamp>),
 ) -> feast_core::Result<HistoricalStream> {
     let plan = Arc::clone(plan);
-    store.historical(HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: known }).await
+    store
+        .historical(HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: known, as_of })
+        .await
 }
 
 async fn historical(store: &OfflineStore, plan: &Arc<RetrievalPlan>, entity: EntitySource) -> RecordBatch {
-    collected(start(store, plan, entity, false).await.unwrap().batches).await
+    collected(start(store, plan, entity, (false, None)).await.unwrap().batches).await
 }
 
 fn shown(batch: &RecordBatch) -> String {
@@ -190,7 +192,7 @@ async fn tables_answer_as_files_do() {
         .unwrap();
         let ttl = (random.below(2) == 0).then(|| TimeDelta::seconds(random.below(6) as i64 + 1));
         let created = if random.below(2) == 0 { "written" } else { "" };
-        let known = random.below(2) == 0;
+        let known = (random.below(2) == 0, (random.below(3) == 0).then(|| at(random.below(16) as i64)));
         let views = |source: &DataSource| {
             let mut source = source.clone();
             created.clone_into(&mut source.created_timestamp_column);
@@ -213,7 +215,7 @@ async fn tables_answer_as_files_do() {
         let found = start(&store, &plan(in_tables.clone(), &references), batches(), known).await.unwrap();
         assert_eq!((found.min_event_timestamp, found.max_event_timestamp), expected_range);
         let found = collected(found.batches).await;
-        let told = format!("round {round}, created `{created}`, ttl {ttl:?}, known {known}\n{}", shown(&rows));
+        let told = format!("round {round}, created `{created}`, ttl {ttl:?}, known {known:?}\n{}", shown(&rows));
         assert_eq!(shown(&found), shown(&expected), "{told}");
 
         // The same entity rows as a query of the database.
@@ -418,7 +420,8 @@ async fn failures_are_explained_and_tell_no_secrets() {
     for sql in
         ["SELECT nothing FROM stats", "DELETE FROM stats", "SELECT 1; DROP TABLE stats", "SELECT driver_id FROM stats"]
     {
-        let error = start(&store, &plan(vec![view()], &["v:trips"]), EntitySource::Sql(sql.to_owned()), false).await;
+        let error =
+            start(&store, &plan(vec![view()], &["v:trips"]), EntitySource::Sql(sql.to_owned()), (false, None)).await;
         let code = error.unwrap_err().code();
         assert!(matches!(code, ErrorCode::InvalidRequest | ErrorCode::InvalidEventTimestamp), "{sql}: {code:?}");
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use feast_core::{Error, FeatureSelection, ProjectContents, Result, RetrievalPlan};
-use feast_offline::{EntitySource, HistoricalRequest, HistoricalStream};
+use feast_core::{Error, FeatureSelection, ProjectContents, Result, RetrievalPlan, Timestamp};
+use feast_offline::{EntitySource, HistoricalRequest, HistoricalStream, LeakReport};
 
 use crate::FeatureStore;
 
@@ -18,6 +18,8 @@ pub struct HistoricalFeatures {
     pub full_feature_names: bool,
     /// Only values that had been written by the time of the entity row.
     pub filter_by_created_timestamp: bool,
+    /// Only values that had happened and been written by then.
+    pub as_of: Option<Timestamp>,
 }
 
 impl FeatureStore {
@@ -48,14 +50,25 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::resolve_historical`], and what is wrong with the entity rows or the sources.
     pub async fn get_historical_features(&self, request: HistoricalFeatures) -> Result<HistoricalStream> {
+        self.offline.historical(self.historical_request(request).await?).await
+    }
+
+    /// How often features would have other values had later corrections been used.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::get_historical_features`].
+    pub async fn leak_report(&self, request: HistoricalFeatures) -> Result<LeakReport> {
+        self.offline.leaks(self.historical_request(request).await?).await
+    }
+
+    async fn historical_request(&self, request: HistoricalFeatures) -> Result<HistoricalRequest> {
         let (plan, contents) = self.resolve_historical(&request.selection, request.full_feature_names).await?;
-        self.offline
-            .historical(HistoricalRequest {
-                plan,
-                entity: request.entity,
-                tables: contents.data_sources.values().cloned().collect(),
-                filter_by_created_timestamp: request.filter_by_created_timestamp,
-            })
-            .await
+        Ok(HistoricalRequest {
+            plan,
+            entity: request.entity,
+            tables: contents.data_sources.values().cloned().collect(),
+            filter_by_created_timestamp: request.filter_by_created_timestamp,
+            as_of: request.as_of,
+        })
     }
 }

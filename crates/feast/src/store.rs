@@ -110,6 +110,15 @@ impl FeatureStore {
         Self { observer, ..self.clone() }
     }
 
+    /// The same feature store, its offline store with a memory limit such as `512MiB`.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for a text that is no size.
+    pub fn with_memory_limit(&self, limit: &str) -> Result<Self> {
+        let offline = OfflineStore::clone(&self.offline).with_memory_limit(limit)?;
+        Ok(Self { offline: Arc::new(offline), ..self.clone() })
+    }
+
     /// The configuration.
     pub fn config(&self) -> &RepoConfig {
         &self.config

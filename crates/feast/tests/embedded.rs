@@ -306,6 +306,7 @@ async fn historical(store: &FeatureStore, feature: &str, entity_rows: &[(i64, i6
         entity: EntitySource::Batches(batch.schema(), vec![batch]),
         full_feature_names: false,
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     let answer = store.get_historical_features(request).await?.batches.collect().await?;
     Ok(answer.iter().flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()).collect())
@@ -376,6 +377,7 @@ async fn entity_columns_that_clash_with_features_are_refused() {
         entity: EntitySource::Batches(batch.schema(), vec![batch]),
         full_feature_names: false,
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     let error = store.get_historical_features(request).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::FeatureNameCollision);
@@ -491,6 +493,7 @@ async fn an_endless_ttl_has_no_beginning() {
         entity: EntitySource::Range { start: None, end: Some(at(T0)) },
         full_feature_names: false,
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     let answer = store.get_historical_features(request).await.unwrap().batches.collect().await.unwrap();
     assert_eq!(answer.iter().map(RecordBatch::num_rows).sum::<usize>(), 4);

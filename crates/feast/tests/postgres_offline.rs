@@ -123,6 +123,7 @@ async fn all_verbs_work_on_tables() {
         entity: EntitySource::Sql("SELECT DISTINCT driver_id, now() AS event_timestamp FROM stats ORDER BY 1".into()),
         full_feature_names: false,
         filter_by_created_timestamp: false,
+        as_of: None,
     };
     let dataset = SavedDataset {
         name: "kept".to_owned(),

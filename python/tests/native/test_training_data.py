@@ -166,6 +166,30 @@ def test_only_what_was_known_at_the_time(store: FeatureStore) -> None:
         rows = pa.table({"driver_id": [1001], "event_timestamp": [T0]})
         job = store.get_historical_features(rows, FEATURES, filter_by_created_timestamp=known)
         assert job.to_arrow()["trips"].to_pylist() == [trips]
+    for as_of, trips in ((T0, 20), (T0 + HOUR, 30), (T0 - 100 * HOUR, None)):
+        rows = pa.table({"driver_id": [1001], "event_timestamp": [T0]})
+        job = store.get_historical_features(rows, FEATURES, as_of=as_of)
+        assert job.to_arrow()["trips"].to_pylist() == [trips]
+
+
+def test_what_was_written_later_is_reported(store: FeatureStore) -> None:
+    rows = pa.table({"driver_id": [1001, 1001], "event_timestamp": [T0, T0 + HOUR]})
+    [leak] = store.get_historical_features(rows, FEATURES[1:]).leak_report()
+    assert leak == {
+        "feature_view": "driver_stats",
+        "feature": "trips",
+        "has_created_timestamp": True,
+        "rows": 2,
+        "changed": 1,
+        "not_yet_known": 0,
+    }
+
+
+def test_a_job_explains_what_its_steps_took(store: FeatureStore) -> None:
+    rows = pa.table({"driver_id": [1001, 1002], "event_timestamp": [T0, T0]})
+    header, last, *_ = store.get_historical_features(rows, FEATURES).explain().splitlines()
+    assert header.split() == ["step", "rows", "bytes", "time"]
+    assert last.split()[:6] == ["entity", "rows", "with", "their", "features", "2"]
 
 
 # What comes out.

@@ -44,14 +44,33 @@ pub(crate) struct GetHistoricalFeatures {
     /// Put the name of the feature view before each feature
     #[arg(long)]
     full_feature_names: bool,
+    /// Count a value only from the time on at which it was written, where its source says that
+    #[arg(long)]
+    filter_by_created_timestamp: bool,
+    /// Count only what had happened and been written by then
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
+    as_of: Option<Timestamp>,
+    /// Print the rows, bytes and time of each step instead of the rows
+    #[arg(long, conflicts_with = "leak_report")]
+    explain: bool,
+    /// Print how often each feature would have another value had later corrections been used, instead of the rows
+    #[arg(long)]
+    leak_report: bool,
+    /// Memory to use, such as `512MiB`; what needs more takes several passes
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<String>,
 }
 
 impl GetHistoricalFeatures {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let given = self.dataframe.as_deref().map(entity_source).transpose()?;
         let selection = self.selection.into_selection();
-        let store = session.store()?;
-        let format = session.terminal().format().unwrap_or(Format::Json);
+        let mut store = session.store()?;
+        if let Some(limit) = &self.memory_limit {
+            store = store.with_memory_limit(limit)?;
+        }
+        let terminal = session.terminal();
+        let format = terminal.format().unwrap_or(Format::Json);
         session.wait(async {
             let between = EntitySource::Range { start: self.start_date, end: self.end_date };
             let entity = given.unwrap_or(between);
@@ -59,11 +78,28 @@ impl GetHistoricalFeatures {
                 selection,
                 entity,
                 full_feature_names: self.full_feature_names,
-                filter_by_created_timestamp: false,
+                filter_by_created_timestamp: self.filter_by_created_timestamp,
+                as_of: self.as_of,
             };
-            let mut rows = store.get_historical_features(request).await?.batches;
+            if self.leak_report {
+                let report = super::to_value(&store.leak_report(request).await?)?;
+                match (terminal.format().unwrap_or(Format::Table), &report["features"]) {
+                    (Format::Table, Value::Array(features)) => {
+                        print_table(session, features.iter().filter_map(Value::as_object).cloned().collect());
+                    }
+                    (format, _) => terminal.print_value(&report, format),
+                }
+                return Ok(Exit::Done);
+            }
+            let rows = store.get_historical_features(request).await?;
+            let mut batches = rows.batches;
+            if self.explain {
+                while batches.try_next().await?.is_some() {}
+                terminal.print(rows.explanation.to_string().trim_end());
+                return Ok(Exit::Done);
+            }
             let mut printer = Printer::new(session, format);
-            while let Some(batch) = rows.try_next().await? {
+            while let Some(batch) = batches.try_next().await? {
                 printer.add(&batch)?;
                 if session.terminal().is_closed() {
                     break;

@@ -41,6 +41,9 @@ pub(crate) struct Views {
     /// Version of the one feature view
     #[arg(long)]
     version: Option<String>,
+    /// Memory to use for finding the newest rows, such as `512MiB`; what needs more takes several passes
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<String>,
 }
 
 impl Materialize {
@@ -80,7 +83,10 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
     }
     let terminal = session.terminal();
     let for_people = matches!(terminal.format(), None | Some(Format::Table));
-    let store = session.store()?;
+    let mut store = session.store()?;
+    if let Some(limit) = &views.memory_limit {
+        store = store.with_memory_limit(limit)?;
+    }
     let span = match window {
         Window::Between(start, end) => format!(" from {} to {}", show_timestamp(start), show_timestamp(end)),
         Window::Until(end) => format!(" to {}", show_timestamp(end)),

@@ -184,6 +184,37 @@ fn history_is_joined_to_given_rows() {
 }
 
 #[test]
+fn a_request_for_history_is_explained_and_checked_for_leaks() {
+    let repository = Repository::applied();
+    let rows = r#"[{"driver_id": 1001, "event_timestamp": "2026-11-20T00:30:00"}]"#;
+    let request = ["get-historical-features", "-d", rows, "-f", "driver_hourly_stats:avg_daily_trips"];
+    let told = repository.run(&[&request[..], &["--explain", "--memory-limit", "64 MiB"]].concat());
+    let words = |line: &str| line.split_whitespace().take(8).collect::<Vec<_>>().join(" ");
+    let told: Vec<String> = told.lines().map(words).filter(|line| !line.is_empty()).collect();
+    assert_eq!(
+        told[..4],
+        ["exit code: 0", "----- stdout -----", "step rows bytes time", "entity rows with their features 1 17 B"]
+    );
+    assert!(told.iter().any(|line| line.starts_with("scan of `driver_stats`")), "{told:?}");
+    assert_told!(repository.run(&[&request[..], &["--leak-report", "--as-of", "2026-11-19"]].concat()), @r"
+    exit code: 0
+    ----- stdout -----
+    feature_view          feature           has_created_timestamp   changed   not_yet_known
+    driver_hourly_stats   avg_daily_trips   false                   1         1
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&[&request[..], &["--memory-limit", "lots"]].concat()), @r#"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `memory_limit` of the offline store is "lots", but should be a size such as `512MiB`
+    hint: correct it, or leave it out
+    "#);
+    let told = repository.run(&["materialize", "2026-11-20", "2026-11-21", "--memory-limit", "1 MiB"]);
+    assert!(told.starts_with("exit code: 0"), "{told}");
+}
+
+#[test]
 fn history_is_read_between_two_times() {
     let repository = Repository::applied();
     assert_told!(

@@ -131,6 +131,39 @@ impl SourceTable {
         matches!(self.rows, Rows::Parquet(_))
     }
 
+    /// How many of how many parts a scan of this window reads; what the parts are says [`parts_name`](Self::parts_name).
+    pub(crate) fn parts_inside(&self, window: Option<Window>) -> (usize, usize) {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.row_groups_of(&self.schema, window),
+            _ => (self.files.files.len(), self.files.files.len()),
+        }
+    }
+
+    /// What the rows of the source lie in.
+    pub(crate) fn parts_name(&self) -> &'static str {
+        if self.is_seekable() { "row groups" } else { "files" }
+    }
+
+    /// Bytes that a scan of these columns and this window reads, as they are stored.
+    pub(crate) fn stored_size(&self, columns: &[usize], window: Option<Window>) -> usize {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.stored_size(&self.schema, columns, window),
+            _ => self.files.size(),
+        }
+    }
+
+    /// Bytes that a value of a column takes in memory, about.
+    pub(crate) fn width(&self, column: usize) -> usize {
+        /// A text of no known length, with its offset.
+        const TEXT: usize = 32;
+        let fixed = self.data_type(column).primitive_width();
+        match &self.rows {
+            _ if fixed.is_some() => fixed.unwrap_or_default() + 1,
+            Rows::Parquet(rows) => rows.width(self.schema.field(column).name()).unwrap_or(TEXT),
+            _ => TEXT,
+        }
+    }
+
     /// Reads the given columns of all rows, in the order of `columns`. Rows outside the window may be left out.
     ///
     /// With one thread, or when the source is not seekable, batches come in source order.

@@ -1,17 +1,19 @@
 //! Parquet files: a scan that skips row groups by time, and reading single rows by position.
 
+use std::iter;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use feast_core::{Error, ErrorCode, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 
@@ -20,7 +22,7 @@ use super::shared_file::{SharedFile, Stamp};
 use super::{OnRows, Window, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
-use crate::timestamps::to_micros;
+use crate::timestamps::{is_time, to_micros};
 
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8192;
@@ -100,19 +102,21 @@ impl ParquetRows {
         threads: usize,
         on_rows: OnRows<'_>,
     ) -> Result<()> {
-        let wanted: Vec<&RowGroup> = match window {
-            Some(window) => self.row_groups_inside(schema, window),
-            None => self.row_groups.iter().collect(),
-        };
+        let wanted = self.rows_inside(schema, window);
         parallel::for_each(threads, wanted.len(), &|task| {
-            let row_group = wanted[task];
-            let mut position = row_group.first_row;
-            self.read(schema, columns, row_group, None, &mut |batch| {
-                let n_rows = batch.num_rows() as u64;
-                on_rows(position, batch)?;
-                position += n_rows;
-                Ok(())
-            })
+            let (row_group, ranges) = &wanted[task];
+            for range in ranges {
+                let mut position = row_group.first_row + range.start as u64;
+                let selection = (range.len() < row_group.n_rows)
+                    .then(|| RowSelection::from_consecutive_ranges([range.clone()].into_iter(), row_group.n_rows));
+                self.read(schema, columns, row_group, selection, &mut |batch| {
+                    let n_rows = batch.num_rows() as u64;
+                    on_rows(position, batch)?;
+                    position += n_rows;
+                    Ok(())
+                })?;
+            }
+            Ok(())
         })?;
         self.check_unchanged()
     }
@@ -138,8 +142,12 @@ impl ParquetRows {
         }
         parallel::for_each(threads, tasks.len(), &|task| {
             let (row_group, range) = &tasks[task];
-            let rows = positions[range.clone()].iter().map(|position| (position - row_group.first_row) as usize);
-            let selection = RowSelection::from_consecutive_ranges(runs(rows), row_group.n_rows);
+            let mut chosen = BooleanBufferBuilder::new(row_group.n_rows);
+            chosen.append_n(row_group.n_rows, false);
+            for position in &positions[range.clone()] {
+                chosen.set_bit((position - row_group.first_row) as usize, true);
+            }
+            let selection = RowSelection::from_boolean_buffer(chosen.finish());
             let mut rank = range.start as u64;
             self.read(schema, columns, row_group, Some(selection), &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
@@ -181,7 +189,10 @@ impl ParquetRows {
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
         let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
-        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        // Of few rows, few texts have to be put together from the dictionary.
+        let texts = if selection.is_some() { with_dictionaries(metadata, row_group.index) } else { None };
+        let metadata = texts.unwrap_or_else(|| metadata.clone());
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS);
@@ -227,54 +238,163 @@ impl ParquetRows {
         (mask, origins.collect())
     }
 
-    /// The row groups that may hold a row in the window, by their statistics.
-    fn row_groups_inside(&self, schema: &SchemaRef, window: Window) -> Vec<&RowGroup> {
+    /// How many of how many row groups may hold a row in the window.
+    pub(crate) fn row_groups_of(&self, schema: &SchemaRef, window: Option<Window>) -> (usize, usize) {
+        (self.rows_inside(schema, window).len(), self.row_groups.len())
+    }
+
+    /// As [`SourceTable::stored_size`](super::SourceTable::stored_size).
+    pub(crate) fn stored_size(&self, schema: &SchemaRef, columns: &[usize], window: Option<Window>) -> usize {
+        let names: Vec<&str> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
+        let of_row_group = |(row_group, ranges): &(&RowGroup, Vec<Range<usize>>)| {
+            let metadata = self.metadata[row_group.file].metadata().row_group(row_group.index);
+            let wanted = metadata.columns().iter().filter(|column| {
+                column.column_path().parts().first().is_some_and(|root| names.contains(&root.as_str()))
+            });
+            let size: i64 = wanted.map(|column| column.compressed_size()).sum();
+            let share =
+                ranges.iter().map(ExactSizeIterator::len).sum::<usize>() as f64 / row_group.n_rows.max(1) as f64;
+            (size.max(0) as f64 * share) as usize
+        };
+        self.rows_inside(schema, window).iter().map(of_row_group).sum()
+    }
+
+    /// Bytes that a value of a column takes once decoded, as far as the files tell.
+    pub(crate) fn width(&self, name: &str) -> Option<usize> {
+        let (mut size, mut n_rows) = (0, 0);
+        for row_group in &self.row_groups {
+            let metadata = self.metadata[row_group.file].metadata().row_group(row_group.index);
+            for column in
+                metadata.columns().iter().filter(|c| c.column_path().parts().first().is_some_and(|r| r == name))
+            {
+                // Dictionaries make what is stored smaller than what is read; not all writers tell the length of texts.
+                let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+                size += column.uncompressed_size().max(texts).max(0) as usize;
+            }
+            n_rows += row_group.n_rows;
+        }
+        /// Offset, null and what dictionaries hide.
+        const OVERHEAD: usize = 16;
+        size.checked_div(n_rows).map(|width| width + OVERHEAD)
+    }
+
+    /// The row groups that may hold a row in the window, and which of their rows, by the statistics of row groups and
+    /// pages.
+    fn rows_inside(&self, schema: &SchemaRef, window: Option<Window>) -> Vec<(&RowGroup, Vec<Range<usize>>)> {
+        let whole = |row_group: &RowGroup| iter::once(0..row_group.n_rows).collect();
+        let Some(window) = window else {
+            return self.row_groups.iter().map(|row_group| (row_group, whole(row_group))).collect();
+        };
         if window.first > window.last {
             return Vec::new();
         }
-        let bounds: Vec<Bounds> =
-            self.metadata.iter().map(|file| time_bounds(file, schema.field(window.column).name())).collect();
-        self.row_groups
-            .iter()
-            .filter(|row_group| {
-                let (least, greatest) = bounds[row_group.file].get(row_group.index).copied().unwrap_or_default();
-                greatest.is_none_or(|greatest| greatest >= window.first)
-                    && least.is_none_or(|least| least <= window.last)
-            })
-            .collect()
+        let name = schema.field(window.column).name();
+        let bounds: Vec<Bounds> = (0..self.metadata.len()).map(|file| self.time_bounds(file, name)).collect();
+        let inside = |row_group: &RowGroup| -> Option<Vec<Range<usize>>> {
+            let (least, greatest) = bounds[row_group.file].get(row_group.index).copied().unwrap_or_default();
+            if greatest.is_some_and(|greatest| greatest < window.first)
+                || least.is_some_and(|least| least > window.last)
+            {
+                return None;
+            }
+            let all = greatest.is_some_and(|greatest| greatest <= window.last)
+                && least.is_some_and(|least| least >= window.first);
+            let pages = if all { None } else { self.pages_inside(row_group, name, window) };
+            Some(pages.unwrap_or_else(|| whole(row_group))).filter(|ranges| !ranges.is_empty())
+        };
+        self.row_groups.iter().filter_map(|row_group| Some((row_group, inside(row_group)?))).collect()
     }
+
+    /// Least and greatest time of each row group of a file, where known.
+    fn time_bounds(&self, file: usize, column: &str) -> Bounds {
+        let (metadata, n_row_groups) = (&self.metadata[file], self.metadata[file].metadata().num_row_groups());
+        let of_partition = || -> Option<Bounds> {
+            let partition = self.files.partitions.iter().position(|(partition, _)| partition == column)?;
+            let value = self.files.partition_array(file, partition, 1);
+            // Of a text, nobody knows whether it is a time.
+            let time = is_time(value.data_type()).then(|| to_micros(&value, column).ok())??;
+            let bound = time.iter().next().flatten();
+            Some(vec![(bound, bound); n_row_groups])
+        };
+        let of_statistics = || -> Option<Bounds> {
+            let statistics = time_statistics(metadata, column)?;
+            let row_groups = metadata.metadata().row_groups();
+            let least = to_micros(&statistics.row_group_mins(row_groups.iter()).ok()?, column).ok()?;
+            let greatest = to_micros(&statistics.row_group_maxes(row_groups.iter()).ok()?, column).ok()?;
+            Some(least.iter().zip(greatest.iter()).collect())
+        };
+        of_statistics().or_else(of_partition).unwrap_or_else(|| vec![(None, None); n_row_groups])
+    }
+
+    /// The rows of the pages of a row group that may hold a row in the window; `None` where the file does not tell.
+    fn pages_inside(&self, row_group: &RowGroup, column: &str, window: Window) -> Option<Vec<Range<usize>>> {
+        let file = &self.metadata[row_group.file];
+        let statistics = time_statistics(file, column)?;
+        let (pages, places) = (file.metadata().column_index()?, file.metadata().offset_index()?);
+        let group = [row_group.index];
+        let least = to_micros(&statistics.data_page_mins(pages, places, &group).ok()?, column).ok()?;
+        let greatest = to_micros(&statistics.data_page_maxes(pages, places, &group).ok()?, column).ok()?;
+        let counts = statistics.data_page_row_counts(places, file.metadata().row_groups(), &group).ok()??;
+        if least.len() != counts.len() || greatest.len() != counts.len() {
+            return None;
+        }
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        let mut start = 0;
+        for ((least, greatest), count) in least.iter().zip(&greatest).zip(&counts) {
+            let end = start + count? as usize;
+            let outside =
+                greatest.is_some_and(|time| time < window.first) || least.is_some_and(|time| time > window.last);
+            if !outside {
+                match ranges.last_mut() {
+                    // Beginning to read anew costs as much as a few rows.
+                    Some(last) if start - last.end <= BATCH_ROWS => last.end = end,
+                    _ => ranges.push(start..end),
+                }
+            }
+            start = end;
+        }
+        (start == row_group.n_rows).then_some(ranges)
+    }
+}
+
+/// The metadata of a file, made to read texts as references to their dictionaries; `None` where a row group has none.
+fn with_dictionaries(file: &ArrowReaderMetadata, row_group: usize) -> Option<ArrowReaderMetadata> {
+    let columns = file.metadata().row_group(row_group).columns();
+    let has_dictionary = |name: &str| {
+        columns.iter().filter(|column| column.column_path().parts().first().is_some_and(|root| root == name)).all(
+            |column| {
+                // A column may fall back to plain values when its dictionary grows too large.
+                column.dictionary_page_offset().is_some()
+                    && column.page_encoding_stats_mask().is_some_and(|pages| {
+                        pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY)
+                    })
+            },
+        )
+    };
+    let mut found = false;
+    let fields = file.schema().fields().iter().map(|field| {
+        if *field.data_type() != DataType::Utf8 || !has_dictionary(field.name()) {
+            return Arc::clone(field);
+        }
+        found = true;
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        Arc::new(field.as_ref().clone().with_data_type(dictionary))
+    });
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+    found.then(|| ArrowReaderMetadata::try_new(Arc::clone(file.metadata()), options).ok())?
 }
 
 /// Least and greatest time of each row group, where known.
 type Bounds = Vec<(Option<i64>, Option<i64>)>;
 
-fn time_bounds(file: &ArrowReaderMetadata, column: &str) -> Bounds {
-    let row_groups = file.metadata().row_groups();
-    let read = || -> Option<Bounds> {
-        // Text is not pruned: its order is not that of the times it spells.
-        let data_type = file.schema().field_with_name(column).ok()?.data_type();
-        if !crate::timestamps::is_time(data_type) {
-            return None;
-        }
-        let statistics = StatisticsConverter::try_new(column, file.schema(), file.parquet_schema()).ok()?;
-        let least = to_micros(&statistics.row_group_mins(row_groups.iter()).ok()?, column).ok()?;
-        let greatest = to_micros(&statistics.row_group_maxes(row_groups.iter()).ok()?, column).ok()?;
-        Some(least.iter().zip(greatest.iter()).collect())
-    };
-    read().unwrap_or_else(|| vec![(None, None); row_groups.len()])
-}
-
-/// Runs of consecutive numbers among ascending ones.
-fn runs(rows: impl Iterator<Item = usize>) -> impl Iterator<Item = Range<usize>> {
-    let mut rows = rows.peekable();
-    std::iter::from_fn(move || {
-        let start = rows.next()?;
-        let mut end = start + 1;
-        while rows.next_if_eq(&end).is_some() {
-            end += 1;
-        }
-        Some(start..end)
-    })
+/// What a file tells about a column of times. Text is not pruned: its order is not that of the times it spells.
+fn time_statistics<'a>(file: &'a ArrowReaderMetadata, column: &'a str) -> Option<StatisticsConverter<'a>> {
+    let data_type = file.schema().field_with_name(column).ok()?.data_type();
+    if !is_time(data_type) {
+        return None;
+    }
+    StatisticsConverter::try_new(column, file.schema(), file.parquet_schema()).ok()
 }
 
 /// The footer of a Parquet file, with the page index where there is one.
@@ -319,8 +439,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::fs::File;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
     use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
 
     use super::*;
     use crate::sources::SourceTable;
@@ -349,8 +470,46 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_rows_are_one_run() {
-        let runs: Vec<_> = runs([1, 2, 3, 7, 9, 10].into_iter()).collect();
-        assert_eq!(runs, [1..4, 7..8, 9..11]);
+    fn only_pages_that_may_hold_a_time_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let times = TimestampMicrosecondArray::from_iter_values((0..100_000).map(|at| at / 50_000 * 10 + at % 50_000));
+        let batch = RecordBatch::try_from_iter([("at", Arc::new(times) as ArrayRef)]).unwrap();
+        let properties =
+            WriterProperties::builder().set_data_page_row_count_limit(1000).set_write_batch_size(1000).build();
+        let file = File::create(folder.path().join("rows.parquet")).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let table = SourceTable::open_path("rows", "rows.parquet", folder.path()).unwrap();
+        let read = |first, last| {
+            let rows = std::sync::Mutex::new(Vec::new());
+            table
+                .scan(&[0], Some(Window { column: 0, first, last }), 1, &|position, batch| {
+                    rows.lock().unwrap().push((position, batch.num_rows()));
+                    assert_eq!(
+                        batch.column(0).as_ref(),
+                        all(&table).slice(position as usize, batch.num_rows()).as_ref()
+                    );
+                    Ok(())
+                })
+                .unwrap();
+            rows.into_inner().unwrap()
+        };
+        assert_eq!(read(20_500, 20_700), [(20_000, 1000), (70_000, 1000)]);
+        // Pages that lie close together are read in one go.
+        assert_eq!(read(49_000, 50_100), [(49_000, 1000), (98_000, 2000)]);
+        assert_eq!(read(-5, -1), []);
+        assert_eq!(table.parts_inside(Some(Window { column: 0, first: -5, last: -1 })), (0, 1));
+        assert!(
+            table.stored_size(&[0], Some(Window { column: 0, first: 0, last: 10 }))
+                < table.stored_size(&[0], None) / 10
+        );
+    }
+
+    fn all(table: &SourceTable) -> ArrayRef {
+        let parts = std::sync::Mutex::new(Vec::new());
+        table.scan(&[0], None, 1, &|_, batch| Ok(parts.lock().unwrap().push(Arc::clone(batch.column(0))))).unwrap();
+        let parts = parts.into_inner().unwrap();
+        arrow::compute::concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap()
     }
 }

@@ -1,6 +1,6 @@
 //! PostgreSQL as offline store: it finds the rows itself, and only those that are wanted travel.
 //!
-//! A request has one connection. Entity rows go into a temporary table by binary `COPY` (of rows in memory their keys and
+//! A request has one connection. Entity rows, which are in memory here, go into a temporary table by binary `COPY` (of rows in memory their keys and
 //! times, of a query what it selects), one statement joins all views, and its rows are read as they arrive. Times
 //! without zone count as UTC. Rows are added and datasets written in one transaction each.
 
@@ -13,7 +13,7 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use self::connection::{Server, Session, quoted};
 use self::copy::{Column, Decoder, Encoder, Kind};
 use self::statements::{ENTITY_TABLE, ViewRows, identifiers};
 use crate::cast::{cast_to, to_declared};
-use crate::entity_rows::{EntityRows, EntitySource, OUTPUT_ROWS};
+use crate::entity_rows::{EntityPart, EntityRows, EntitySource, OUTPUT_ROWS};
 use crate::historical::{DEFAULT_LOOK_BACK, output_schema};
 use crate::join_keys::{canonical, common_type};
 use crate::parallel::blocking;
@@ -38,7 +38,8 @@ use crate::sources::SourceColumns;
 use crate::timestamps::{instant, is_text, micros_array};
 use crate::view_columns::{ViewColumns, batch_source, declared_columns, output_field, record_batch};
 use crate::{
-    BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, HistoricalRequest, HistoricalStream, LatestRequest,
+    BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, Explanation, HistoricalRequest, HistoricalStream,
+    LatestRequest,
 };
 
 /// Rows that are encoded at a time.
@@ -106,7 +107,7 @@ impl Postgres {
 
     /// As [`OfflineStore::historical`](crate::OfflineStore::historical).
     pub(crate) async fn historical(&self, request: HistoricalRequest, base: &Path) -> Result<HistoricalStream> {
-        let HistoricalRequest { plan, entity, filter_by_created_timestamp, .. } = request;
+        let HistoricalRequest { plan, entity, filter_by_created_timestamp, as_of, .. } = request;
         let session = self.server.connect().await?;
         session.run("beginning", "BEGIN").await?;
         let mut views = Vec::new();
@@ -121,7 +122,7 @@ impl Postgres {
             }
             EntitySource::File(path) => {
                 let base = base.to_path_buf();
-                Entity::Rows(blocking(move || EntityRows::read(&path, &base)).await?)
+                Entity::Rows(blocking(move || EntityRows::read(&path, &base, usize::MAX)).await?)
             }
             EntitySource::Sql(query) => Entity::Query(query),
             EntitySource::Range { start, end } => Entity::Query(range(&plan, &views, start, end)?),
@@ -143,18 +144,25 @@ impl Postgres {
         let mut keys: Vec<(usize, DataType)> = Vec::new();
         let mut rows = Vec::new();
         for (view, planned) in views.iter().zip(&plan.views) {
-            let known = filter_by_created_timestamp;
+            let known = (filter_by_created_timestamp, as_of);
             rows.push(view_rows(&session, view, planned, &plan, &head, &mut keys, known).await?);
         }
+        let (time_name, known_bounds, entity_schema) =
+            (head.time_name().to_owned(), head.bounds(), Arc::clone(&head.schema));
+        let part = head.into_parts(usize::MAX)?.next().transpose()?;
+        let mut batches = Vec::new();
         let entity_columns = match &query {
             None => {
-                send_entity_rows(&session, &head, &keys).await?;
+                send_entity_rows(&session, &entity_schema, part.as_ref(), &keys).await?;
+                if let Some(part) = part {
+                    batches = part.into_output_batches(&entity_schema)?;
+                }
                 Vec::new()
             }
             Some((query, columns)) => {
                 let keys = keys.iter().map(|(key, _)| columns[*key].expression("q"));
                 let keys: String = keys.enumerate().map(|(n, key)| format!(", {key} AS feast_key{n}")).collect();
-                let time = format!("({})::timestamptz", columns[head.time_column].expression("q"));
+                let time = format!("({})::timestamptz", columns[entity_schema.index_of(&time_name)?].expression("q"));
                 let create = format!(
                     "CREATE TEMP TABLE {ENTITY_TABLE} ON COMMIT DROP AS \
                      SELECT q.*, row_number() OVER () AS feast_row, {time} AS feast_time{keys} FROM ({query}) AS q"
@@ -165,18 +173,19 @@ impl Postgres {
         };
         session.run("counting the entity rows", &format!("ANALYZE {ENTITY_TABLE}")).await?;
         let bounds = match &query {
-            None => head.bounds(),
+            None => known_bounds,
             Some(_) => bounds(&session).await?,
         };
         let statement = statements::point_in_time(&entity_columns, &rows);
+        // The database knows how many rows and how much time each step takes; here is what it is asked.
+        let explanation = Explanation::default();
+        explanation.step(0, format!("run in {self}: {}", statement.replace('\n', " ")));
         let entity_kinds = query.iter().flat_map(|(_, columns)| columns.iter().map(|column| column.kind.clone()));
         let feature_kinds = views.iter().flat_map(|view| {
             view.columns.features.iter().map(|(column, _)| view.relation.columns[*column].kind.clone())
         });
         let kinds: Vec<Kind> = entity_kinds.chain(feature_kinds).collect();
-        let columns = head.schema.fields().len();
-        let time_name = head.time_name().to_owned();
-        let batches = if query.is_some() { Vec::new() } else { head.into_output_batches()? };
+        let columns = entity_schema.fields().len();
         let answer = Answer::new(session, "joining features", &statement, &kinds);
         let features = Features { answer, views, schema: Arc::clone(&schema), entity_columns: columns };
         let output = match query {
@@ -190,6 +199,7 @@ impl Postgres {
             min_event_timestamp: bounds.and_then(|(least, _)| instant(least)),
             max_event_timestamp: bounds.and_then(|(_, greatest)| instant(greatest)),
             batches: output,
+            explanation,
         })
     }
 
@@ -222,6 +232,7 @@ impl Postgres {
             features: columns.feature_columns().into_iter().map(|column| relation.expression(column)).collect(),
             ttl: None,
             known_at_entity_time: false,
+            as_of: None,
             indexed: false,
         };
         let read: Vec<usize> = columns.keys.iter().copied().chain(columns.feature_columns()).collect();
@@ -479,7 +490,7 @@ async fn view_rows(
     plan: &RetrievalPlan,
     entity: &EntityRows,
     keys: &mut Vec<(usize, DataType)>,
-    known_at_entity_time: bool,
+    known: (bool, Option<Timestamp>),
 ) -> Result<ViewRows> {
     let relation = &view.relation;
     let mut matched = Vec::new();
@@ -523,7 +534,8 @@ async fn view_rows(
         stored: relation.stored,
         features: view.columns.feature_columns().into_iter().map(|column| relation.expression(column)).collect(),
         ttl: planned.ttl.limit(),
-        known_at_entity_time,
+        known_at_entity_time: known.0,
+        as_of: known.1,
         indexed,
     })
 }
@@ -562,6 +574,7 @@ fn range(plan: &RetrievalPlan, views: &[OpenView], start: Option<Timestamp>, end
             features: Vec::new(),
             ttl: None,
             known_at_entity_time: false,
+            as_of: None,
             indexed: false,
         };
         selects.push(statements::keys_and_times(&rows, &own, start, end));
@@ -587,23 +600,30 @@ fn range(plan: &RetrievalPlan, views: &[OpenView], start: Option<Timestamp>, end
 }
 
 /// Loads numbers, times and keys of entity rows in memory.
-async fn send_entity_rows(session: &Session, entity: &EntityRows, keys: &[(usize, DataType)]) -> Result<()> {
+async fn send_entity_rows(
+    session: &Session,
+    schema: &SchemaRef,
+    rows: Option<&EntityPart>,
+    keys: &[(usize, DataType)],
+) -> Result<()> {
     let doing = "sending the entity rows";
+    let (batches, times) = match rows {
+        Some(part) => (part.batches.as_slice(), part.times.clone()),
+        None => (&[][..], TimestampMicrosecondArray::new_null(0).with_timezone("UTC")),
+    };
     let mut kinds = vec![Kind::Int8, Kind::TimestampTz];
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(arrow::array::Int64Array::from_iter_values(0..arrow::array::Array::len(&entity.times) as i64)),
-        micros_array(entity.times.clone()),
-    ];
+    let mut columns: Vec<ArrayRef> =
+        vec![Arc::new(Int64Array::from_iter_values(0..times.len() as i64)), micros_array(times)];
     for (column, key_type) in keys {
-        let of = format!("column `{}` of the entity rows", entity.schema.field(*column).name());
+        let of = format!("column `{}` of the entity rows", schema.field(*column).name());
         // A decimal is compared as the number its text says.
         let kind = Kind::for_arrow(key_type).unwrap_or(Kind::Text);
         let mut parts = Vec::new();
-        for batch in &entity.batches {
+        for batch in batches {
             let part = canonical(batch.column(*column), key_type, &of)?;
             parts.push(cast(&part, &kind.data_type())?);
         }
-        let parts: Vec<&dyn arrow::array::Array> = parts.iter().map(AsRef::as_ref).collect();
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         columns.push(match parts.as_slice() {
             [] => arrow::array::new_empty_array(&kind.data_type()),
             parts => arrow::compute::concat(parts)?,

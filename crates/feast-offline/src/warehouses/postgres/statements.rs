@@ -29,6 +29,8 @@ pub(super) struct ViewRows {
     pub(super) ttl: Option<TimeDelta>,
     /// Rows count from their created time on.
     pub(super) known_at_entity_time: bool,
+    /// Rows that became true or were written later do not count at all.
+    pub(super) as_of: Option<Timestamp>,
     /// Whether an index finds the rows of a key.
     pub(super) indexed: bool,
 }
@@ -68,8 +70,15 @@ fn lateral(view: &ViewRows) -> String {
     if let (true, Some(created)) = (view.known_at_entity_time, &view.created) {
         conditions.push(format!("{created} <= e.feast_time"));
     }
+    conditions.extend(known(view));
     let order = leading_first(view).join(", ");
     format!("SELECT {features} FROM {} WHERE {} ORDER BY {order} LIMIT 1", view.from, conditions.join(" AND "))
+}
+
+/// What was known then.
+fn known(view: &ViewRows) -> impl Iterator<Item = String> {
+    let times = [Some(&view.event), view.created.as_ref()].into_iter().flatten();
+    times.filter_map(|time| Some(format!("{time} <= {}", literal(view.as_of?))))
 }
 
 /// The order in which the row that counts is the first.
@@ -98,6 +107,7 @@ fn ranked(view: &ViewRows) -> String {
     let event = &view.event;
     let mut inside = vec![format!("{event} <= (SELECT max(feast_time) FROM {ENTITY_TABLE})")];
     inside.extend(own_keys.iter().map(|key| format!("{key} IS NOT NULL")));
+    inside.extend(known(view));
     let mut matches: Vec<String> = keys.iter().map(|key| format!("f.{key} = b.{key}")).collect();
     matches.push("f.n = b.n".to_owned());
     if let Some(ttl) = view.ttl {

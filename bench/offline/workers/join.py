@@ -1,0 +1,174 @@
+"""One engine joins once, and says as JSON what that took: from entity rows in memory and files to an Arrow table.
+
+    python bench/offline/workers/join.py duckdb|polars|feast|scan ENTITIES TTL_DAYS FEATURES...
+
+Imports and reading the entity rows are outside of the clock, as is the checksum. `--entity-file` and `--stream` are for
+data larger than memory: the engine reads the entity rows itself, and the answer is read batch by batch, not kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from data import FEATURES  # noqa: E402
+
+
+def names(view: int) -> list[str]:
+    """What the features of a view are called in the answer."""
+    return [f"v{view}__{feature}" for feature in FEATURES]
+
+
+def duckdb_join(entities: pa.Table, files: list[str], ttl: int) -> Callable[[], pa.Table]:
+    """DuckDB's ASOF join, one per view."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+    connection.register("entities", entities)
+    columns, joins = ["e.user_id", "e.event_timestamp"], []
+    for view, file in enumerate(files):
+        fresh = f"v{view}.event_timestamp >= e.event_timestamp - INTERVAL {ttl} DAY"
+        for feature, name in zip(FEATURES, names(view)):
+            value = f"v{view}.{feature}"
+            columns.append(f"CASE WHEN {fresh} THEN {value} END AS {name}" if ttl else f"{value} AS {name}")
+        joins.append(
+            f"ASOF LEFT JOIN read_parquet('{file}') v{view} "
+            f"ON e.user_id = v{view}.user_id AND e.event_timestamp >= v{view}.event_timestamp"
+        )
+    query = f"SELECT {', '.join(columns)} FROM entities e {' '.join(joins)}"
+    return lambda: connection.execute(query).to_arrow_table()
+
+
+def polars_join(entities: pa.Table, files: list[str], ttl: int) -> Callable[[], pa.Table]:
+    """Polars' join_asof, one per view; both sides have to be sorted by time."""
+    import polars as pl
+
+    frame = pl.from_arrow(entities).lazy()
+
+    def run() -> pa.Table:
+        joined = frame.sort("event_timestamp")
+        for view, file in enumerate(files):
+            right = (
+                pl.scan_parquet(file)
+                .select("user_id", pl.col("event_timestamp").alias("at"), *FEATURES)
+                .rename(dict(zip(FEATURES, names(view))))
+                .sort("at")
+            )
+            joined = joined.join_asof(
+                right,
+                left_on="event_timestamp",
+                right_on="at",
+                by="user_id",
+                strategy="backward",
+                tolerance=f"{ttl}d" if ttl else None,
+                check_sortedness=False,
+            ).drop("at", strict=False)
+        return joined.collect().to_arrow()
+
+    return run
+
+
+def feast_join(entities: pa.Table | str, repository: str, n_views: int, stream: bool) -> Callable[[], Any]:
+    """get_historical_features of the Feast or feast-rs that this Python has."""
+    from feast import FeatureStore
+
+    store = FeatureStore(repo_path=repository)
+    references = [f"v{view}:{feature}" for view in range(n_views) for feature in FEATURES]
+    # Feast takes pandas only.
+    frame = entities.to_pandas() if os.environ.get("BENCH_ENTITY_FRAME") == "pandas" else entities
+
+    def run() -> Any:
+        job = store.get_historical_features(entity_df=frame, features=references, full_feature_names=True)
+        return job.to_arrow_batches() if stream else job.to_arrow()
+
+    return run
+
+
+def scan(files: list[str]) -> Callable[[], pa.Table]:
+    """Reads the columns a join needs and does nothing with them."""
+
+    def run() -> pa.Table:
+        for file in files:
+            for batch in pq.ParquetFile(file).iter_batches(65_536, columns=["user_id", "event_timestamp", *FEATURES]):
+                del batch
+        return pa.table({})
+
+    return run
+
+
+def checksum(table: pa.Table, columns: list[str]) -> int:
+    """Binds every value to its key and time, whatever the order of the rows; sums of parts are the sum of all."""
+    if table.num_rows == 0:
+        return 0
+    with np.errstate(over="ignore"):
+        times = table.column("event_timestamp").cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        row = np.asarray(table.column("user_id")).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        row ^= np.asarray(times).astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)
+        total = 0
+        for number, name in enumerate(columns, start=1):
+            column = table.column(name)
+            if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+                column = pc.utf8_slice_codeunits(column.cast(pa.large_string()), -4, 2**31 - 1).cast(pa.int64())
+            present = np.asarray(pc.is_valid(column))
+            values = np.nan_to_num(np.asarray(column.cast(pa.float64()).fill_null(0.0)))
+            bits = np.round(values * 1000).astype(np.int64).astype(np.uint64) + np.uint64(number)
+            total += int(np.where(present, row * bits, np.uint64(0)).sum(dtype=np.uint64))
+    return total
+
+
+def peak_mib() -> float:
+    """The most memory this process had; unlike `ru_maxrss` it knows nothing of the process that started it."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
+def main() -> None:
+    """Measures one join."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("engine")
+    parser.add_argument("entities")
+    parser.add_argument("ttl", type=int)
+    parser.add_argument("features", nargs="+")
+    parser.add_argument("--repository")
+    parser.add_argument("--entity-file", action="store_true")
+    parser.add_argument("--stream", action="store_true")
+    arguments = parser.parse_args()
+    entities = arguments.entities if arguments.entity_file else pq.read_table(arguments.entities)
+    n_views = len(arguments.features)
+    run = {
+        "duckdb": lambda: duckdb_join(entities, arguments.features, arguments.ttl),
+        "polars": lambda: polars_join(entities, arguments.features, arguments.ttl),
+        "scan": lambda: scan(arguments.features),
+        "feast": lambda: feast_join(entities, arguments.repository, n_views, arguments.stream),
+    }[arguments.engine]()
+    columns = [name for view in range(n_views) for name in names(view)]
+    wall, cpu = time.perf_counter(), time.process_time()
+    answer = run()
+    rows, total = 0, 0
+    if arguments.stream:
+        for batch in answer:
+            rows += batch.num_rows
+            total += checksum(pa.table(batch), columns)
+    measured = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "memory": peak_mib()}
+    if not arguments.stream:
+        rows, total = answer.num_rows, checksum(answer, columns)
+    print(json.dumps(measured | {"rows": rows, "checksum": f"{total % 2**64:016x}"}), flush=True)
+    # Some engines take seconds to give their memory back.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

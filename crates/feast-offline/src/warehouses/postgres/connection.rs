@@ -153,7 +153,7 @@ impl Server {
             config: server,
             name: format!("PostgreSQL database `{database}` at {host}:{port}"),
             db_schema: text("db_schema")?.unwrap_or_else(|| "public".to_owned()),
-            tls: tls.map(|config| MakeRustlsConnect::new(config)),
+            tls: tls.map(MakeRustlsConnect::new),
         })
     }
 

@@ -172,10 +172,11 @@ impl Postgres {
             }
         };
         session.run("counting the entity rows", &format!("ANALYZE {ENTITY_TABLE}")).await?;
-        let bounds = match &query {
-            None => known_bounds,
-            Some(_) => bounds(&session).await?,
+        let (n_rows, bounds) = match &query {
+            None => (batches.iter().map(RecordBatch::num_rows).sum(), known_bounds),
+            Some(_) => count(&session).await?,
         };
+        rows.iter_mut().for_each(|view| view.choose(n_rows));
         let statement = statements::point_in_time(&entity_columns, &rows);
         // The database knows how many rows and how much time each step takes; here is what it is asked.
         let explanation = Explanation::default();
@@ -233,7 +234,8 @@ impl Postgres {
             ttl: None,
             known_at_entity_time: false,
             as_of: None,
-            indexed: false,
+            index: None,
+            looked_up: false,
         };
         let read: Vec<usize> = columns.keys.iter().copied().chain(columns.feature_columns()).collect();
         let mut kinds: Vec<Kind> = read.iter().map(|column| relation.columns[*column].kind.clone()).collect();
@@ -516,16 +518,12 @@ async fn view_rows(
     }
     let leading = if view.columns.keys.is_empty() { vec![view.columns.event] } else { view.columns.keys.clone() };
     let leading: Vec<&str> = leading.iter().map(|column| relation.columns[*column].name.as_str()).collect();
-    let indexed = "SELECT count(*) > 0 FROM pg_index i JOIN pg_attribute a \
-                   ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-                   WHERE i.indrelid = to_regclass($1) AND i.indisvalid AND a.attname = ANY($2)";
-    let indexed = !relation.table.is_empty()
-        && session
-            .client
-            .query_one(indexed, &[&relation.table, &leading])
-            .await
-            .map_err(|error| session.refused("looking for indexes", error))?
-            .get(0);
+    // A table that was never analyzed has no number of rows.
+    let index = "SELECT nullif(c.reltuples, -1) FROM pg_index i JOIN pg_attribute a \
+                 ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] JOIN pg_class c ON c.oid = i.indrelid \
+                 WHERE i.indrelid = to_regclass(nullif($1::text, '')) AND i.indisvalid AND a.attname = ANY($2) LIMIT 1";
+    let index = session.client.query_opt(index, &[&relation.table, &leading]).await;
+    let index = index.map_err(|error| session.refused("looking for indexes", error))?.map(|row| row.get(0));
     Ok(ViewRows {
         from: relation.from.clone(),
         keys: matched,
@@ -536,7 +534,8 @@ async fn view_rows(
         ttl: planned.ttl.limit(),
         known_at_entity_time: known.0,
         as_of: known.1,
-        indexed,
+        index,
+        looked_up: false,
     })
 }
 
@@ -575,7 +574,8 @@ fn range(plan: &RetrievalPlan, views: &[OpenView], start: Option<Timestamp>, end
             ttl: None,
             known_at_entity_time: false,
             as_of: None,
-            indexed: false,
+            index: None,
+            looked_up: false,
         };
         selects.push(statements::keys_and_times(&rows, &own, start, end));
     }
@@ -662,16 +662,17 @@ async fn send(
     sink.as_mut().finish().await.map(drop).map_err(|error| session.refused(doing, error))
 }
 
-/// Least and greatest time of the entity rows.
-async fn bounds(session: &Session) -> Result<Option<(i64, i64)>> {
+/// How many entity rows there are, and their least and greatest time.
+async fn count(session: &Session) -> Result<(usize, Option<(i64, i64)>)> {
+    let times = "FILTER (WHERE isfinite(feast_time))";
     let query = format!(
-        "SELECT (extract(epoch FROM min(feast_time)) * 1000000)::int8, \
-         (extract(epoch FROM max(feast_time)) * 1000000)::int8 FROM {ENTITY_TABLE} WHERE isfinite(feast_time)"
+        "SELECT count(*), (extract(epoch FROM min(feast_time) {times}) * 1000000)::int8, \
+         (extract(epoch FROM max(feast_time) {times}) * 1000000)::int8 FROM {ENTITY_TABLE}"
     );
     let row = session.client.query_one(&query, &[]).await;
-    let row = row.map_err(|error| session.refused("reading the times of the entity rows", error))?;
-    let (least, greatest): (Option<i64>, Option<i64>) = (row.get(0), row.get(1));
-    Ok(least.zip(greatest))
+    let row = row.map_err(|error| session.refused("counting the entity rows", error))?;
+    let (n_rows, least, greatest): (i64, Option<i64>, Option<i64>) = (row.get(0), row.get(1), row.get(2));
+    Ok((usize::try_from(n_rows).unwrap_or_default(), least.zip(greatest)))
 }
 
 fn typed_keys(keys: &[Field], view: &str) -> Result<Vec<ValueType>> {

@@ -1,7 +1,7 @@
 //! The point-in-time rule and its companions as SQL.
 //!
-//! Two forms say the same. With an index on a join key, a lateral subquery looks up the one row per entity row. Without,
-//! feature rows are numbered per key in the order in which they lead, and an entity row belongs to the row whose number
+//! Two forms say the same. With an index on a join key and few entity rows, a lateral subquery looks up the one row per
+//! entity row. Otherwise feature rows are numbered per key in the order in which they lead, and an entity row belongs to the row whose number
 //! is how many came before it: two sorts, whatever the sizes. Only the lateral form can count rows from their created
 //! time on. At equal times the later row of a table wins (the one stored behind the other); rows of a query have no
 //! order, so there any of them does.
@@ -31,8 +31,20 @@ pub(super) struct ViewRows {
     pub(super) known_at_entity_time: bool,
     /// Rows that became true or were written later do not count at all.
     pub(super) as_of: Option<Timestamp>,
-    /// Whether an index finds the rows of a key.
-    pub(super) indexed: bool,
+    /// Whether an index finds the rows of a key, and how many rows there are, where that is known.
+    pub(super) index: Option<Option<f32>>,
+    /// Whether rows are looked up one by one.
+    pub(super) looked_up: bool,
+}
+
+impl ViewRows {
+    /// Decides how the rows are found for so many entity rows. A lookup takes about as long as sorting this many rows.
+    pub(super) fn choose(&mut self, n_entity_rows: usize) {
+        const ROWS_OF_A_LOOKUP: f32 = 16.0;
+        let few = |n_rows: f32| n_entity_rows as f32 * ROWS_OF_A_LOOKUP <= n_rows;
+        self.looked_up = self.index.is_some_and(|n_rows| n_rows.is_none_or(few))
+            || (self.known_at_entity_time && self.created.is_some());
+    }
 }
 
 /// One row per entity row, in order: the columns of the entity rows, then those of each view.
@@ -41,7 +53,7 @@ pub(super) fn point_in_time(entity_columns: &[String], views: &[ViewRows]) -> St
     let mut joins = String::new();
     for (number, view) in views.iter().enumerate() {
         columns.extend((0..view.features.len()).map(|feature| format!("v{number}.f{feature}")));
-        joins.push_str(&if view.indexed || (view.known_at_entity_time && view.created.is_some()) {
+        joins.push_str(&if view.looked_up {
             format!("\nLEFT JOIN LATERAL ({}) v{number} ON true", lateral(view))
         } else {
             format!("\nLEFT JOIN ({}) v{number} ON v{number}.feast_row = e.feast_row", ranked(view))

@@ -8,7 +8,7 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_server::{PythonWorkers, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
@@ -285,14 +285,9 @@ impl Store {
     fn read_storage(&self, py: Python<'_>, storage: &[u8], timeout: Option<f64>) -> PyResult<ArrowStream> {
         let timeout = time_limit(timeout);
         let storage = feast_proto::decode_storage(storage).py()?;
-        let DataSourceOptions::File { uri, .. } = storage.0 else {
-            return Err(Error::unsupported("saved datasets can be read from files only, so far")
-                .with_hint("save it with `SavedDatasetFileStorage`"))
-            .py();
-        };
         let store = self.store().py()?;
         let started = Instant::now();
-        let rows = wait_long(py, async move { store.offline_store().read_dataset(&uri).await })?;
+        let rows = wait_long(py, async move { store.offline_store().read_storage(&storage.0).await })?;
         ArrowStream::new(rows, timeout, started)
     }
 

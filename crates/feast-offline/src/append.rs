@@ -3,12 +3,15 @@
 //! A directory or glob gets one more file; small ones are merged now and then (`compaction`). A single file must stay
 //! one: its encoded row groups are copied as they are, the new rows follow, and the copy is renamed over it. Writers of
 //! one place take turns by a lock on its directory. In a directory with hive partitions each partition appears at once,
-//! one after the other. In a bucket each batch is an object of its own; small ones are not merged there.
+//! one after the other. In a bucket each batch is an object of its own; small ones are not merged there. A single object
+//! is replaced, if it is still the one that was read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, take_record_batch};
@@ -29,11 +32,16 @@ use parquet::file::writer::SerializedFileWriter;
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
-use crate::sources::SourceTable;
 use crate::sources::file::{Encoding, Files, Shape};
 use crate::sources::parquet::{load_footer, read_file};
 use crate::sources::shared_file::SharedFile;
+use crate::sources::{SourceColumns, SourceTable};
 use crate::view_columns::record_batch;
+
+/// A single object is written anew in memory, so it must not be large.
+const MOST_OF_AN_OBJECT: u64 = 256 << 20;
+/// How often an object that somebody else wrote at the same time is extended again.
+const MOST_TRIES: usize = 20;
 
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
@@ -51,11 +59,7 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
     }
     if files.bucket.is_some() {
         if files.shape == Shape::File {
-            return Err(Error::unsupported(format!(
-                "data source `{}` is a single object in a bucket, to which rows cannot be added",
-                source.name
-            ))
-            .with_hint("name a folder of Parquet files in the bucket"));
+            return extend_object(source, base, rows);
         }
         // Nobody waits for anybody: each batch is an object of its own.
         let table = SourceTable::open(source, base)?;
@@ -89,7 +93,7 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
 }
 
 /// The rows with exactly the columns of the source, in its order and of its types.
-fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn conform(table: &SourceColumns, rows: &RecordBatch) -> Result<RecordBatch> {
     let (expected, found) = (table.schema(), rows.schema());
     let absent = |from: &SchemaRef, of: &SchemaRef| -> Vec<String> {
         let names = of.fields().iter().map(|field| field.name());
@@ -119,12 +123,74 @@ fn conform(table: &SourceTable, rows: &RecordBatch) -> Result<RecordBatch> {
     record_batch(expected, columns.collect::<Result<Vec<ArrayRef>>>()?, rows.num_rows())
 }
 
+/// Writes an object anew with rows behind those it has, unless somebody else wrote it meanwhile: then once more.
+fn extend_object(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
+    let mut tries = 0;
+    loop {
+        match try_to_extend_object(source, base, rows) {
+            Err(error) if error.code() == ErrorCode::Conflict && tries < MOST_TRIES => {
+                tries += 1;
+                // Those who met do not come back together.
+                let jitter = u64::from(uuid::Uuid::new_v4().as_fields().0) % 100;
+                std::thread::sleep(Duration::from_millis(jitter));
+            }
+            extended => return extended,
+        }
+    }
+}
+
+fn try_to_extend_object(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
+    let table = SourceTable::open(source, base)?;
+    let rows = conform(&table, rows)?;
+    let files = &table.files;
+    let (path, Some((bucket, objects))) = (&files.files[0], &files.bucket) else {
+        return Err(changed(&files.root));
+    };
+    let refused = |why: &str| {
+        Error::unsupported(format!("`{}` is {why}, to which rows cannot be added", path.display()))
+            .with_hint("name a folder of Parquet files in the bucket")
+    };
+    if objects[0].size > MOST_OF_AN_OBJECT {
+        return Err(refused("a large object"));
+    }
+    let file = files.open(0)?.at_hand()?;
+    let footer = load_footer(&file, path)?;
+    if !writes_alike(&footer) {
+        return Err(refused("of an old kind of Parquet"));
+    }
+    let rows = as_in_file(path, &footer, &rows)?;
+    let extended = copy_and_add(&file, &footer, Vec::new(), &rows).map_err(|error| unwritable(path, error))?;
+    bucket.replace(&objects[0], extended)?;
+    Ok(rows.num_rows() as u64)
+}
+
 /// Writes old and new rows beside the file, then takes its name.
 fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
     // Read under the lock: the file may have grown since it was opened.
     let file = SharedFile::open(path)?;
     let footer = load_footer(&file, path)?;
-    let schema = Arc::clone(footer.schema());
+    let rows = as_in_file(path, &footer, rows)?;
+    let staging = Staging::in_turn(path)?;
+    if writes_alike(&footer) {
+        let extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
+        let extended = copy_and_add(&file, &footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+        extended.sync_all().map_err(|error| failed(&staging.path, error))?;
+    } else {
+        let mut extended = ParquetFile::create(&staging.path, rows.schema_ref(), compression_of(&footer))?;
+        read_file(path, &mut |batch| extended.write(&batch))?;
+        extended.write(&rows)?;
+        extended.finish()?;
+    }
+    // The new file is read by those who could read the old one.
+    if let Ok(metadata) = fs::metadata(path) {
+        drop(fs::set_permissions(&staging.path, metadata.permissions()));
+    }
+    staging.publish(path)
+}
+
+/// The rows with the columns of a file.
+fn as_in_file(path: &Path, footer: &ArrowReaderMetadata, rows: &RecordBatch) -> Result<RecordBatch> {
+    let schema = footer.schema();
     let columns = schema.fields().iter().map(|field| {
         let array = rows.column_by_name(field.name()).ok_or_else(|| changed(path))?;
         if !field.is_nullable() && array.logical_null_count() > 0 {
@@ -137,23 +203,7 @@ fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
         }
         cast_to(array, field.data_type(), &format!("column `{}` of the rows", field.name()))
     });
-    let rows = record_batch(&schema, columns.collect::<Result<_>>()?, rows.num_rows())?;
-    let staging = Staging::in_turn(path)?;
-    if writes_alike(&footer) {
-        let extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
-        let extended = copy_and_add(&file, &footer, extended, &rows).map_err(|error| unwritable(path, error))?;
-        extended.sync_all().map_err(|error| failed(&staging.path, error))?;
-    } else {
-        let mut extended = ParquetFile::create(&staging.path, &schema, compression_of(&footer))?;
-        read_file(path, &mut |batch| extended.write(&batch))?;
-        extended.write(&rows)?;
-        extended.finish()?;
-    }
-    // The new file is read by those who could read the old one.
-    if let Ok(metadata) = fs::metadata(path) {
-        drop(fs::set_permissions(&staging.path, metadata.permissions()));
-    }
-    staging.publish(path)
+    record_batch(schema, columns.collect::<Result<_>>()?, rows.num_rows())
 }
 
 /// Whether new row groups look like those of the file. Times of old writers (`INT96`), for one, are not written any
@@ -186,12 +236,12 @@ fn writes_alike(footer: &ArrowReaderMetadata) -> bool {
 
 /// Copies the row groups of a file without decoding them and adds rows. Small row groups at the end become one with the
 /// new rows, so that many small batches do not make many row groups; each row is encoded again a few times at most.
-fn copy_and_add(
+fn copy_and_add<W: Write + Send>(
     file: &SharedFile,
     footer: &ArrowReaderMetadata,
-    extended: File,
+    extended: W,
     rows: &RecordBatch,
-) -> ParquetResult<File> {
+) -> ParquetResult<W> {
     let metadata = footer.metadata();
     let properties = WriterProperties::builder()
         .set_compression(compression_of(footer))
@@ -255,8 +305,8 @@ fn kept_row_groups(metadata: &ParquetMetaData, n_rows: usize) -> usize {
     n_kept
 }
 
-fn copy_row_group(
-    writer: &mut SerializedFileWriter<File>,
+fn copy_row_group<W: Write + Send>(
+    writer: &mut SerializedFileWriter<W>,
     file: &SharedFile,
     metadata: &ParquetMetaData,
     index: usize,

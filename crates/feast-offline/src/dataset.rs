@@ -378,7 +378,7 @@ pub(crate) struct ParquetFile {
 
 enum Sink {
     File(File),
-    Upload(Upload),
+    Upload(Box<Upload>),
 }
 
 impl Write for Sink {
@@ -406,7 +406,7 @@ impl ParquetFile {
 
     /// Creates an object, which appears when it is finished.
     pub(crate) fn upload(bucket: &Bucket, key: &str, schema: &SchemaRef, compression: Compression) -> Result<Self> {
-        Self::new(&bucket.url(key), Sink::Upload(bucket.upload(key)?), schema, compression)
+        Self::new(&bucket.url(key), Sink::Upload(Box::new(bucket.upload(key)?)), schema, compression)
     }
 
     fn new(path: &Path, sink: Sink, schema: &SchemaRef, compression: Compression) -> Result<Self> {

@@ -74,7 +74,7 @@ pub struct HistoricalStream {
 }
 
 /// How far a request without entity rows looks back when no view has a ttl.
-const DEFAULT_LOOK_BACK: TimeDelta = TimeDelta::days(30);
+pub(crate) const DEFAULT_LOOK_BACK: TimeDelta = TimeDelta::days(30);
 
 /// The sources of a plan, opened.
 pub(crate) struct OpenPlan {
@@ -227,25 +227,8 @@ impl OpenPlan {
         for (view, planned) in self.views.iter().zip(&self.plan.views) {
             views.push(self.match_keys(view, planned, &entity)?);
         }
-        let mut fields: Vec<ArrowField> = entity.schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        let returned: HashSet<&str> = self.plan.outputs().map(|feature| feature.output.as_str()).collect();
-        for (view, planned) in self.views.iter().zip(&self.plan.views) {
-            for (field, feature) in view.fields.iter().zip(&planned.features) {
-                let taken = entity.schema.index_of(&feature.output).is_ok();
-                if taken && feature.returned {
-                    return Err(name_collision(feature, planned));
-                }
-                let taken = taken
-                    || (!feature.returned
-                        && (returned.contains(feature.output.as_str())
-                            || fields.iter().any(|known| known.name() == &feature.output)));
-                fields.push(match taken {
-                    true => field.clone().with_name(format!("{}__{}", planned.name, feature.field.name)),
-                    false => field.clone(),
-                });
-            }
-        }
-        let schema = Arc::new(Schema::new_with_metadata(fields, entity.schema.metadata().clone()));
+        let fields: Vec<&[ArrowField]> = self.views.iter().map(|view| view.fields.as_slice()).collect();
+        let schema = output_schema(&entity.schema, &self.plan, &fields)?;
         Ok(Historical { open: self, keys: views, entity, options, schema })
     }
 
@@ -293,6 +276,29 @@ impl OpenPlan {
 struct MatchedKeys {
     entity_columns: Vec<usize>,
     types: Vec<DataType>,
+}
+
+/// The columns of the answer: those of the entity rows, then the given fields of each view, renamed where a name is taken.
+pub(crate) fn output_schema(entity: &SchemaRef, plan: &RetrievalPlan, views: &[&[ArrowField]]) -> Result<SchemaRef> {
+    let mut fields: Vec<ArrowField> = entity.fields().iter().map(|field| field.as_ref().clone()).collect();
+    let returned: HashSet<&str> = plan.outputs().map(|feature| feature.output.as_str()).collect();
+    for (view, planned) in views.iter().zip(&plan.views) {
+        for (field, feature) in view.iter().zip(&planned.features) {
+            let taken = entity.index_of(&feature.output).is_ok();
+            if taken && feature.returned {
+                return Err(name_collision(feature, planned));
+            }
+            let taken = taken
+                || (!feature.returned
+                    && (returned.contains(feature.output.as_str())
+                        || fields.iter().any(|known| known.name() == &feature.output)));
+            fields.push(match taken {
+                true => field.clone().with_name(format!("{}__{}", planned.name, feature.field.name)),
+                false => field.clone(),
+            });
+        }
+    }
+    Ok(Arc::new(Schema::new_with_metadata(fields, entity.metadata().clone())))
 }
 
 fn name_collision(feature: &PlannedFeature, planned: &PlannedView) -> Error {

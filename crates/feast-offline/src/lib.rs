@@ -45,6 +45,7 @@ mod leaks;
 mod parallel;
 mod sql;
 mod store;
+mod warehouses;
 
 mod engines;
 

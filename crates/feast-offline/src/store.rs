@@ -1,4 +1,4 @@
-//! The file offline store: its configuration and its verbs.
+//! The offline store: its configuration and its verbs, on files or on a database.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use feast_core::{DataSource, Error, ErrorCode, Result, did_you_mean, list_names};
+use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, Result, did_you_mean, list_names};
 use futures::TryStreamExt;
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use crate::latest::Latest;
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
 use crate::view_columns::batch_source;
+use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
 use crate::{
     BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, sql,
 };
@@ -23,8 +24,11 @@ use crate::{
 /// Names in `feature_store.yaml` that mean this store. Feast's `dask` and `duckdb` read files too.
 const NAMES: [&str; 3] = ["file", "dask", "duckdb"];
 
+/// The name of PostgreSQL.
+const POSTGRES: &str = "postgres";
+
 /// Offline stores of Feast that are not here yet.
-const OTHER_STORES: [&str; 15] = [
+const OTHER_STORES: [&str; 14] = [
     "athena",
     "bigquery",
     "chronon",
@@ -33,7 +37,6 @@ const OTHER_STORES: [&str; 15] = [
     "hybrid",
     "mssql",
     "oracle",
-    "postgres",
     "ray",
     "redshift",
     "remote",
@@ -54,11 +57,16 @@ pub struct OfflineStore {
     memory_limit: Option<usize>,
     staging_location: Option<String>,
     staging_endpoint: String,
+    /// The database that holds the rows, if it is not files.
+    warehouse: Option<Postgres>,
 }
 
 impl fmt::Display for OfflineStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "files under {}", self.base.display())
+        match &self.warehouse {
+            Some(warehouse) => warehouse.fmt(f),
+            None => write!(f, "files under {}", self.base.display()),
+        }
     }
 }
 
@@ -73,6 +81,20 @@ impl OfflineStore {
     /// `UnknownOfflineStore`, `Unsupported` for the stores of Feast that are not here yet, and
     /// `InvalidConfiguration` for unknown keys and malformed values.
     pub fn connect(config: &Value, repo_path: &Path) -> Result<Self> {
+        let base = std::path::absolute(repo_path).map_err(|error| {
+            Error::invalid_configuration("the path of the feature repository is not valid")
+                .with_source(error)
+                .with_hint("name an existing folder")
+        })?;
+        if config.get("type").unwrap_or(config) == POSTGRES {
+            return Ok(Self {
+                base,
+                memory_limit: None,
+                staging_location: None,
+                staging_endpoint: String::new(),
+                warehouse: Some(Postgres::new(config)?),
+            });
+        }
         let name = match config {
             Value::Null => "file",
             Value::String(name) => name,
@@ -108,12 +130,7 @@ impl OfflineStore {
             Some(Value::String(endpoint)) => endpoint.clone(),
             Some(other) => return Err(malformed("staging_location_endpoint_override", other, "a URL")),
         };
-        let base = std::path::absolute(repo_path).map_err(|error| {
-            Error::invalid_configuration("the path of the feature repository is not valid")
-                .with_source(error)
-                .with_hint("name an existing folder")
-        })?;
-        Ok(Self { base, memory_limit, staging_location, staging_endpoint })
+        Ok(Self { base, memory_limit, staging_location, staging_endpoint, warehouse: None })
     }
 
     /// The same store with another memory limit, in bytes or with a unit; see [`connect`](Self::connect).
@@ -148,6 +165,9 @@ impl OfflineStore {
     /// # Errors
     /// `FileNotFound`; `Unsupported` for sources that are not files.
     pub async fn schema(&self, source: &DataSource) -> Result<SchemaRef> {
+        if let Some(warehouse) = &self.warehouse {
+            return warehouse.schema(source).await;
+        }
         let (source, base) = (source.clone(), self.base.clone());
         blocking(move || Ok(Arc::clone(SourceTable::open(&source, &base)?.schema()))).await
     }
@@ -162,6 +182,9 @@ impl OfflineStore {
     /// rows that do not fit the plan, `InvalidRequest` for queries that cannot be run, `FileNotFound` and
     /// `MissingColumns` for sources.
     pub async fn historical(&self, request: HistoricalRequest) -> Result<HistoricalStream> {
+        if let Some(warehouse) = &self.warehouse {
+            return Box::pin(warehouse.historical(request, &self.base)).await;
+        }
         Ok(self.prepare(request).await?.start())
     }
 
@@ -171,6 +194,10 @@ impl OfflineStore {
     /// # Errors
     /// As [`historical`](Self::historical), and those of its stream.
     pub async fn leaks(&self, request: HistoricalRequest) -> Result<LeakReport> {
+        if self.warehouse.is_some() {
+            return Err(Error::unsupported("the postgres offline store does not look for leaks yet")
+                .with_hint("compare training data with and without `filter_by_created_timestamp`"));
+        }
         let ready = self.prepare(request).await?;
         blocking(move || ready.leaks()).await
     }
@@ -221,6 +248,9 @@ impl OfflineStore {
     /// # Errors
     /// `FileNotFound` and `MissingColumns`; values that do not fit their declared type, on the stream.
     pub async fn latest(&self, request: LatestRequest) -> Result<BatchStream> {
+        if let Some(warehouse) = &self.warehouse {
+            return Box::pin(warehouse.latest(request)).await;
+        }
         let (base, memory) = (self.base.clone(), self.memory());
         let latest = blocking(move || {
             let source = batch_source(&request.view)?.clone();
@@ -237,6 +267,9 @@ impl OfflineStore {
     /// `MissingColumns` when the columns differ; nothing was added when the call fails, except that of several hive
     /// partitions the first ones may have been.
     pub async fn append(&self, source: &DataSource, rows: RecordBatch) -> Result<u64> {
+        if let Some(warehouse) = &self.warehouse {
+            return Box::pin(warehouse.append(source, &rows)).await;
+        }
         let (source, base) = (source.clone(), self.base.clone());
         blocking(move || append::append(&source, &base, &rows)).await
     }
@@ -255,6 +288,51 @@ impl OfflineStore {
             self.endpoint_of(path).clone_into(&mut options.endpoint);
         }
         dataset::write(path, &self.base, rows, options).await
+    }
+
+    /// Writes rows to the storage of a saved dataset: files, or a table of the database that is the offline store.
+    ///
+    /// # Errors
+    /// `SavedDatasetLocationExists` unless overwriting is allowed; `Unsupported` for storages of other stores.
+    pub async fn write_storage(
+        &self,
+        storage: &DataSourceOptions,
+        rows: BatchStream,
+        mut options: WriteOptions,
+    ) -> Result<Vec<PathBuf>> {
+        match (storage, &self.warehouse) {
+            (DataSourceOptions::File { uri, s3_endpoint_override, .. }, _) => {
+                s3_endpoint_override.clone_into(&mut options.endpoint);
+                self.write_dataset(uri, rows, options).await
+            }
+            (_, Some(warehouse)) => match relation_of(storage) {
+                Some((table, _)) if !table.is_empty() => {
+                    Box::pin(warehouse.write_table(&table, rows, options.overwrite)).await?;
+                    Ok(Vec::new())
+                }
+                _ => Err(not_a_table("saved datasets")),
+            },
+            (_, None) => Err(Error::unsupported("the file offline store keeps saved datasets in files only")
+                .with_hint("use `SavedDatasetFileStorage(path=...)`")),
+        }
+    }
+
+    /// Reads the storage of a saved dataset.
+    ///
+    /// # Errors
+    /// `FileNotFound`; `Unsupported` for storages of other stores.
+    pub async fn read_storage(&self, storage: &DataSourceOptions) -> Result<BatchStream> {
+        match (storage, &self.warehouse) {
+            (DataSourceOptions::File { uri, s3_endpoint_override, .. }, _) => {
+                let own = s3_endpoint_override.as_str();
+                let endpoint = if own.is_empty() { self.endpoint_of(uri) } else { own };
+                dataset::read(uri, endpoint, &self.base).await
+            }
+            (_, Some(warehouse)) if relation_of(storage).is_some() => Box::pin(warehouse.read(storage)).await,
+            (_, Some(_)) => Err(not_a_table("saved datasets")),
+            (_, None) => Err(Error::unsupported("the file offline store keeps saved datasets in files only")
+                .with_hint("save it with `SavedDatasetFileStorage`")),
+        }
     }
 
     /// Reads the rows of a file, directory or glob, in order.
@@ -281,7 +359,7 @@ fn check_name(name: &str) -> Result<()> {
             .with_hint("set `offline_store: file` to use Parquet and CSV files"));
     }
     Err(Error::new(ErrorCode::UnknownOfflineStore, format!("there is no offline store `{name}`"))
-        .with_hint_opt(did_you_mean(name, NAMES.into_iter().chain(OTHER_STORES))))
+        .with_hint_opt(did_you_mean(name, NAMES.into_iter().chain([POSTGRES]).chain(OTHER_STORES))))
 }
 
 /// A did-you-mean only where one name is close; otherwise the caller lists all.

@@ -7,7 +7,7 @@ use feast_core::{
 };
 
 use crate::cast::to_declared;
-use crate::sources::SourceTable;
+use crate::sources::SourceColumns;
 use crate::timestamps::{can_be_time, to_micros};
 
 /// Positions of a view's columns in its source.
@@ -28,7 +28,7 @@ pub(crate) fn batch_source(view: &FeatureView) -> Result<&DataSource> {
             view.object_kind(),
             view.name
         ))
-        .with_hint("declare the view with a source whose rows rest in files")
+        .with_hint("declare the view with a source whose rows rest in files or tables")
     })
 }
 
@@ -36,7 +36,7 @@ impl ViewColumns {
     /// Finds the columns; every problem with them is found here, before any row is read.
     pub(crate) fn find<'a>(
         view: &FeatureView,
-        table: &SourceTable,
+        table: &SourceColumns,
         source: &DataSource,
         keys: impl Iterator<Item = &'a str>,
         features: impl Iterator<Item = &'a Field>,
@@ -98,7 +98,7 @@ impl ViewColumns {
 }
 
 /// The output field of a feature: the declared type, and for opaque types that of the source.
-pub(crate) fn output_field(name: &str, declared: ValueType, table: &SourceTable, column: usize) -> ArrowField {
+pub(crate) fn output_field(name: &str, declared: ValueType, table: &SourceColumns, column: usize) -> ArrowField {
     let field = declared.arrow_field(name);
     if declared.is_opaque() { field.with_data_type(table.data_type(column).clone()) } else { field }
 }
@@ -107,7 +107,7 @@ pub(crate) fn output_field(name: &str, declared: ValueType, table: &SourceTable,
 pub(crate) fn declared_columns(
     arrays: &[ArrayRef],
     columns: &[(usize, ValueType)],
-    table: &SourceTable,
+    table: &SourceColumns,
 ) -> Result<Vec<ArrayRef>> {
     arrays
         .iter()
@@ -142,7 +142,7 @@ impl Scanned {
         &self,
         batch: &RecordBatch,
         column: usize,
-        table: &SourceTable,
+        table: &SourceColumns,
     ) -> Result<TimestampMicrosecondArray> {
         to_micros(self.array(batch, column)?.as_ref() as &dyn Array, &table.describe(column))
     }

@@ -8,26 +8,28 @@
 //! given), a line `----` and the answer. `<view>><name>><key>=<column>:<feature>` asks for a view under another name
 //! and with other key columns; `known` counts rows from their created time on.
 //!
-//! `-` is null. Every file runs on one Parquet file, on a directory of Parquet files and on CSV. With
+//! `-` is null. Every file runs on one Parquet file, on a directory of Parquet files, on CSV, and on tables of PostgreSQL
+//! with and without an index, which it joins in different ways. With
 //! `FEAST_COMPLETE=1` the answers in the files are rewritten.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{Field as ArrowField, Schema};
+use arrow::datatypes::{DataType, Field as ArrowField, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::TimeDelta;
 use feast_core::{
-    BatchFeatures, DataSource, FeatureSelection, FeatureService, FeatureView, FeatureViewKind, FeatureViewProjection,
-    Field, Project, ProjectContents, RegistryObject, RetrievalPlan, ValueType,
+    BatchFeatures, DataSource, DataSourceOptions, FeatureSelection, FeatureService, FeatureView, FeatureViewKind,
+    FeatureViewProjection, Field, Project, ProjectContents, RegistryObject, RetrievalPlan, ValueType,
 };
 use feast_offline::{EntitySource, HistoricalRequest, OfflineStore};
+use feast_testing::services::postgres::{self, PostgresServer};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
@@ -36,6 +38,8 @@ enum Layout {
     File,
     Directory,
     Csv,
+    Table,
+    IndexedTable,
 }
 
 #[tokio::test]
@@ -49,7 +53,7 @@ async fn every_file_answers_as_written() {
     let complete = std::env::var_os("FEAST_COMPLETE").is_some();
     for path in paths {
         let text = fs::read_to_string(&path).unwrap();
-        for layout in [Layout::File, Layout::Directory, Layout::Csv] {
+        for layout in [Layout::File, Layout::Directory, Layout::Csv, Layout::Table, Layout::IndexedTable] {
             let answered = run(&text, layout).await;
             if complete {
                 fs::write(&path, answered).unwrap();
@@ -63,7 +67,11 @@ async fn every_file_answers_as_written() {
 /// The text with the answers that the store gives.
 async fn run(text: &str, layout: Layout) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let store = OfflineStore::connect(&serde_json::Value::Null, folder.path()).unwrap();
+    let place = match layout {
+        Layout::Table | Layout::IndexedTable => Place::Database(PostgresServer::shared().create_database()),
+        _ => Place::Folder(folder.path().to_path_buf()),
+    };
+    let store = OfflineStore::connect(&place.config(), folder.path()).unwrap();
     let mut contents = ProjectContents { project: Project::new("p"), ..ProjectContents::default() };
     let mut blocks = Vec::new();
     for block in text.trim_end().split("\n\n") {
@@ -74,7 +82,7 @@ async fn run(text: &str, layout: Layout) -> String {
             continue;
         };
         if let Some(head) = head.strip_prefix("view ") {
-            let view = define_view(head, rows, layout, folder.path());
+            let view = define_view(head, rows, layout, &place);
             contents.put(RegistryObject::FeatureView(Arc::new(view)));
             blocks.push(block.to_owned());
         } else if let Some(head) = head.strip_prefix("query ") {
@@ -89,7 +97,7 @@ async fn run(text: &str, layout: Layout) -> String {
     blocks.join("\n\n") + "\n"
 }
 
-fn define_view(head: &str, rows: &[&str], layout: Layout, folder: &Path) -> FeatureView {
+fn define_view(head: &str, rows: &[&str], layout: Layout, place: &Place) -> FeatureView {
     let mut words = head.split_whitespace();
     let name = words.next().unwrap();
     let option = |key: &str| head.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
@@ -102,8 +110,19 @@ fn define_view(head: &str, rows: &[&str], layout: Layout, folder: &Path) -> Feat
     let batch = table(rows, |column| {
         typed.iter().find(|field| field.name == column).map_or(ValueType::UnixTimestamp, |field| field.value_type)
     });
-    let path = write(&batch, name, layout, folder);
-    let mut source = DataSource::file(format!("{name}_source"), path, "event_timestamp");
+    let mut source = match place {
+        Place::Folder(folder) => {
+            let path = write(&batch, name, layout, folder);
+            DataSource::file(format!("{name}_source"), path, "event_timestamp")
+        }
+        Place::Database(database) => {
+            let leading = keys.first().map_or("event_timestamp", |key| {
+                let mapped = option("map").unwrap_or_default().split(',').filter_map(|pair| pair.split_once(':'));
+                mapped.into_iter().find(|(_, to)| *to == key.name).map_or(key.name.as_str(), |(from, _)| from)
+            });
+            create_table(database, name, &batch, (layout == Layout::IndexedTable).then_some(leading))
+        }
+    };
     option("created").unwrap_or_default().clone_into(&mut source.created_timestamp_column);
     source.field_mapping = option("map")
         .unwrap_or_default()
@@ -198,6 +217,61 @@ fn table(lines: &[&str], type_of: impl Fn(&str) -> ValueType) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }
 
+/// Where the rows of views rest.
+enum Place {
+    Folder(PathBuf),
+    Database(String),
+}
+
+impl Place {
+    fn config(&self) -> serde_json::Value {
+        let Self::Database(database) = self else { return serde_json::Value::Null };
+        let server = PostgresServer::shared();
+        serde_json::json!({
+            "type": "postgres", "host": server.host(), "port": server.port(), "database": database,
+            "user": postgres::USER, "password": postgres::PASSWORD, "sslmode": "disable",
+        })
+    }
+}
+
+/// Creates a table with the rows, in their order, with or without an index on a column.
+fn create_table(database: &str, name: &str, rows: &RecordBatch, indexed: Option<&str>) -> DataSource {
+    let columns = rows.schema_ref().fields().iter().map(|field| {
+        let sql_type = match field.data_type() {
+            DataType::Int64 => "int8",
+            DataType::Int32 => "int4",
+            DataType::Float32 => "float4",
+            DataType::Float64 => "float8",
+            DataType::Boolean => "bool",
+            DataType::Utf8 => "text",
+            DataType::Timestamp(..) => "timestamptz",
+            other => panic!("no type for {other}"),
+        };
+        format!("\"{}\" {sql_type}", field.name())
+    });
+    let mut statements = format!("CREATE TABLE {name} ({});", columns.collect::<Vec<_>>().join(", "));
+    let options = FormatOptions::new();
+    for row in 0..rows.num_rows() {
+        let cells = rows.columns().iter().map(|array| match array.is_null(row) {
+            true => "NULL".to_owned(),
+            false => format!("'{}'", ArrayFormatter::try_new(array, &options).unwrap().value(row)),
+        });
+        write!(statements, "INSERT INTO {name} VALUES ({});", cells.collect::<Vec<_>>().join(", ")).unwrap();
+    }
+    if let Some(column) = indexed {
+        write!(statements, "CREATE INDEX ON {name} (\"{column}\", event_timestamp);").unwrap();
+    }
+    PostgresServer::shared().execute(database, &statements);
+    let configuration = serde_json::json!({"name": name, "query": "", "table": name}).to_string();
+    DataSource {
+        name: format!("{name}_source"),
+        timestamp_field: "event_timestamp".to_owned(),
+        class_type: "feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source.PostgreSQLSource".into(),
+        options: DataSourceOptions::Custom { configuration: configuration.into_bytes().into() },
+        ..DataSource::default()
+    }
+}
+
 /// Writes the rows and returns the path for the source.
 fn write(rows: &RecordBatch, name: &str, layout: Layout, folder: &Path) -> String {
     let parquet = |path: &Path, rows: &RecordBatch| {
@@ -223,6 +297,7 @@ fn write(rows: &RecordBatch, name: &str, layout: Layout, folder: &Path) -> Strin
             arrow::csv::Writer::new(file).write(rows).unwrap();
             format!("{name}.csv")
         }
+        Layout::Table | Layout::IndexedTable => panic!("tables are no files"),
     }
 }
 

@@ -172,8 +172,8 @@ impl FeatureStore {
         let mut schemas = SourceSchemas::new();
         let mut problems = Vec::new();
         for (name, source) in sources {
-            let file = matches!(source.options, DataSourceOptions::File { .. });
-            if !file || (options.skip_source_validation && !leaves_something_open(desired, source)) {
+            let readable = matches!(source.options, DataSourceOptions::File { .. } | DataSourceOptions::Custom { .. });
+            if !readable || (options.skip_source_validation && !leaves_something_open(desired, source)) {
                 continue;
             }
             match self.offline.schema(source).await {

@@ -18,8 +18,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
-    WriteMultipart, coalesce_ranges,
+    BackoffConfig, ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    RetryConfig, UpdateVersion, WriteMultipart, coalesce_ranges,
 };
 use tokio::runtime::Handle;
 
@@ -139,6 +139,14 @@ impl Bucket {
         Ok(Upload { bucket: self.clone(), key: self.parse(key)?, buffer: Vec::new(), parts: None })
     }
 
+    /// Writes an object anew, unless it is not any more the one that was found.
+    pub(crate) fn replace(&self, found: &ObjectMeta, bytes: Vec<u8>) -> Result<()> {
+        let version = UpdateVersion { e_tag: found.e_tag.clone(), version: found.version.clone() };
+        let put = self.store.put_opts(&found.location, bytes.into(), PutMode::Update(version).into());
+        let put = self.runtime.block_on(put).map(drop);
+        put.map_err(|error| failed(&self.url(found.location.as_ref()).to_string_lossy(), error))
+    }
+
     /// Deletes objects; those that are gone already do not matter.
     pub(crate) fn delete(&self, keys: &[String]) -> Result<()> {
         let keys: Vec<Key> = keys.iter().map(|key| self.parse(key)).collect::<Result<_>>()?;
@@ -188,7 +196,14 @@ impl Object {
 
     /// The same object with its end at hand, where Parquet files say what they hold.
     pub(crate) fn with_tail(&self) -> Result<Self> {
-        self.with(vec![self.length.saturating_sub(TAIL)..self.length])
+        let tail = self.length.saturating_sub(TAIL)..self.length;
+        self.with(std::iter::once(tail).collect())
+    }
+
+    /// The same object with all of it at hand.
+    pub(crate) fn whole(&self) -> Result<Self> {
+        let whole = self.bucket.runtime.block_on(self.fetch(0..self.length))?;
+        Ok(Self { at_hand: vec![(0, whole)], ..self.clone() })
     }
 
     /// Exactly these bytes.
@@ -230,7 +245,7 @@ impl Object {
         match read.await {
             Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
             Ok(_) | Err(object_store::Error::Precondition { .. }) => {
-                Err(Error::unavailable(format!("`{}` changed while it was read", url.display()))
+                Err(Error::new(ErrorCode::Conflict, format!("`{}` changed while it was read", url.display()))
                     .with_hint("run the request again"))
             }
             Err(error) => Err(failed(&url.to_string_lossy(), error)),

@@ -163,6 +163,14 @@ impl Files {
         })
     }
 
+    /// Bytes of all files.
+    pub(crate) fn size(&self) -> usize {
+        match &self.bucket {
+            Some((_, objects)) => objects.iter().map(|object| object.size as usize).sum(),
+            None => self.files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len() as usize).sum(),
+        }
+    }
+
     /// Leaves some of the files out.
     pub(crate) fn remove(&mut self, removed: &[PathBuf]) {
         let kept: Vec<bool> = self.files.iter().map(|file| !removed.contains(file)).collect();

@@ -10,6 +10,7 @@ mod json;
 pub(crate) mod parquet;
 pub(crate) mod shared_file;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,14 +34,20 @@ pub(crate) type OnRows<'a> = &'a (dyn Fn(u64, RecordBatch) -> Result<()> + Sync)
 /// A data source opened for reading.
 #[derive(Debug)]
 pub(crate) struct SourceTable {
-    /// Name in messages.
-    pub(crate) name: String,
+    columns: SourceColumns,
     /// The files, as found when it was opened.
     pub(crate) files: Files,
     /// Files that were found too, but whose rows others hold by now.
     pub(crate) replaced: Vec<PathBuf>,
-    schema: SchemaRef,
     rows: Rows,
+}
+
+/// What is known of a data source before its rows are read.
+#[derive(Debug)]
+pub(crate) struct SourceColumns {
+    /// Name in messages.
+    pub(crate) name: String,
+    schema: SchemaRef,
 }
 
 #[derive(Debug)]
@@ -116,33 +123,7 @@ impl SourceTable {
                 (schema, Rows::Json(rows))
             }
         };
-        Ok(Self { name: name.to_owned(), files, replaced: gone, schema, rows })
-    }
-
-    /// All columns, those of hive partitions last.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// Type of a column.
-    pub(crate) fn data_type(&self, column: usize) -> &DataType {
-        self.schema.field(column).data_type()
-    }
-
-    /// How a column is called in errors.
-    pub(crate) fn describe(&self, column: usize) -> String {
-        format!("column `{}` of data source `{}`", self.schema.field(column).name(), self.name)
-    }
-
-    /// The position of the column that a feature view calls `name`.
-    pub(crate) fn column(&self, source: &DataSource, name: &str) -> Result<usize> {
-        self.schema.index_of(source.unmapped(name)).or_else(|_| self.schema.index_of(name)).map_err(|_| {
-            Error::new(
-                ErrorCode::MissingColumns,
-                format!("data source `{}` has no column `{}`", self.name, source.unmapped(name)),
-            )
-            .with_hint_opt(did_you_mean(name, self.schema.fields().iter().map(|field| field.name().as_str())))
-        })
+        Ok(Self { columns: SourceColumns::new(name, schema), files, replaced: gone, rows })
     }
 
     /// Whether single rows can be read again by position, so that a first look can do without most columns.
@@ -167,7 +148,7 @@ impl SourceTable {
     pub(crate) fn stored_size(&self, columns: &[usize], window: Option<Window>) -> usize {
         match &self.rows {
             Rows::Parquet(rows) => rows.stored_size(&self.schema, columns, window),
-            _ => self.files.files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len() as usize).sum(),
+            _ => self.files.size(),
         }
     }
 
@@ -224,6 +205,47 @@ impl SourceTable {
             self.rows = Rows::Streamed(rows);
         }
         self
+    }
+}
+
+impl Deref for SourceTable {
+    type Target = SourceColumns;
+
+    fn deref(&self) -> &SourceColumns {
+        &self.columns
+    }
+}
+
+impl SourceColumns {
+    /// The columns of a source.
+    pub(crate) fn new(name: &str, schema: SchemaRef) -> Self {
+        Self { name: name.to_owned(), schema }
+    }
+
+    /// All columns, those of hive partitions last.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Type of a column.
+    pub(crate) fn data_type(&self, column: usize) -> &DataType {
+        self.schema.field(column).data_type()
+    }
+
+    /// How a column is called in errors.
+    pub(crate) fn describe(&self, column: usize) -> String {
+        format!("column `{}` of data source `{}`", self.schema.field(column).name(), self.name)
+    }
+
+    /// The position of the column that a feature view calls `name`.
+    pub(crate) fn column(&self, source: &DataSource, name: &str) -> Result<usize> {
+        self.schema.index_of(source.unmapped(name)).or_else(|_| self.schema.index_of(name)).map_err(|_| {
+            Error::new(
+                ErrorCode::MissingColumns,
+                format!("data source `{}` has no column `{}`", self.name, source.unmapped(name)),
+            )
+            .with_hint_opt(did_you_mean(name, self.schema.fields().iter().map(|field| field.name().as_str())))
+        })
     }
 }
 

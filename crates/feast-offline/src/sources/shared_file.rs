@@ -52,6 +52,13 @@ impl SharedFile {
         Self { length: object.length, contents: Contents::Object(Arc::new(object)), modified: Some(modified) }
     }
 
+    /// The same file with all of it at hand, where reads take long.
+    pub(crate) fn at_hand(self) -> Result<Self> {
+        let Contents::Object(object) = &self.contents else { return Ok(self) };
+        let whole = object.whole()?;
+        Ok(Self { contents: Contents::Object(Arc::new(whole)), ..self })
+    }
+
     /// The same file, with all that a read of these columns of a row group needs at hand, where reads take long.
     pub(crate) fn prefetched(
         self,

@@ -30,6 +30,15 @@ cat >/dev/null
 rm -rf "$2"
 "#;
 
+/// Makes an authority and a certificate of it.
+const CERTIFY: &str = r#"
+cd "$1" && key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30" &&
+openssl req -x509 $key -subj /CN=authority -keyout authority.key -out authority.crt &&
+openssl req -x509 $key -subj /CN=localhost -keyout server.key -out server.crt -CA authority.crt -CAkey authority.key \
+    -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE &&
+chmod 600 server.key
+"#;
+
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct PostgresServer {
@@ -52,10 +61,22 @@ impl PostgresServer {
     /// # Panics
     /// When PostgreSQL is not installed or does not start.
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// Starts a server that can encrypt, with a certificate for `localhost` of an authority of its own.
+    ///
+    /// # Panics
+    /// When PostgreSQL or OpenSSL is not installed or does not start.
+    pub fn start_encrypting() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(tls: bool) -> Self {
         // Between finding a free port and using it somebody else may take it.
         let mut failures = Vec::new();
         for _ in 0..5 {
-            match Self::try_start() {
+            match Self::try_start(tls) {
                 Ok(server) => return server,
                 Err(failure) => failures.push(failure),
             }
@@ -63,7 +84,7 @@ impl PostgresServer {
         panic!("PostgreSQL does not start: {}", failures.join("\n"));
     }
 
-    fn try_start() -> Result<Self, String> {
+    fn try_start(tls: bool) -> Result<Self, String> {
         let programs = programs();
         let directory = tempfile::Builder::new().prefix("feast-pg-").tempdir().map_err(|error| error.to_string())?;
         let account = account_for(directory.path());
@@ -92,12 +113,26 @@ impl PostgresServer {
         if !done.status.success() {
             return Err(String::from_utf8_lossy(&done.stderr).into_owned());
         }
+        if tls {
+            let mut certify = Command::new("sh");
+            certify.args(["-c", CERTIFY, "certify"]).arg(directory.path());
+            as_account(&mut certify);
+            let done = certify.output().map_err(|error| error.to_string())?;
+            if !done.status.success() {
+                return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+            }
+        }
         let port = free_port();
         let directory = directory.keep();
+        let folder = directory.display();
+        let encryption = if tls {
+            format!(" -c ssl=on -c ssl_cert_file={folder}/server.crt -c ssl_key_file={folder}/server.key")
+        } else {
+            String::new()
+        };
         let options = format!(
-            "-k {} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 \
-             -c shared_buffers=32MB -c timezone=Asia/Tokyo",
-            directory.display()
+            "-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200 \
+             -c shared_buffers=32MB -c timezone=Asia/Tokyo{encryption}"
         );
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(&programs).arg(&directory).arg(options);
@@ -128,6 +163,11 @@ impl PostgresServer {
     /// The folder of the Unix socket.
     pub fn socket_folder(&self) -> &Path {
         &self.directory
+    }
+
+    /// The certificate of the authority that signed that of the server, if it encrypts.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.join("authority.crt")
     }
 
     /// Creates an empty database and returns its name.

@@ -1,0 +1,3 @@
+//! Databases that hold feature rows and find those that belong together themselves.
+
+pub(crate) mod postgres;

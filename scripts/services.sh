@@ -8,6 +8,7 @@ need() { # need <file or command> <package>
 }
 
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
+need /usr/sbin/mariadbd mariadb-server
 
 [ -z "$missing" ] && exit 0
 echo "installing$missing"

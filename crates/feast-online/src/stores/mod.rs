@@ -9,6 +9,7 @@ mod retry;
 mod tls;
 
 pub mod memory;
+pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
 
@@ -57,7 +58,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         ],
         connect: |options, _| Ok(Arc::new(postgres::PostgresStore::connect(options)?)),
     },
-    not_built!("mysql", &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"]),
+    KnownStore {
+        name: "mysql",
+        aliases: &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"],
+        connect: |options, _| Ok(Arc::new(mysql::MysqlStore::connect(options)?)),
+    },
     not_built!("cassandra"),
     not_built!("scylladb"),
     not_built!("hbase"),

@@ -11,6 +11,7 @@ mod tls;
 pub mod memory;
 pub mod mysql;
 pub mod postgres;
+pub mod remote;
 pub mod sqlite;
 
 pub use forking::{after_fork, before_fork};
@@ -75,7 +76,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
     not_built!("couchbase.online"),
     not_built!("snowflake.online"),
     not_built!("aerospike"),
-    not_built!("remote", &["feast.infra.online_stores.remote.RemoteOnlineStore"]),
+    KnownStore {
+        name: "remote",
+        aliases: &["feast.infra.online_stores.remote.RemoteOnlineStore"],
+        connect: |options, base| Ok(Arc::new(remote::RemoteStore::connect(options, base)?)),
+    },
     not_built!("hybrid"),
     not_built!("chronon"),
 ];

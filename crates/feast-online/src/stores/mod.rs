@@ -9,8 +9,10 @@ mod retry;
 mod tls;
 
 pub mod memory;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
+pub mod remote;
 pub mod sqlite;
 
 pub use forking::{after_fork, before_fork};
@@ -62,7 +64,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         ],
         connect: |options, _| Ok(Arc::new(postgres::PostgresStore::connect(options)?)),
     },
-    not_built!("mysql", &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"]),
+    KnownStore {
+        name: "mysql",
+        aliases: &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"],
+        connect: |options, _| Ok(Arc::new(mysql::MysqlStore::connect(options)?)),
+    },
     not_built!("cassandra"),
     not_built!("scylladb"),
     not_built!("hbase"),
@@ -75,7 +81,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
     not_built!("couchbase.online"),
     not_built!("snowflake.online"),
     not_built!("aerospike"),
-    not_built!("remote", &["feast.infra.online_stores.remote.RemoteOnlineStore"]),
+    KnownStore {
+        name: "remote",
+        aliases: &["feast.infra.online_stores.remote.RemoteOnlineStore"],
+        connect: |options, base| Ok(Arc::new(remote::RemoteStore::connect(options, base)?)),
+    },
     not_built!("hybrid"),
     not_built!("chronon"),
 ];

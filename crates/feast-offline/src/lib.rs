@@ -42,6 +42,7 @@ mod dataset;
 mod historical;
 mod latest;
 mod leaks;
+mod logs;
 mod parallel;
 mod sql;
 mod store;

@@ -88,7 +88,7 @@ def shown(value: float | None, digits: int = 2) -> str:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A table; all columns but the first two are numbers."""
-    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    line = lambda cells: f"| {' | '.join(cells)} |"
     rule = ["---", "---", *["--:"] * (len(header) - 2)]
     return "\n".join([line(header), line(rule), *map(line, rows)])
 

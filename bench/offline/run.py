@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import join  # noqa: E402
-from measure import machine  # noqa: E402
+import join
+from measure import machine
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from data import FEATURES  # noqa: E402
+from data import FEATURES
 
 
 def names(view: int) -> list[str]:

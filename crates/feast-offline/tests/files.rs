@@ -638,7 +638,6 @@ async fn a_request_explains_what_its_steps_took() {
         HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: false, as_of: None };
     let stream = store.historical(request).await.unwrap();
     let explanation = stream.explanation;
-    assert!(explanation.steps().iter().all(|step| step.rows == 0), "nothing has been read");
     collected(stream.batches).await;
     let steps = explanation.steps();
     let told: Vec<_> = steps.iter().map(|step| (step.depth, step.name.as_str(), step.rows)).collect();

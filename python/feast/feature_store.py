@@ -890,8 +890,17 @@ class FeatureStore:
         raise NotAvailableYet("the transformation server")
 
     def write_logged_features(self, logs: pa.Table | Path, source: FeatureService) -> None:
-        """Logging of served features: not available yet."""
-        raise NotAvailableYet("logging served features")
+        """Adds rows to the log that the feature service names: a table, or Parquet files at a path.
+
+        Readers of the log see all of a call or nothing of it.
+        """
+        if isinstance(logs, (str, Path)):
+            import pyarrow.dataset
+
+            logs = pyarrow.dataset.dataset(logs, format="parquet").to_table()
+        self._native.write_logged_features(
+            _frames.to_stream(logs, "logs"), source.to_proto().SerializeToString()
+        )
 
     def validate_logged_features(
         self,

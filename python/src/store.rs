@@ -281,6 +281,18 @@ impl Store {
         wait_long(py, async move { store.write_to_offline_store(&feature_view, rows).await })
     }
 
+    /// Adds rows to the log of a feature service, given as its message.
+    fn write_logged_features(&self, py: Python<'_>, frame: &Bound<'_, PyAny>, service: &[u8]) -> PyResult<u64> {
+        let RegistryObject::FeatureService(service) =
+            feast_proto::decode_object(ObjectKind::FeatureService, service).py()?
+        else {
+            return Err(Error::internal("a feature service was decoded as something else")).py();
+        };
+        let rows = read_batch(frame)?;
+        let store = self.store().py()?;
+        wait_long(py, async move { store.write_logged_features(&service, rows).await })
+    }
+
     #[pyo3(signature = (storage, timeout=None))]
     fn read_storage(&self, py: Python<'_>, storage: &[u8], timeout: Option<f64>) -> PyResult<ArrowStream> {
         let timeout = time_limit(timeout);

@@ -26,7 +26,7 @@ use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::cast::cast_to;
@@ -243,10 +243,14 @@ fn copy_and_add<W: Write + Send>(
     rows: &RecordBatch,
 ) -> ParquetResult<W> {
     let metadata = footer.metadata();
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(compression_of(footer))
-        .set_key_value_metadata(metadata.file_metadata().key_value_metadata().cloned())
-        .build();
+        .set_key_value_metadata(metadata.file_metadata().key_value_metadata().cloned());
+    if metadata.offset_index().is_none() {
+        // A file has an index of its pages for all row groups or for none.
+        properties = properties.set_offset_index_disabled(true).set_statistics_enabled(EnabledStatistics::Chunk);
+    }
+    let properties = properties.build();
     let root = metadata.file_metadata().schema_descr().root_schema_ptr();
     let mut writer = SerializedFileWriter::new(extended, root, Arc::new(properties))?;
     let n_kept = kept_row_groups(metadata, rows.num_rows());
@@ -342,7 +346,7 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
             own.schema().index_of(name).is_ok() || !files.partitions.iter().any(|(partition, _)| partition == name)
         })
         .collect();
-    for (folder, members) in by_partition(table, rows)? {
+    for (folder, members) in by_partition(files.partitions.iter().map(|(name, _)| name.as_str()), rows, &files.root)? {
         let folder = match files.shape {
             Shape::Glob => last.parent().unwrap_or(&files.root).to_path_buf(),
             _ => files.root.join(folder),
@@ -377,11 +381,15 @@ fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
 }
 
 /// The rows of each `key=value` folder; the directory itself without partitions.
-fn by_partition(table: &SourceTable, rows: &RecordBatch) -> Result<BTreeMap<PathBuf, UInt32Array>> {
+pub(crate) fn by_partition<'a>(
+    partitions: impl Iterator<Item = &'a str>,
+    rows: &RecordBatch,
+    root: &Path,
+) -> Result<BTreeMap<PathBuf, UInt32Array>> {
     let mut members: BTreeMap<PathBuf, Vec<u32>> = BTreeMap::new();
-    let values = table.files.partitions.iter().map(|(name, _)| {
-        let column = rows.column_by_name(name).ok_or_else(|| changed(&table.files.root))?;
-        Ok((name.as_str(), cast(column, &DataType::Utf8)?))
+    let values = partitions.map(|name| {
+        let column = rows.column_by_name(name).ok_or_else(|| changed(root))?;
+        Ok((name, cast(column, &DataType::Utf8)?))
     });
     let values: Vec<(&str, ArrayRef)> = values.collect::<Result<_>>()?;
     for row in 0..rows.num_rows() {
@@ -430,7 +438,7 @@ fn changed(path: &Path) -> Error {
 
 /// Waits for the turn of this process on a directory; the lock goes with the returned file.
 #[cfg(unix)]
-fn lock(directory: &Path) -> Result<File> {
+pub(crate) fn lock(directory: &Path) -> Result<File> {
     // The directory itself is locked, so that no lock file lies among the data.
     let handle = File::open(directory).map_err(|error| failed(directory, error))?;
     handle.lock().map_err(|error| failed(directory, error))?;
@@ -438,7 +446,7 @@ fn lock(directory: &Path) -> Result<File> {
 }
 
 #[cfg(not(unix))]
-fn lock(directory: &Path) -> Result<File> {
+pub(crate) fn lock(directory: &Path) -> Result<File> {
     let path = directory.join(".feast.lock");
     let handle = File::create(&path).map_err(|error| failed(&path, error))?;
     handle.lock().map_err(|error| failed(&path, error))?;

@@ -511,3 +511,53 @@ pub(crate) fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> E
         .with_source(error)
         .with_hint("check the types of the columns, and that the disk has room")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StringArray, StructArray};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    #[test]
+    fn columns_of_any_shape_are_written_in_row_groups() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.parquet");
+        let batch = |from: i64, to: i64| {
+            let n_rows = (to - from) as usize;
+            let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(
+                (0..n_rows).map(|row| (row % 3 > 0).then(|| vec![Some(row as i32), None])),
+            );
+            let fields = vec![
+                Arc::new(Field::new("x", DataType::Int64, false)),
+                Arc::new(Field::new("list", lists.data_type().clone(), true)),
+            ];
+            let columns = vec![Arc::new(Int64Array::from_iter_values(from..to)) as ArrayRef, Arc::new(lists)];
+            let texts = StringArray::from_iter((from..to).map(|row| (row % 2 == 0).then(|| format!("{row}"))));
+            RecordBatch::try_from_iter_with_nullable([
+                ("both", Arc::new(StructArray::new(fields.into(), columns, None)) as ArrayRef, true),
+                ("text", Arc::new(texts), true),
+                ("number", Arc::new(Int64Array::from_iter_values(from..to)), true),
+            ])
+            .unwrap()
+        };
+        let n_rows = ROW_GROUP_ROWS as i64 + 5;
+        let batches = [batch(0, 3), batch(3, 3), batch(3, n_rows)];
+        let mut file = ParquetFile::create(&path, &batches[0].schema(), zstd()).unwrap();
+        batches.iter().for_each(|batch| file.write(batch).unwrap());
+        file.annotate("who", "me".to_owned());
+        file.finish().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+        let metadata = Arc::clone(reader.metadata());
+        assert_eq!(metadata.row_groups().iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [1 << 20, 5]);
+        let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+        assert!(pairs.iter().any(|pair| pair.key == "who" && pair.value.as_deref() == Some("me")));
+        let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+        let read = concat_batches(&batches[0].schema(), &read).unwrap();
+        assert_eq!(read, concat_batches(&batches[0].schema(), &batches).unwrap());
+        assert_eq!(read.column(2).as_primitive::<Int64Type>().value(ROW_GROUP_ROWS), ROW_GROUP_ROWS as i64);
+    }
+}

@@ -1,4 +1,5 @@
-//! The batch path: training data by point-in-time join, the latest row per key for materialization, and files.
+//! The batch path: training data by point-in-time join, the latest row per key for materialization, and where
+//! rows rest: files, buckets and databases.
 //!
 //! This crate knows no registry, no online store and no protobuf. It is handed resolved plans and data sources and
 //! gives Arrow batches. DataFusion is used here only, and only for entity rows that are given as SQL.
@@ -19,7 +20,8 @@
 //!
 //! Reading order: the rules of time and value ([`OfflineStore::historical`] applies them through `point_in_time`),
 //! what they need (`join_keys`, `timestamps`, `cast`), where rows rest (`sources`), then one file per verb
-//! (`historical`, `latest`, `append`, `dataset`, `sql`), and what computes with them (`engines`).
+//! (`historical`, `latest`, `append`, `dataset`, `logs`, `sql`), and what computes with them (`engines`), and the databases that do all of that themselves.
+//! (`warehouses`).
 
 mod point_in_time;
 
@@ -42,6 +44,7 @@ mod dataset;
 mod historical;
 mod latest;
 mod leaks;
+mod logs;
 mod parallel;
 mod sql;
 mod store;

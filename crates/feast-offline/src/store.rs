@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, Result, did_you_mean, list_names};
+use feast_core::{
+    DataSource, DataSourceOptions, Error, ErrorCode, LoggingDestination, Result, did_you_mean, list_names,
+};
 use futures::TryStreamExt;
 use serde_json::Value;
 
@@ -18,7 +20,8 @@ use crate::sources::SourceTable;
 use crate::view_columns::batch_source;
 use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
 use crate::{
-    BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, sql,
+    BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, logs,
+    sql,
 };
 
 /// Names in `feature_store.yaml` that mean this store. Feast's `dask` and `duckdb` read files too.
@@ -272,6 +275,16 @@ impl OfflineStore {
         }
         let (source, base) = (source.clone(), self.base.clone());
         blocking(move || append::append(&source, &base, &rows)).await
+    }
+
+    /// Adds rows to the log of a feature service and returns how many. A reader sees all of them or none; in several
+    /// partitions, folder by folder.
+    ///
+    /// # Errors
+    /// `Unsupported` for other destinations than files; `MissingColumns` when the column of a partition is missing.
+    pub async fn write_log(&self, destination: &LoggingDestination, rows: RecordBatch) -> Result<u64> {
+        let (destination, base) = (destination.clone(), self.base.clone());
+        blocking(move || logs::write(&destination, &base, &rows)).await
     }
 
     /// Writes rows as Parquet and returns the files: one if the path ends in `.parquet`, else those of a directory.

@@ -22,7 +22,7 @@ use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 /// Rows that appear at once.
 const BATCH: usize = 50;
@@ -226,11 +226,20 @@ fn what_a_killed_merge_leaves_is_read_once() {
 }
 
 fn a_single_file_keeps_what_it_holds() {
+    for page_index in [true, false] {
+        what_a_file_holds_stays(page_index);
+    }
+}
+
+/// As Rust writes files, and as Arrow's other writers do: without an index of pages.
+fn what_a_file_holds_stays(page_index: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("one.parquet");
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(1000))
         .set_bloom_filter_enabled(true)
+        .set_offset_index_disabled(!page_index)
+        .set_statistics_enabled(if page_index { EnabledStatistics::Page } else { EnabledStatistics::Chunk })
         .set_key_value_metadata(Some(vec![KeyValue::new("pandas".to_owned(), "{}".to_owned())]))
         .build();
     let mut writer = ArrowWriter::try_new(File::create(&path).unwrap(), batch(0).schema(), Some(properties)).unwrap();
@@ -249,7 +258,8 @@ fn a_single_file_keeps_what_it_holds() {
         for (old, new) in old.row_group(index).columns().iter().zip(metadata.row_group(index).columns()) {
             assert_eq!(old.compressed_size(), new.compressed_size());
             assert_eq!(old.statistics(), new.statistics());
-            assert!(new.bloom_filter_offset().is_some() && new.offset_index_offset().is_some());
+            assert!(new.bloom_filter_offset().is_some());
+            assert_eq!(new.offset_index_offset().is_some(), page_index);
         }
     }
     // Many small ones become few.

@@ -17,7 +17,7 @@ use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
     BatchFeatures, DataSource, DataSourceOptions, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field,
-    Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
+    LoggingDestination, Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
 };
 use feast_offline::{BatchStream, EntitySource, HistoricalRequest, LatestRequest, OfflineStore, WriteOptions};
 use parquet::arrow::ArrowWriter;
@@ -297,6 +297,30 @@ async fn files_with_old_times_can_be_extended() {
     assert_eq!(latest_trips(&store, &source("old.parquet")).await, [(1, 1)]);
     store.append(&source("old.parquet"), rows(&[(1, 20, 2), (2, 20, 3)])).await.unwrap();
     assert_eq!(latest_trips(&store, &source("old.parquet")).await, [(1, 2), (2, 3)]);
+}
+
+#[tokio::test]
+async fn logs_grow_by_whole_batches() {
+    let (folder, store) = store();
+    let log = |path: &str, partition_by: &[&str]| LoggingDestination::File {
+        path: path.to_owned(),
+        s3_endpoint_override: String::new(),
+        partition_by: partition_by.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    for trips in 1..=20 {
+        store.write_log(&log("log", &[]), rows(&[(1, trips, trips), (2, trips, trips)])).await.unwrap();
+    }
+    assert_eq!(latest_trips(&store, &source("log")).await, [(1, 20), (2, 20)]);
+    assert_eq!(collected(store.read_dataset("log").await.unwrap()).await.num_rows(), 40);
+    assert!(fs::read_dir(folder.path().join("log")).unwrap().count() < 10, "small files are merged");
+    assert_eq!(store.write_log(&log("days", &["driver_id"]), rows(&[(1, 1, 5), (2, 1, 6)])).await.unwrap(), 2);
+    assert!(folder.path().join("days/driver_id=1").is_dir() && folder.path().join("days/driver_id=2").is_dir());
+    assert_eq!(latest_trips(&store, &source("days")).await, [(1, 5), (2, 6)]);
+    let error = store.write_log(&log("days", &["day"]), rows(&[(1, 1, 5)])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::MissingColumns);
+    let elsewhere = LoggingDestination::BigQuery { table_ref: "t".to_owned() };
+    let error = store.write_log(&elsewhere, rows(&[(1, 1, 5)])).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unsupported);
 }
 
 #[tokio::test]

@@ -214,7 +214,10 @@ async fn tables_answer_as_files_do() {
         let expected = collected(expected.batches).await;
         let found = start(&store, &plan(in_tables.clone(), &references), batches(), known).await.unwrap();
         assert_eq!((found.min_event_timestamp, found.max_event_timestamp), expected_range);
+        let explanation = found.explanation.clone();
         let found = collected(found.batches).await;
+        let steps = explanation.steps();
+        assert_eq!((steps.len(), steps[0].rows), (4, n_entities as u64), "{explanation}");
         let told = format!("round {round}, created `{created}`, ttl {ttl:?}, known {known:?}\n{}", shown(&rows));
         assert_eq!(shown(&found), shown(&expected), "{told}");
 

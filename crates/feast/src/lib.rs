@@ -22,6 +22,7 @@ mod definitions;
 mod delete;
 mod get_historical_features;
 mod get_online_features;
+mod logged_features;
 mod materialize;
 mod on_demand;
 mod pins;

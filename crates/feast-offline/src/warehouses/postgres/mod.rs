@@ -1,8 +1,9 @@
 //! PostgreSQL as offline store: it finds the rows itself, and only those that are wanted travel.
 //!
-//! A request has one connection. Entity rows, which are in memory here, go into a temporary table by binary `COPY` (of rows in memory their keys and
-//! times, of a query what it selects), one statement joins all views, and its rows are read as they arrive. Times
-//! without zone count as UTC. Rows are added and datasets written in one transaction each.
+//! A request has one connection. The keys and times of entity rows, which are kept in memory here, go into a temporary
+//! table by binary `COPY`; what an entity query selects becomes such a table in the database. One statement joins all
+//! views, and its rows are read as they arrive. Times without zone count as UTC. Rows are added and datasets written in
+//! one transaction each.
 
 mod connection;
 mod copy;
@@ -31,6 +32,7 @@ use self::copy::{Column, Decoder, Encoder, Kind};
 use self::statements::{ENTITY_TABLE, ViewRows, identifiers};
 use crate::cast::{cast_to, to_declared};
 use crate::entity_rows::{EntityPart, EntityRows, EntitySource, OUTPUT_ROWS};
+use crate::explain::StepId;
 use crate::historical::{DEFAULT_LOOK_BACK, output_schema};
 use crate::join_keys::{canonical, common_type};
 use crate::parallel::blocking;
@@ -178,9 +180,13 @@ impl Postgres {
         };
         rows.iter_mut().for_each(|view| view.choose(n_rows));
         let statement = statements::point_in_time(&entity_columns, &rows);
-        // The database knows how many rows and how much time each step takes; here is what it is asked.
         let explanation = Explanation::default();
-        explanation.step(0, format!("run in {self}: {}", statement.replace('\n', " ")));
+        let step = explanation.step(0, format!("run one statement in {self}"));
+        for ((view, rows), planned) in views.iter().zip(&rows).zip(&plan.views) {
+            let source = &view.relation.known.name;
+            let how = if rows.looked_up { "looked up row by row" } else { "sorted beside the entity rows" };
+            explanation.step(1, format!("join `{}`: `{source}`, {how} there", planned.name));
+        }
         let entity_kinds = query.iter().flat_map(|(_, columns)| columns.iter().map(|column| column.kind.clone()));
         let feature_kinds = views.iter().flat_map(|view| {
             view.columns.features.iter().map(|(column, _)| view.relation.columns[*column].kind.clone())
@@ -188,7 +194,8 @@ impl Postgres {
         let kinds: Vec<Kind> = entity_kinds.chain(feature_kinds).collect();
         let columns = entity_schema.fields().len();
         let answer = Answer::new(session, "joining features", &statement, &kinds);
-        let features = Features { answer, views, schema: Arc::clone(&schema), entity_columns: columns };
+        let counted = (explanation.clone(), step);
+        let features = Features { answer, views, schema: Arc::clone(&schema), entity_columns: columns, counted };
         let output = match query {
             // What the query selected comes back with the features.
             Some(_) => features.whole(),
@@ -732,9 +739,20 @@ struct Features {
     views: Vec<OpenView>,
     schema: SchemaRef,
     entity_columns: usize,
+    counted: (Explanation, StepId),
 }
 
 impl Features {
+    /// The next rows of the answer.
+    async fn next(&mut self, most: usize) -> Result<Option<(usize, Vec<ArrayRef>)>> {
+        let arrived = self.answer.next(most).await?;
+        if let Some((n_rows, arrays)) = &arrived {
+            let size = arrays.iter().map(|array| array.get_array_memory_size()).sum();
+            self.counted.0.count(self.counted.1, *n_rows, size);
+        }
+        Ok(arrived)
+    }
+
     /// Columns in the order of the plan, of their declared types.
     fn declared(&self, arrays: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::with_capacity(arrays.len());
@@ -752,7 +770,7 @@ impl Features {
     fn whole(self) -> BatchStream {
         let schema = Arc::clone(&self.schema);
         let batches = stream::try_unfold(self, async |mut features: Self| {
-            let Some((n_rows, mut arrays)) = features.answer.next(OUTPUT_ROWS).await? else { return Ok(None) };
+            let Some((n_rows, mut arrays)) = features.next(OUTPUT_ROWS).await? else { return Ok(None) };
             let columns = features.declared(&arrays.split_off(features.entity_columns))?;
             arrays.extend(columns);
             Ok(Some((record_batch(&features.schema, arrays, n_rows)?, features)))
@@ -767,12 +785,12 @@ impl Features {
         let batches = stream::try_unfold(state, async |(mut features, mut batches): (Self, std::vec::IntoIter<_>)| {
             let Some(batch): Option<RecordBatch> = batches.next() else {
                 // The end of the answer is read too: an error may be there.
-                features.answer.next(1).await?;
+                features.next(1).await?;
                 return Ok(None);
             };
             let mut columns = batch.columns().to_vec();
             if batch.num_rows() > 0 && features.schema.fields().len() > columns.len() {
-                let arrived = features.answer.next(batch.num_rows()).await?;
+                let arrived = features.next(batch.num_rows()).await?;
                 let (_, arrays) = arrived.filter(|(n_rows, _)| *n_rows == batch.num_rows()).ok_or_else(|| {
                     Error::internal("PostgreSQL sent another number of rows than there are entity rows")
                 })?;

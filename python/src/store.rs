@@ -353,8 +353,9 @@ impl Store {
 
     /// Serves over HTTP until Ctrl-C; then answers the open requests, and only then raises.
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
-        let options = serve_options(&parse_options(options_json).py()?);
         let store = self.store().py()?;
+        let mut options = serve_options(&parse_options(options_json).py()?, store.config());
+        options.traces = feast_cli::trace_options().py()?;
         let runtime = runtime().py()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
@@ -398,8 +399,8 @@ impl Store {
 }
 
 /// Feast's arguments of `serve`; what is not given keeps its default.
-fn serve_options(given: &Value) -> ServeOptions {
-    let mut options = ServeOptions::default();
+fn serve_options(given: &Value, config: &RepoConfig) -> ServeOptions {
+    let mut options = ServeOptions::configured(config);
     let path = |key: &str| given[key].as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
     let number = |key: &str| given[key].as_u64();
     if let Some(host) = given["host"].as_str() {

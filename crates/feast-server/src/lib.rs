@@ -23,9 +23,12 @@ mod metrics;
 mod online_response;
 mod state;
 mod timestamp;
+mod tls;
+mod traces;
 
 pub use error::{feast_class, feast_module, http_status};
 pub use http::router;
 pub use online_response::online_response;
 pub use options::ServeOptions;
 pub use serve::serve;
+pub use traces::TraceOptions;

@@ -5,6 +5,8 @@ mod support;
 
 mod arguments;
 mod changes;
+mod explain;
 mod init;
 mod objects;
+mod serve;
 mod values;

@@ -30,7 +30,7 @@ PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python"
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
+.PHONY: help demo test lint bench bench-offline bench-online bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,13 @@ bench-transform: wheel peer ## on-demand feature views over HTTP and over histor
 	$(say) "bench-transform: measuring (a few minutes)"
 	@"$(VENV)/bin/python" bench/transform.py --ours "$(DEMO)" --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
+
+bench-online: dist/feast peer ## requests for online features: this server and Feast's on the same store; BENCH_ARGUMENTS="--store redis"
+	$(say) "bench-online: building the floor"
+	@$(CARGO) build --release --locked -p feast-server -p feast-python --example constant_body
+	$(say) "bench-online: measuring (about three minutes per store)"
+	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/examples/constant_body" \
+		--peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
 

@@ -379,9 +379,11 @@ impl Store {
 
     /// Serves over HTTP until Ctrl-C; then answers the open requests, and only then raises.
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
-        let options = serve_options(&parse_options(options_json).py()?);
+        let store = self.store().py()?;
+        let mut options = serve_options(&parse_options(options_json).py()?, store.config());
+        options.traces = feast_cli::trace_options().py()?;
         let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
-        let store = self.store().py()?.transformed_by(Arc::new(PythonWorkers::new(workers)));
+        let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         let runtime = runtime().py()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
@@ -430,8 +432,8 @@ impl Store {
 }
 
 /// Feast's arguments of `serve`; what is not given keeps its default.
-fn serve_options(given: &Value) -> ServeOptions {
-    let mut options = ServeOptions::default();
+fn serve_options(given: &Value, config: &RepoConfig) -> ServeOptions {
+    let mut options = ServeOptions::configured(config);
     let path = |key: &str| given[key].as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
     let number = |key: &str| given[key].as_u64();
     if let Some(host) = given["host"].as_str() {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use feast_core::ObjectKind;
 
 use crate::commands::{
-    apply, completion, configuration, delete, endpoint, feature_views, features, get_historical_features,
+    apply, completion, configuration, delete, endpoint, explain, feature_views, features, get_historical_features,
     get_online_features, init, later, materialize, materialize_incremental, objects, permissions, plan, projects,
     registry_dump, serve, teardown, version,
 };
@@ -79,6 +79,9 @@ pub(crate) enum Command {
     GetOnlineFeatures(get_online_features::GetOnlineFeatures),
     GetHistoricalFeatures(get_historical_features::GetHistoricalFeatures),
     Serve(serve::Serve),
+    /// Say how an answer comes about
+    #[command(subcommand)]
+    Explain(explain::Explain),
     Teardown(teardown::Teardown),
     /// Show projects
     #[command(subcommand)]
@@ -167,6 +170,7 @@ impl Command {
             Self::GetOnlineFeatures(command) => command.run(session),
             Self::GetHistoricalFeatures(command) => command.run(session),
             Self::Serve(command) => command.run(session),
+            Self::Explain(command) => command.run(session),
             Self::Teardown(command) => command.run(session),
             Self::Projects(command) => command.run(session),
             Self::Entities(command) => command.run(session, ObjectKind::Entity),

@@ -29,6 +29,7 @@ mod progress;
 mod table;
 mod terminal;
 mod timestamp;
+mod traces;
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use clap::{CommandFactory, FromArgMatches};
 
 pub use loader::{ChildPython, DefinitionLoader, LoadedRepository};
+pub use traces::trace_options;
 
 use arguments::Arguments;
 use exit::Failure;

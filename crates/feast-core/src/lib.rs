@@ -69,8 +69,8 @@ pub use registry::{
     VersionRecord,
 };
 pub use retrieval::{
-    EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedOnDemandView, PlannedView,
-    RetrievalPlan,
+    EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedKeySet,
+    PlannedOnDemandView, PlannedView, RetrievalPlan,
 };
 pub use saved_dataset::{
     Profile, SavedDataset, SavedDatasetColumn, SavedDatasetMeta, SavedDatasetStorage, ValidationReference,

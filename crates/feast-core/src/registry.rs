@@ -1,10 +1,11 @@
 //! The registry as readers see it (an immutable snapshot) and as backends store it.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use indexmap::IndexMap;
 
 use crate::{
@@ -245,18 +246,131 @@ impl RegistrySnapshot {
         selection: &FeatureSelection,
         full_feature_names: bool,
     ) -> Result<Arc<RetrievalPlan>> {
+        match selection {
+            FeatureSelection::References(references) => {
+                self.resolve_references(project, references, full_feature_names)
+            }
+            FeatureSelection::ServiceName(name) => {
+                self.remembered(project, Selected::<&str>::Service(name), full_feature_names, || selection.clone())
+            }
+            FeatureSelection::Service(service) => {
+                let text = serde_json::to_string(service).unwrap_or_default();
+                self.remembered(project, Selected::<&str>::Held(&text), full_feature_names, || selection.clone())
+            }
+        }
+    }
+
+    /// [`resolve`](Self::resolve) for references that somebody else holds: nothing is copied when the plan is known.
+    ///
+    /// # Errors
+    /// As [`RetrievalPlan::resolve`].
+    pub fn resolve_references<S: AsRef<str>>(
+        &self,
+        project: &str,
+        references: &[S],
+        full_feature_names: bool,
+    ) -> Result<Arc<RetrievalPlan>> {
+        let owned = || FeatureSelection::References(references.iter().map(|text| text.as_ref().to_owned()).collect());
+        self.remembered(project, Selected::References(references), full_feature_names, owned)
+    }
+
+    fn remembered<S: AsRef<str>>(
+        &self,
+        project: &str,
+        selected: Selected<'_, S>,
+        full_feature_names: bool,
+        selection: impl Fn() -> FeatureSelection,
+    ) -> Result<Arc<RetrievalPlan>> {
         let contents = self.project(project)?;
-        let key = (project.to_owned(), selection.memo_key(), full_feature_names);
-        if let Some(plan) = self.plans.get(&key) {
+        let asked = Asked { project, selected, full_feature_names };
+        if let Some(plan) = self.plans.get(&asked) {
             return Ok(plan);
         }
-        let plan = Arc::new(RetrievalPlan::resolve(contents, selection, full_feature_names)?);
-        self.plans.put(key, &plan);
+        let plan = Arc::new(RetrievalPlan::resolve(contents, &selection(), full_feature_names)?);
+        self.plans.put(&asked, &plan);
         Ok(plan)
     }
 }
 
-type PlanKey = (String, String, bool);
+/// What was asked for, as the caller has it.
+struct Asked<'a, S> {
+    project: &'a str,
+    selected: Selected<'a, S>,
+    full_feature_names: bool,
+}
+
+enum Selected<'a, S> {
+    References(&'a [S]),
+    Service(&'a str),
+    /// A service that is not the registry's, as text.
+    Held(&'a str),
+}
+
+impl<S: AsRef<str>> Asked<'_, S> {
+    /// What is compared: a kind and texts.
+    fn texts(&self) -> (u8, impl Iterator<Item = &str>) {
+        let (kind, references, name): (u8, &[S], Option<&str>) = match &self.selected {
+            Selected::References(references) => (0, references, None),
+            Selected::Service(name) => (1, &[], Some(*name)),
+            Selected::Held(text) => (2, &[], Some(*text)),
+        };
+        (kind, references.iter().map(AsRef::as_ref).chain(name))
+    }
+
+    fn to_key(&self) -> PlanKey {
+        let (kind, texts) = self.texts();
+        PlanKey {
+            project: self.project.to_owned(),
+            kind,
+            texts: texts.map(str::to_owned).collect(),
+            full_feature_names: self.full_feature_names,
+        }
+    }
+}
+
+impl<S: AsRef<str>> Hash for Asked<'_, S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (kind, texts) = self.texts();
+        hash_plan_key(state, self.project, kind, texts, self.full_feature_names);
+    }
+}
+
+impl<S: AsRef<str>> Equivalent<PlanKey> for Asked<'_, S> {
+    fn equivalent(&self, key: &PlanKey) -> bool {
+        let (kind, texts) = self.texts();
+        kind == key.kind
+            && self.full_feature_names == key.full_feature_names
+            && self.project == key.project
+            && texts.eq(key.texts.iter().map(String::as_str))
+    }
+}
+
+#[derive(PartialEq, Eq)]
+struct PlanKey {
+    project: String,
+    kind: u8,
+    texts: Box<[String]>,
+    full_feature_names: bool,
+}
+
+impl Hash for PlanKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let texts = self.texts.iter().map(String::as_str);
+        hash_plan_key(state, &self.project, self.kind, texts, self.full_feature_names);
+    }
+}
+
+fn hash_plan_key<'a>(
+    state: &mut impl Hasher,
+    project: &str,
+    kind: u8,
+    texts: impl Iterator<Item = &'a str>,
+    full_feature_names: bool,
+) {
+    project.hash(state);
+    (kind, full_feature_names).hash(state);
+    texts.for_each(|text| text.hash(state));
+}
 
 /// Plans by request. The lock is held for a map access only, never across an await.
 #[derive(Default)]
@@ -274,14 +388,14 @@ impl PlanMemo {
     /// memo must not grow with them.
     const MOST: usize = 100_000;
 
-    fn get(&self, key: &PlanKey) -> Option<Arc<RetrievalPlan>> {
-        self.0.read().ok()?.by_request.get(key).cloned()
+    fn get<S: AsRef<str>>(&self, asked: &Asked<'_, S>) -> Option<Arc<RetrievalPlan>> {
+        self.0.read().ok()?.by_request.get(asked).cloned()
     }
 
-    fn put(&self, key: PlanKey, plan: &Arc<RetrievalPlan>) {
+    fn put<S: AsRef<str>>(&self, asked: &Asked<'_, S>, plan: &Arc<RetrievalPlan>) {
         let Ok(mut plans) = self.0.write() else { return };
         let n_features = plans.n_features + plan.outputs().count();
-        if n_features <= Self::MOST && plans.by_request.insert(key, Arc::clone(plan)).is_none() {
+        if n_features <= Self::MOST && plans.by_request.insert(asked.to_key(), Arc::clone(plan)).is_none() {
             plans.n_features = n_features;
         }
     }

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use crate::{
     DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, OnDemandSource,
-    ProjectContents, Result, TimeToLive, ValueType, did_you_mean,
+    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, did_you_mean,
 };
 
 /// `view:feature`, `view@v2:feature` or `view@latest:feature`.
@@ -66,17 +66,6 @@ pub enum FeatureSelection {
     Service(Arc<FeatureService>),
 }
 
-impl FeatureSelection {
-    /// Tells selections apart in a memo.
-    pub(crate) fn memo_key(&self) -> String {
-        match self {
-            Self::References(references) => format!("r\n{}", references.join("\n")),
-            Self::ServiceName(name) => format!("n\n{name}"),
-            Self::Service(service) => format!("s\n{}", serde_json::to_string(service).unwrap_or_default()),
-        }
-    }
-}
-
 /// What must be read to answer a request, and how the answer looks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetrievalPlan {
@@ -90,6 +79,8 @@ pub struct RetrievalPlan {
     pub on_demand: Vec<PlannedOnDemandView>,
     /// Columns the caller must supply to identify rows, without the dummy key.
     pub join_keys: Vec<PlannedJoinKey>,
+    /// The different sets of join keys of `views`.
+    pub key_sets: Vec<PlannedKeySet>,
     /// Entity names by which the caller may call a join key.
     pub entity_aliases: Vec<EntityAlias>,
     /// Columns the caller must supply as input of on-demand views.
@@ -121,6 +112,21 @@ pub struct PlannedView {
     pub features: Vec<PlannedFeature>,
     /// How far back values count.
     pub ttl: TimeToLive,
+    /// Where its rows are online.
+    pub table: OnlineTable,
+    /// The positions of `features` in the table, in the same order.
+    pub positions: Vec<usize>,
+    /// Position of its join keys in [`RetrievalPlan::key_sets`].
+    pub key_set: usize,
+}
+
+/// Join keys that one or more views share: their distinct keys are found and encoded once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedKeySet {
+    /// The join keys, as each of the views has them.
+    pub join_keys: Vec<PlannedJoinKey>,
+    /// The same as columns.
+    pub fields: Vec<Field>,
 }
 
 /// A join key of a view.
@@ -328,6 +334,9 @@ impl Planner<'_> {
                     version: wanted.version,
                     join_keys: join_keys.clone(),
                     features: Vec::new(),
+                    table: OnlineTable::of(&self.contents.project.name, &view),
+                    positions: Vec::new(),
+                    key_set: 0,
                 });
                 if planned.join_keys != join_keys || planned.view.name != view.name {
                     return Err(two_under_one_name(&planned.name));
@@ -340,8 +349,16 @@ impl Planner<'_> {
 
     fn finish(self, feature_service: Option<String>) -> Result<RetrievalPlan> {
         let mut views: Vec<PlannedView> = self.views.into_values().collect();
+        let mut key_sets: Vec<PlannedKeySet> = Vec::new();
         for view in &mut views {
             view.features.sort_by_key(|feature| !feature.returned);
+            view.positions = view.features.iter().map(|feature| feature.position).collect();
+            let known = key_sets.iter().position(|set| set.join_keys == view.join_keys);
+            view.key_set = known.unwrap_or(key_sets.len());
+            if known.is_none() {
+                let fields = view.join_keys.iter().map(|key| Field::new(&key.key, key.value_type)).collect();
+                key_sets.push(PlannedKeySet { join_keys: view.join_keys.clone(), fields });
+            }
         }
         let on_demand: Vec<PlannedOnDemandView> = self.on_demand.into_values().collect();
         let mut join_keys: Vec<PlannedJoinKey> = Vec::new();
@@ -379,6 +396,7 @@ impl Planner<'_> {
             views,
             on_demand,
             join_keys,
+            key_sets,
             entity_aliases,
             request_fields,
             full_feature_names: self.full_feature_names,

@@ -27,6 +27,8 @@ pub mod stores;
 pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use on_demand::{computed_columns, on_demand_input};
-pub use retrieve::{FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
+pub use retrieve::{
+    Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, Timings, TtlPolicy, ViewFailure, retrieve,
+};
 pub use stores::{after_fork, before_fork, connect, managed_table};
 pub use write::{OwnedWrite, entity_keys, online_rows};

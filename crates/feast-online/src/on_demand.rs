@@ -12,7 +12,7 @@ use feast_core::{
 };
 
 use crate::coerce_column;
-use crate::write::record_batch;
+use crate::write::marked_batch;
 
 /// The input of one on-demand view: its source features under their full and their short names, its request data, and
 /// the join keys of its sources. A short name that two sources have is left out, since nobody could say which is meant.
@@ -71,7 +71,7 @@ pub fn on_demand_input(
     for (key, values) in entity_columns.iter().filter(|(key, _)| keys.iter().any(|own| own.column == key.column)) {
         input.push(&key.column, key.value_type, values);
     }
-    record_batch(&input.fields, input.columns, n_rows)
+    marked_batch(&input.fields, input.columns, n_rows)
 }
 
 /// Columns with distinct names: of several with one name the first counts.

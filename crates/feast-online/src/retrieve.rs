@@ -1,17 +1,20 @@
 //! The answer to an online request: one read of the store, taken into request order.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    new_null_array,
 };
 use arrow::compute::take;
 use arrow::datatypes::TimestampMicrosecondType;
 use feast_core::{
-    DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode, Field,
-    OnlineRead, OnlineRows, OnlineStore, OnlineTable, PlannedJoinKey, PlannedView, Result, RetrievalPlan, Timestamp,
-    Transformer, ValueType, is_expired, list_names,
+    DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode,
+    ErrorKind, Field, OnlineRead, OnlineRows, OnlineStore, PlannedFeature, PlannedJoinKey, PlannedKeySet, PlannedView,
+    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names,
 };
+use futures::future::join_all;
 use hashbrown::HashMap;
 
 use crate::EntityRows;
@@ -52,11 +55,34 @@ pub enum TtlPolicy {
     /// They are served with the status `OUTSIDE_MAX_AGE`.
     Status,
     /// They become null, with the status `OUTSIDE_MAX_AGE`.
-    Null,
+    Hide,
+}
+
+/// The views whose values become null, with the status `INVALID`, when the store cannot give them. A request that needs
+/// any other view fails then.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Fallback {
+    /// No view: the request fails.
+    #[default]
+    None,
+    /// These views, by their names in the registry.
+    Views(Arc<[String]>),
+    /// Every view.
+    All,
+}
+
+impl Fallback {
+    fn covers(&self, view: &PlannedView) -> bool {
+        match self {
+            Self::None => false,
+            Self::Views(names) => names.contains(&view.view.name),
+            Self::All => true,
+        }
+    }
 }
 
 /// How to answer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RetrieveOptions {
     /// The instant from which ages are counted.
     pub now: Timestamp,
@@ -64,11 +90,21 @@ pub struct RetrieveOptions {
     pub ttl_policy: TtlPolicy,
     /// Version of the entity key serialization.
     pub key_version: u8,
+    /// When the caller stops waiting; `None`: never.
+    pub deadline: Option<Instant>,
+    /// What happens when the store fails.
+    pub fallback: Fallback,
 }
 
 impl Default for RetrieveOptions {
     fn default() -> Self {
-        Self { now: chrono::Utc::now(), ttl_policy: TtlPolicy::default(), key_version: ENTITY_KEY_VERSION }
+        Self {
+            now: chrono::Utc::now(),
+            ttl_policy: TtlPolicy::default(),
+            key_version: ENTITY_KEY_VERSION,
+            deadline: None,
+            fallback: Fallback::None,
+        }
     }
 }
 
@@ -79,6 +115,30 @@ pub struct OnlineFeatures {
     pub columns: Vec<OnlineColumn>,
     /// Number of rows, that of the request.
     pub n_rows: usize,
+    /// Views that the store could not give and that became null.
+    pub failures: Vec<ViewFailure>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A view that the store could not give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewFailure {
+    /// Name of the view in the registry.
+    pub view: String,
+    /// What the store said.
+    pub message: String,
+}
+
+/// How long the parts of a request took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// Bringing the caller's values to the types of the plan, finding and encoding the distinct keys.
+    pub keys: Duration,
+    /// The read of the store.
+    pub store: Duration,
+    /// Taking rows into request order, and on-demand views.
+    pub transform: Duration,
 }
 
 /// One column of an answer.
@@ -111,7 +171,7 @@ impl OnlineColumn {
 /// # Errors
 /// `MissingJoinKey` for join keys that are absent or null, `RequestDataNotFoundInEntityRows` for absent request data,
 /// `InvalidRequest` for values that do not fit, `Unsupported` for on-demand views without a `transformer` and for
-/// older versions of views.
+/// older versions of views; `Timeout` after the deadline; those of the store, unless the fallback covers them.
 pub async fn retrieve(
     plan: &RetrievalPlan,
     entity_rows: &EntityRows,
@@ -119,41 +179,39 @@ pub async fn retrieve(
     transformer: Option<&dyn Transformer>,
     options: &RetrieveOptions,
 ) -> Result<OnlineFeatures> {
+    let started = Instant::now();
     check_supported(plan, transformer)?;
     let needs_rows = !plan.join_keys.is_empty() || !plan.request_fields.is_empty();
     let n_rows = if needs_rows || entity_rows.names().next().is_some() { entity_rows.len() } else { 1 };
     let request_columns = request_columns(plan, entity_rows)?;
     let entity_columns = entity_columns(plan, entity_rows)?;
-
     let key_sets = key_sets(plan, &entity_columns, n_rows, options.key_version)?;
-    let tables: Vec<OnlineTable> = plan.views.iter().map(|view| OnlineTable::of(&plan.project, &view.view)).collect();
-    let positions: Vec<Vec<usize>> =
-        plan.views.iter().map(|view| view.features.iter().map(|feature| feature.position).collect()).collect();
+    let keys_ready = Instant::now();
+
     let reads: Vec<OnlineRead<'_>> = plan
         .views
         .iter()
-        .zip(&tables)
-        .zip(&positions)
-        .map(|((view, table), columns)| OnlineRead { table, keys: &key_sets.of(view).keys, columns })
+        .map(|view| OnlineRead { table: &view.table, keys: &key_sets[view.key_set].keys, columns: &view.positions })
         .collect();
-    let answers = if reads.is_empty() { Vec::new() } else { store.read(&reads).await? };
-    check_answers(&reads, &answers, store)?;
+    let (answers, failures) = read(plan, &reads, store, options).await?;
+    let store_read = Instant::now();
 
     let unknown: Arc<TimestampMicrosecondArray> = Arc::new(utc(vec![0; n_rows]));
     let present: Arc<[FieldStatus]> = vec![FieldStatus::Present; n_rows].into();
-    let mut columns: Vec<OnlineColumn> = entity_columns
-        .iter()
-        .map(|(key, values)| OnlineColumn {
-            name: key.column.clone(),
-            value_type: key.value_type,
-            values: Arc::clone(values),
-            statuses: Arc::clone(&present),
-            event_timestamps: Arc::clone(&unknown),
-        })
-        .collect();
+    let mut columns: Vec<OnlineColumn> = Vec::with_capacity(entity_columns.len() + plan.outputs().count());
+    columns.extend(entity_columns.iter().map(|(key, values)| OnlineColumn {
+        name: key.column.clone(),
+        value_type: key.value_type,
+        values: Arc::clone(values),
+        statuses: Arc::clone(&present),
+        event_timestamps: Arc::clone(&unknown),
+    }));
     let mut stored: Vec<Vec<ArrayRef>> = Vec::with_capacity(plan.views.len());
     for (view, answer) in plan.views.iter().zip(answers) {
-        let rows = in_request_order(view, &answer, &key_sets.of(view).row_of_request, n_rows, options)?;
+        let rows = match answer {
+            Some(answer) => in_request_order(view, answer, &key_sets[view.key_set].row_of_request, n_rows, options)?,
+            None => no_rows(view, n_rows, &unknown),
+        };
         for (feature, values) in view.features.iter().zip(&rows.values).filter(|(feature, _)| feature.returned) {
             columns.push(OnlineColumn {
                 name: feature.output.clone(),
@@ -168,7 +226,7 @@ pub async fn retrieve(
     for view in &plan.on_demand {
         let Some(transformer) = transformer else { continue };
         let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, n_rows)?;
-        let computed = transformer.apply(&view.view, input).await?;
+        let computed = within(options.deadline, transformer.apply(&view.view, input)).await?;
         for (feature, values) in view.features.iter().zip(computed_columns(view, &computed, n_rows)?) {
             columns.push(OnlineColumn {
                 name: feature.output.clone(),
@@ -179,11 +237,75 @@ pub async fn retrieve(
             });
         }
     }
-    Ok(OnlineFeatures { columns, n_rows })
+    let timings =
+        Timings { keys: keys_ready - started, store: store_read - keys_ready, transform: store_read.elapsed() };
+    Ok(OnlineFeatures { columns, n_rows, failures, timings })
+}
+
+/// Waits no longer than until the deadline.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return work.await };
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorCode::Timeout, "the features were not there before the deadline of the request")
+            .with_hint("check that the online store is well, or give requests more time"))
+    })
+}
+
+/// What the store answered, view by view: `None` where it failed and the fallback covers that.
+async fn read(
+    plan: &RetrievalPlan,
+    reads: &[OnlineRead<'_>],
+    store: &dyn OnlineStore,
+    options: &RetrieveOptions,
+) -> Result<(Vec<Option<OnlineRows>>, Vec<ViewFailure>)> {
+    if reads.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let covered = plan.views.iter().any(|view| options.fallback.covers(view));
+    // Who falls back still has to write an answer in time.
+    let deadline = match options.deadline {
+        Some(deadline) if covered => Some(deadline - deadline.saturating_duration_since(Instant::now()) / 10),
+        deadline => deadline,
+    };
+    let error = match within(deadline, checked(store, reads)).await {
+        Ok(answers) => return Ok((answers.into_iter().map(Some).collect(), Vec::new())),
+        Err(error) if !covered => return Err(error),
+        Err(error) => error,
+    };
+    let failure =
+        |view: &PlannedView, error: &Error| ViewFailure { view: view.view.name.clone(), message: error.to_string() };
+    // A store that is down or does not answer is not asked again, view by view.
+    if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) || reads.len() == 1 {
+        if plan.views.iter().all(|view| options.fallback.covers(view)) {
+            return Ok((vec![None; reads.len()], plan.views.iter().map(|view| failure(view, &error)).collect()));
+        }
+        return Err(error);
+    }
+    let one = |read| within(deadline, checked(store, std::slice::from_ref(read)));
+    let alone = join_all(reads.iter().map(one)).await;
+    let mut answers = Vec::with_capacity(reads.len());
+    let mut failures = Vec::new();
+    for (view, rows) in plan.views.iter().zip(alone) {
+        answers.push(match rows {
+            Ok(mut rows) => rows.pop(),
+            Err(error) if options.fallback.covers(view) => {
+                failures.push(failure(view, &error));
+                None
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok((answers, failures))
 }
 
 fn utc(micros: Vec<<TimestampMicrosecondType as ArrowPrimitiveType>::Native>) -> TimestampMicrosecondArray {
     TimestampMicrosecondArray::from(micros).with_timezone("UTC")
+}
+
+async fn checked(store: &dyn OnlineStore, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
+    let answers = store.read(reads).await?;
+    check_answers(reads, &answers, store)?;
+    Ok(answers)
 }
 
 /// Stores may be a team's own: what they answer is checked, so that a mistake there is not a wrong value here.
@@ -294,43 +416,27 @@ fn request_columns<'a>(plan: &'a RetrievalPlan, rows: &EntityRows) -> Result<Vec
 }
 
 /// The distinct keys of one set of join keys.
-struct KeySet<'a> {
-    join_keys: &'a [PlannedJoinKey],
+struct KeySet {
     keys: EntityKeys,
     /// Which key each row of the request has; `None`: row `i` has key `i`.
     row_of_request: Option<Vec<u32>>,
 }
 
-struct KeySets<'a>(Vec<KeySet<'a>>);
-
-impl KeySets<'_> {
-    fn of(&self, view: &PlannedView) -> &KeySet<'_> {
-        let known = self.0.iter().find(|set| set.join_keys == view.join_keys);
-        known.expect("there is a key set for every planned view")
-    }
-}
-
-fn key_sets<'a>(
-    plan: &'a RetrievalPlan,
+/// One entry per key set of the plan.
+fn key_sets(
+    plan: &RetrievalPlan,
     entity_columns: &[(&PlannedJoinKey, ArrayRef)],
     n_rows: usize,
     key_version: u8,
-) -> Result<KeySets<'a>> {
-    let mut sets: Vec<KeySet<'a>> = Vec::new();
-    for view in &plan.views {
-        if sets.iter().any(|set| set.join_keys == view.join_keys) {
-            continue;
-        }
-        let fields: Vec<Field> = view.join_keys.iter().map(|key| Field::new(&key.key, key.value_type)).collect();
-        let encoder = EntityKeyEncoder::new(&fields, key_version)?;
-        if view.join_keys.iter().all(|key| key.key == DUMMY_JOIN_KEY) {
+) -> Result<Vec<KeySet>> {
+    let key_set = |set: &PlannedKeySet| {
+        let encoder = EntityKeyEncoder::new(&set.fields, key_version)?;
+        if set.join_keys.iter().all(|key| key.key == DUMMY_JOIN_KEY) {
             let dummy: ArrayRef = Arc::new(StringArray::from(vec![DUMMY_JOIN_KEY_VALUE]));
-            let keys = encoder.encode(record_batch(&fields, vec![dummy], 1)?)?;
-            let row_of_request = (n_rows != 1).then(|| vec![0; n_rows]);
-            sets.push(KeySet { join_keys: &view.join_keys, keys, row_of_request });
-            continue;
+            let keys = encoder.encode(record_batch(&set.fields, vec![dummy], 1)?)?;
+            return Ok(KeySet { keys, row_of_request: (n_rows != 1).then(|| vec![0; n_rows]) });
         }
-        let columns = view.join_keys.iter().map(|key| {
+        let columns = set.join_keys.iter().map(|key| {
             let column = entity_columns.iter().find(|(known, _)| known.column == key.column);
             let (known, values) =
                 column.ok_or_else(|| Error::internal(format!("join key `{}` is gone", key.column)))?;
@@ -340,15 +446,18 @@ fn key_sets<'a>(
                 false => crate::coerce_column(values, key.value_type, &key.column),
             }
         });
-        let columns = record_batch(&fields, columns.collect::<Result<_>>()?, n_rows)?;
+        let columns = record_batch(&set.fields, columns.collect::<Result<_>>()?, n_rows)?;
         let (keys, row_of_request) = distinct(encoder.encode(columns)?)?;
-        sets.push(KeySet { join_keys: &view.join_keys, keys, row_of_request });
-    }
-    Ok(KeySets(sets))
+        Ok(KeySet { keys, row_of_request })
+    };
+    plan.key_sets.iter().map(key_set).collect()
 }
 
 /// The distinct keys in order of first appearance, and which of them each row has.
 fn distinct(keys: EntityKeys) -> Result<(EntityKeys, Option<Vec<u32>>)> {
+    if keys.len() < 2 {
+        return Ok((keys, None));
+    }
     let mut position_of: HashMap<&[u8], u32> = HashMap::with_capacity(keys.len());
     let mut first_rows: Vec<u32> = Vec::with_capacity(keys.len());
     let mut row_of_request: Vec<u32> = Vec::with_capacity(keys.len());
@@ -380,12 +489,13 @@ struct RequestRows {
 
 fn in_request_order(
     view: &PlannedView,
-    answer: &OnlineRows,
+    answer: OnlineRows,
     row_of_request: &Option<Vec<u32>>,
     n_rows: usize,
     options: &RetrieveOptions,
 ) -> Result<RequestRows> {
     let key_of = |row: usize| row_of_request.as_ref().map_or(row, |rows| rows[row] as usize);
+    let checks_age = options.ttl_policy != TtlPolicy::Ignore && view.ttl.limit().is_some();
     let mut statuses = Vec::with_capacity(n_rows);
     let mut event_timestamps = Vec::with_capacity(n_rows);
     for row in 0..n_rows {
@@ -396,12 +506,12 @@ fn in_request_order(
             continue;
         }
         let micros = answer.event_timestamps.value(key);
-        let expired = options.ttl_policy != TtlPolicy::Ignore
+        let expired = checks_age
             && Timestamp::from_timestamp_micros(micros).is_some_and(|time| is_expired(view.ttl, time, options.now));
         statuses.push(if expired { FieldStatus::OutsideMaxAge } else { FieldStatus::Present });
         event_timestamps.push(micros);
     }
-    let hides = options.ttl_policy == TtlPolicy::Null && statuses.contains(&FieldStatus::OutsideMaxAge);
+    let hides = options.ttl_policy == TtlPolicy::Hide && statuses.contains(&FieldStatus::OutsideMaxAge);
     let values = if row_of_request.is_none() && !hides {
         answer.values.columns().to_vec()
     } else {
@@ -410,4 +520,14 @@ fn in_request_order(
         answer.values.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>()?
     };
     Ok(RequestRows { values, statuses: statuses.into(), event_timestamps: Arc::new(utc(event_timestamps)) })
+}
+
+/// Nulls, where the store could not give the rows of a view.
+fn no_rows(view: &PlannedView, n_rows: usize, unknown: &Arc<TimestampMicrosecondArray>) -> RequestRows {
+    let nulls = |feature: &PlannedFeature| new_null_array(&feature.field.value_type.arrow_type(), n_rows);
+    RequestRows {
+        values: view.features.iter().map(nulls).collect(),
+        statuses: vec![FieldStatus::Invalid; n_rows].into(),
+        event_timestamps: Arc::clone(unknown),
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{Schema, TimestampMicrosecondType};
+use arrow::datatypes::{Field as ArrowField, Schema, TimestampMicrosecondType};
 use feast_core::{
     DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, EntityKeyEncoder, EntityKeys, Error, ErrorCode, Field, OnlineTable,
     OnlineWrite, Result, ValueType, list_names,
@@ -113,8 +113,17 @@ fn column(batch: &RecordBatch, name: &str, value_type: ValueType) -> Result<Arra
     coerce_column(found, value_type, name)
 }
 
-/// A batch of declared columns; unlike Arrow's own constructor also without any column.
+/// A batch of declared columns for who knows what was declared: names and Arrow types, without marks of opaque types.
+/// Unlike Arrow's own constructor also without any column.
 pub(crate) fn record_batch(fields: &[Field], columns: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
+    let plain = |(field, column): (&Field, &ArrayRef)| ArrowField::new(&field.name, column.data_type().clone(), true);
+    let fields: Vec<_> = fields.iter().zip(&columns).map(plain).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+}
+
+/// [`record_batch`] for others: opaque types are marked.
+pub(crate) fn marked_batch(fields: &[Field], columns: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
     let fields: Vec<_> = fields.iter().map(|field| field.value_type.arrow_field(&field.name)).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -11,13 +12,15 @@ use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
-    BatchFeatures, DataSource, DataSourceOptions, Entity, EntityKeyEncoder, ErrorCode, FeatureSelection,
+    BatchFeatures, DataSource, DataSourceOptions, Entity, EntityKeyEncoder, Error, ErrorCode, FeatureSelection,
     FeatureService, FeatureView, FeatureViewKind, FeatureViewProjection, Field, OnDemandFeatures, OnDemandSource,
     OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Project, ProjectContents, RegistryObject, Result,
     RetrievalPlan, TableChange, Transformer, ValueType,
 };
 use feast_online::stores::memory::MemoryStore;
-use feast_online::{EntityRows, FieldStatus, OnlineFeatures, RetrieveOptions, TtlPolicy, online_rows, retrieve};
+use feast_online::{
+    EntityRows, Fallback, FieldStatus, OnlineFeatures, RetrieveOptions, TtlPolicy, online_rows, retrieve,
+};
 
 const NOON: i64 = 1_795_176_000_000_000;
 
@@ -76,6 +79,10 @@ struct Counting {
     reads: AtomicUsize,
     /// Whether it forgets the last row.
     forgets: bool,
+    /// A table that cannot be read.
+    broken: Option<&'static str>,
+    /// Whether it answers at all.
+    stalls: bool,
 }
 
 impl fmt::Display for Counting {
@@ -88,6 +95,12 @@ impl fmt::Display for Counting {
 impl OnlineStore for Counting {
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.stalls {
+            std::future::pending::<()>().await;
+        }
+        if reads.iter().any(|read| Some(read.table.view.as_str()) == self.broken) {
+            return Err(Error::new(ErrorCode::FeatureViewNotFound, "the table is gone"));
+        }
         let mut answers = self.store.read(reads).await?;
         for answer in answers.iter_mut().filter(|_| self.forgets) {
             answer.values = answer.values.slice(0, answer.values.num_rows() - 1);
@@ -257,7 +270,7 @@ async fn old_values_follow_the_policy() {
     let trips = "trips 30 40 30";
     assert_eq!(with(TtlPolicy::Ignore).await[1..], ["rate 0.3 0.4 0.3", trips]);
     assert_eq!(with(TtlPolicy::Status).await[1..], ["rate 0.3 0.4? 0.3", trips]);
-    assert_eq!(with(TtlPolicy::Null).await[1..], ["rate 0.3 null? 0.3", trips]);
+    assert_eq!(with(TtlPolicy::Hide).await[1..], ["rate 0.3 null? 0.3", trips]);
 }
 
 #[tokio::test]
@@ -316,4 +329,42 @@ async fn a_store_that_answers_too_little_is_found_out() {
     let rows: EntityRows = serde_json::from_str(r#"{"driver_id": [1001, 1002]}"#).unwrap();
     let answer = retrieve(&plan(&["stats:rate"]), &rows, &store, None, &RetrieveOptions::default()).await;
     assert_eq!(answer.unwrap_err().code(), ErrorCode::Internal);
+}
+
+#[tokio::test]
+async fn a_view_that_fails_becomes_null_only_where_that_is_wanted() {
+    let store = Counting { broken: Some("trips"), ..store().await };
+    let rows: EntityRows = serde_json::from_str(r#"{"driver_id": [1001, 1002]}"#).unwrap();
+    let plan = plan(&["stats:rate", "trips:trips"]);
+    let with = async |fallback: Fallback| {
+        retrieve(&plan, &rows, &store, None, &RetrieveOptions { fallback, ..RetrieveOptions::default() }).await
+    };
+    assert_eq!(with(Fallback::None).await.unwrap_err().code(), ErrorCode::FeatureViewNotFound);
+    let other = Fallback::Views(["stats".to_owned()].into());
+    assert_eq!(with(other).await.unwrap_err().code(), ErrorCode::FeatureViewNotFound);
+    for fallback in [Fallback::All, Fallback::Views(["trips".to_owned()].into())] {
+        let answer = with(fallback).await.unwrap();
+        assert_eq!(show(&answer)[1..], ["rate 0.3 0.4", "trips null? null?"]);
+        assert_eq!(answer.columns[2].statuses[..], [FieldStatus::Invalid; 2]);
+        assert_eq!((answer.failures.len(), answer.failures[0].view.as_str()), (1, "trips"));
+        assert_eq!(answer.failures[0].message, "the table is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_left_at_the_deadline() {
+    let store = Counting { stalls: true, ..store().await };
+    let rows: EntityRows = serde_json::from_str(r#"{"driver_id": [1001]}"#).unwrap();
+    let plan = plan(&["stats:rate", "trips:trips"]);
+    let with = async |fallback: Fallback| {
+        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        retrieve(&plan, &rows, &store, None, &RetrieveOptions { fallback, deadline, ..RetrieveOptions::default() })
+            .await
+    };
+    assert_eq!(with(Fallback::None).await.unwrap_err().code(), ErrorCode::Timeout);
+    assert_eq!(with(Fallback::Views(["stats".to_owned()].into())).await.unwrap_err().code(), ErrorCode::Timeout);
+    let reads = store.reads.load(Ordering::Relaxed);
+    let answer = with(Fallback::All).await.unwrap();
+    assert_eq!(show(&answer)[1..], ["rate null?", "trips null?"]);
+    assert_eq!(store.reads.load(Ordering::Relaxed), reads + 1, "a store that stalls is not asked again");
 }

@@ -25,6 +25,8 @@ mod metrics;
 mod online_response;
 mod state;
 mod timestamp;
+mod tls;
+mod traces;
 mod worker_protocol;
 
 pub use error::{feast_class, feast_module, http_status};
@@ -33,4 +35,5 @@ pub use online_response::online_response;
 pub use options::ServeOptions;
 pub use python_workers::{PythonWorkers, WorkerOptions};
 pub use serve::serve;
+pub use traces::TraceOptions;
 pub use worker_protocol::{WorkerAnswer, WorkerRequest};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -17,6 +17,7 @@ const IN_FLIGHT: &str = "feast_feature_server_requests_in_flight";
 const PHASE: &str = "feast_feature_server_phase_seconds";
 const ONLINE_REQUESTS: &str = "feast_online_features_request_total";
 const ENTITY_COUNT: &str = "feast_online_features_entity_count";
+const FALLBACKS: &str = "feast_online_view_fallback_total";
 const PUSHES: &str = "feast_push_request_total";
 const MATERIALIZATIONS: &str = "feast_materialization_result_total";
 const MATERIALIZATION_SECONDS: &str = "feast_materialization_duration_seconds";
@@ -25,12 +26,67 @@ const REGISTRY_AGE: &str = "feast_registry_snapshot_age_seconds";
 
 const METADATA: Metadata<'static> = Metadata::new("feast_server", Level::INFO, Some("feast_server"));
 
+/// Label of requests to routes that do not exist.
+pub(crate) const OTHER_PATHS: &str = "other";
+
+/// Label of requests that name features instead of a service.
+const NO_SERVICE: &str = "";
+
+/// Label of services beyond [`MOST_SERVICES`].
+const OTHER_SERVICES: &str = "other";
+
+/// Services that have labels of their own.
+const MOST_SERVICES: usize = 200;
+
 /// The metrics of one server. They belong to it, not to the process, so that several servers can run side by side.
 pub(crate) struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     in_flight: Gauge,
+    online_requests: Counter,
+    entity_count: Histogram,
+    /// By route; a route is there after its first request.
+    endpoints: RwLock<HashMap<String, Arc<Endpoint>>>,
+    /// By feature service.
+    services: RwLock<HashMap<String, Arc<Service>>>,
     started: Mutex<HashMap<String, Instant>>,
+}
+
+/// The handles of one route, so that a request does not look them up by their labels.
+struct Endpoint {
+    succeeded: Counter,
+    failed: Counter,
+    latency: Histogram,
+}
+
+/// The handles of one feature service.
+struct Service {
+    phases: [Histogram; PHASES.len()],
+}
+
+/// The parts of an online request, in order.
+const PHASES: [&str; 5] = ["parse", "plan", "store", "transform", "encode"];
+
+/// How long each part of an online request took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PhaseTimes {
+    /// From the body to columns.
+    pub(crate) parse: Duration,
+    /// From the names of features to the keys to read.
+    pub(crate) plan: Duration,
+    /// The read of the store.
+    pub(crate) store: Duration,
+    /// Rows into request order, and on-demand views.
+    pub(crate) transform: Duration,
+    /// From columns to the body of the answer.
+    pub(crate) encode: Duration,
+}
+
+impl PhaseTimes {
+    /// Names and times, in order.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        PHASES.into_iter().zip([self.parse, self.plan, self.store, self.transform, self.encode])
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -56,16 +112,26 @@ impl Metrics {
         for (name, text) in [
             (REQUESTS, "Requests by route and outcome."),
             (LATENCY, "Time from the head of a request to its answer, by route."),
-            (PHASE, "Time spent in the parts of an online request."),
+            (PHASE, "Time spent in the parts of an online request, by feature service; empty for references."),
             (ONLINE_REQUESTS, "Requests for online features."),
             (ENTITY_COUNT, "Entity rows per request for online features."),
             (PUSHES, "Pushes by push source and target."),
+            (FALLBACKS, "Answers with nulls in place of a view that the online store could not give."),
             (MATERIALIZATIONS, "Materialization runs by view and outcome."),
         ] {
             recorder.describe_counter(name.into(), None, SharedString::const_str(text));
         }
         let in_flight = recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA);
-        Self { handle: recorder.handle(), recorder, in_flight, started: Mutex::default() }
+        Self {
+            online_requests: recorder.register_counter(&Key::from_static_name(ONLINE_REQUESTS), &METADATA),
+            entity_count: recorder.register_histogram(&Key::from_static_name(ENTITY_COUNT), &METADATA),
+            handle: recorder.handle(),
+            recorder,
+            in_flight,
+            endpoints: RwLock::default(),
+            services: RwLock::default(),
+            started: Mutex::default(),
+        }
     }
 
     /// A request came in; it is over when the guard is dropped.
@@ -81,19 +147,38 @@ impl Metrics {
     }
 
     pub(crate) fn request_finished(&self, endpoint: &str, failed: bool, duration: Duration) {
-        let status = if failed { "error" } else { "success" };
-        self.counter(REQUESTS, &[("endpoint", endpoint), ("status", status)]).increment(1);
-        self.histogram(LATENCY, &[("endpoint", endpoint)]).record(duration);
+        let endpoint = remembered(&self.endpoints, endpoint, |name| Endpoint {
+            succeeded: self.counter(REQUESTS, &[("endpoint", name), ("status", "success")]),
+            failed: self.counter(REQUESTS, &[("endpoint", name), ("status", "error")]),
+            latency: self.histogram(LATENCY, &[("endpoint", name)]),
+        });
+        if failed { &endpoint.failed } else { &endpoint.succeeded }.increment(1);
+        endpoint.latency.record(duration);
     }
 
+    /// A request for online features was understood.
     pub(crate) fn online_request(&self, entity_rows: usize) {
-        self.counter(ONLINE_REQUESTS, &[]).increment(1);
-        self.histogram(ENTITY_COUNT, &[]).record(entity_rows as f64);
+        self.online_requests.increment(1);
+        self.entity_count.record(entity_rows as f64);
     }
 
-    /// How long a part of an online request took.
-    pub(crate) fn phase(&self, phase: &'static str, duration: Duration) {
-        self.histogram(PHASE, &[("phase", phase)]).record(duration);
+    /// An online request was answered; `service` is one of the registry's.
+    pub(crate) fn online_phases(&self, service: Option<&str>, times: &PhaseTimes) {
+        let name = service.unwrap_or(NO_SERVICE);
+        let is_new =
+            |services: &HashMap<String, Arc<Service>>| services.len() >= MOST_SERVICES && !services.contains_key(name);
+        let name = if self.services.read().is_ok_and(|services| is_new(&services)) { OTHER_SERVICES } else { name };
+        let service = remembered(&self.services, name, |name| Service {
+            phases: PHASES.map(|phase| self.histogram(PHASE, &[("service", name), ("phase", phase)])),
+        });
+        for (histogram, (_, time)) in service.phases.iter().zip(times.each()) {
+            histogram.record(time);
+        }
+    }
+
+    /// A view became null because the store could not give it.
+    pub(crate) fn fell_back(&self, feature_view: &str) {
+        self.counter(FALLBACKS, &[("feature_view", feature_view)]).increment(1);
     }
 
     /// A push that was accepted; the names of others are not taken as labels, because callers make them up.
@@ -163,6 +248,15 @@ impl Observer for Metrics {
             _ => {}
         }
     }
+}
+
+/// The entry with this name, made when it is asked for the first time.
+fn remembered<T>(known: &RwLock<HashMap<String, Arc<T>>>, name: &str, make: impl FnOnce(&str) -> T) -> Arc<T> {
+    if let Some(found) = known.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        return Arc::clone(found);
+    }
+    let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(known.entry(name.to_owned()).or_insert_with(|| Arc::new(make(name))))
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {

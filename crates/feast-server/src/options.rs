@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use feast::RepoConfig;
 use feast_core::{Error, Result};
+
+use crate::TraceOptions;
 
 /// What can be set about serving. The defaults are Feast's where Feast has the setting.
 #[derive(Debug, Clone)]
@@ -16,9 +19,9 @@ pub struct ServeOptions {
     pub workers: i32,
     /// How long an idle connection stays open; also how long a client may take to send the head of a request.
     pub keep_alive_timeout: Duration,
-    /// Private key for TLS.
+    /// Private key for TLS, in PEM; needs the certificate.
     pub tls_key_path: Option<PathBuf>,
-    /// Certificate for TLS.
+    /// Certificate for TLS with its chain, in PEM; needs the key. Both are read anew when they change.
     pub tls_cert_path: Option<PathBuf>,
     /// Whether `GET /metrics` answers.
     pub metrics: bool,
@@ -32,12 +35,18 @@ pub struct ServeOptions {
     pub request_limit_values: usize,
     /// Most values in one answer: entity rows times features.
     pub response_limit_values: usize,
-    /// Longest time for one request; materialization has none.
+    /// Memory for the bodies of all requests together, in bytes; more are refused with 503.
+    pub body_memory_bytes: usize,
+    /// Longest time for one request, from its head to its answer; the work of a materialization has none.
     pub request_timeout: Duration,
     /// Requests that are worked on at the same time.
     pub max_concurrent_requests: usize,
     /// Requests that wait for their turn; more are refused with 503.
     pub max_queued_requests: usize,
+    /// Where traces go; `None`: nowhere.
+    pub traces: Option<TraceOptions>,
+    /// Whether answers are compressed for clients that say they take it.
+    pub gzip: bool,
     /// How long requests and materializations may go on after the server was asked to stop.
     pub drain_timeout: Duration,
 }
@@ -57,26 +66,41 @@ impl Default for ServeOptions {
             request_limit_bytes: 64 << 20,
             request_limit_values: 4_000_000,
             response_limit_values: 10_000_000,
+            body_memory_bytes: 512 << 20,
             request_timeout: Duration::from_secs(60),
             max_concurrent_requests: 512,
             max_queued_requests: 1024,
+            traces: None,
+            gzip: false,
             drain_timeout: Duration::from_secs(30),
         }
     }
 }
 
 impl ServeOptions {
+    /// The defaults, with what a feature store's configuration says about serving.
+    pub fn configured(config: &RepoConfig) -> Self {
+        let serving = &config.online_serving;
+        Self {
+            request_timeout: serving.timeout,
+            max_concurrent_requests: serving.max_concurrent_requests,
+            max_queued_requests: serving.max_queued_requests,
+            ..Self::default()
+        }
+    }
+
     /// Refuses what cannot be served as asked for.
     ///
     /// # Errors
-    /// `Unsupported` for TLS; `InvalidConfiguration` for limits of nothing.
+    /// `InvalidConfiguration` for half of what TLS needs, and for limits of nothing.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.tls_key_path.is_some() || self.tls_cert_path.is_some() {
-            return Err(Error::unsupported("the server does not speak TLS yet")
-                .with_hint("leave out `--key` and `--cert`, and put a proxy that ends TLS in front of it"));
+        if self.tls_key_path.is_some() != self.tls_cert_path.is_some() {
+            return Err(Error::invalid_configuration("TLS needs a private key and a certificate, but one is missing")
+                .with_hint("give both `--key` and `--cert`, or neither"));
         }
         let limits = [
             ("request_limit_bytes", self.request_limit_bytes),
+            ("body_memory_bytes", self.body_memory_bytes / 1024),
             ("request_limit_values", self.request_limit_values),
             ("response_limit_values", self.response_limit_values),
             ("max_concurrent_requests", self.max_concurrent_requests),

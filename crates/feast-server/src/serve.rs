@@ -1,26 +1,38 @@
 //! Listening, accepting, and stopping without cutting anybody off.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use feast::FeatureStore;
 use feast_core::{Error, Result};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::http;
 use crate::options::ServeOptions;
 use crate::state::Server;
+use crate::tls::Tls;
+use crate::traces::Traces;
 
 /// How often measurements are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long the last traces may take.
+const LAST_TRACES: Duration = Duration::from_secs(5);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until `shutdown` ends; then accepts no more requests, lets those that are being answered finish, and returns.
 ///
@@ -28,7 +40,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// that a wrong configuration shows at once and not with the first request.
 ///
 /// # Errors
-/// `Unsupported` for TLS; `Unavailable` when the address cannot be listened on; those of reading the registry.
+/// `Unsupported` when the configuration asks for authentication; `InvalidConfiguration` for a certificate or key that
+/// cannot be used; `Unavailable` when the address cannot be listened on; those of reading the registry.
 pub async fn serve(
     store: FeatureStore,
     options: ServeOptions,
@@ -36,12 +49,23 @@ pub async fn serve(
     shutdown: impl Future,
 ) -> Result<()> {
     options.check()?;
+    refuse_authentication(&store)?;
+    let tls = match (&options.tls_key_path, &options.tls_cert_path) {
+        (Some(key), Some(certificate)) => Some(Arc::new(Tls::load(key, certificate)?)),
+        _ => None,
+    };
     store.snapshot(true).await?;
     let (listener, address) = listen(&options).await?;
-    let server = Server::new(&store, &options);
+    let (traces, sending) = options.traces.as_ref().map(Traces::start).transpose()?.unzip();
+    let server = Server::new(&store, &options, traces);
     let background = [refresh_registry(&server), fold_metrics(&server)];
-    let service = TowerToHyperService::new(http::routes(&server));
-    let connections = Connections { builder: connection_builder(&options), graceful: GracefulShutdown::new(), service };
+    let graceful = GracefulShutdown::new();
+    let connections = Connections {
+        builder: connection_builder(&options),
+        router: http::routes(&server),
+        tls,
+        first_request: options.keep_alive_timeout,
+    };
 
     ready(address);
     tracing::info!(%address, project = server.store.project(), "serving");
@@ -49,7 +73,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connections.answer(stream, peer),
+                Ok((stream, peer)) => connections.answer(stream, peer, graceful.watcher()),
                 Err(error) => accept_failed(&error).await,
             },
             _ = &mut shutdown => break,
@@ -58,14 +82,33 @@ pub async fn serve(
     drop(listener);
     tracing::info!("stopping: waiting for open requests");
     let drained = async {
-        connections.graceful.shutdown().await;
+        graceful.shutdown().await;
         server.materializing.idle().await;
     };
     if tokio::time::timeout(options.drain_timeout, drained).await.is_err() {
         tracing::warn!(seconds = options.drain_timeout.as_secs(), "stopped with requests still open");
     }
-    background.iter().for_each(JoinHandle::abort);
+    for task in background {
+        task.abort();
+        let _ = task.await;
+    }
+    // The last spans go when nobody can make more.
+    drop((server, connections.router));
+    if let Some(sending) = sending {
+        let _ = tokio::time::timeout(LAST_TRACES, sending).await;
+    }
     Ok(())
+}
+
+/// Where authentication was configured, a server that asks nobody who they are would open what was closed.
+fn refuse_authentication(store: &FeatureStore) -> Result<()> {
+    match store.config().effective["auth"]["type"].as_str() {
+        None | Some("no_auth") => Ok(()),
+        Some(name) => Err(Error::unsupported(format!(
+            "feature_store.yaml asks for `auth` of type `{name}`, which this server cannot enforce yet, so it does not start"
+        ))
+        .with_hint("serve with Feast, or remove `auth` if everybody who reaches the server may read and write")),
+    }
 }
 
 async fn listen(options: &ServeOptions) -> Result<(TcpListener, SocketAddr)> {
@@ -95,21 +138,81 @@ fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
 /// How connections are answered.
 struct Connections {
     builder: auto::Builder<TokioExecutor>,
-    graceful: GracefulShutdown,
-    service: TowerToHyperService<axum::Router>,
+    router: axum::Router,
+    tls: Option<Arc<Tls>>,
+    /// How long a client may take until its first request is there.
+    first_request: Duration,
 }
 
 impl Connections {
-    fn answer(&self, stream: TcpStream, peer: SocketAddr) {
+    fn answer(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         // Small answers must not wait for more to come.
         let _set = stream.set_nodelay(true);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), self.service.clone()).into_owned();
-        let connection = self.graceful.watch(connection);
+        let answering = Answering {
+            builder: self.builder.clone(),
+            watcher,
+            router: self.router.clone(),
+            first_request: self.first_request,
+            peer,
+        };
+        let Some(tls) = self.tls.clone() else {
+            tokio::spawn(answering.run(stream));
+            return;
+        };
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%peer, %error, "a connection ended early");
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+                Ok(Ok(stream)) => answering.run(stream).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
+                Err(_) => tracing::debug!(%peer, "the client took too long to agree on TLS"),
             }
         });
+    }
+}
+
+/// One connection.
+struct Answering {
+    builder: auto::Builder<TokioExecutor>,
+    watcher: Watcher,
+    router: axum::Router,
+    first_request: Duration,
+    peer: SocketAddr,
+}
+
+impl Answering {
+    /// Answers requests until the client leaves, or until none comes.
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let peer = self.peer;
+        let asked = Arc::new(AtomicBool::new(false));
+        let service = Noticing { service: TowerToHyperService::new(self.router), asked: Arc::clone(&asked) };
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let mut connection = pin!(self.watcher.watch(connection));
+        // Before the first bytes say which HTTP it is, no other limit applies.
+        let ended = match tokio::time::timeout(self.first_request, connection.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_) if asked.load(Ordering::Relaxed) => connection.await,
+            Err(_) => return tracing::debug!(%peer, "closed a connection without requests"),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, %error, "a connection ended early");
+        }
+    }
+}
+
+/// Notices that there was a request.
+#[derive(Clone)]
+struct Noticing {
+    service: TowerToHyperService<axum::Router>,
+    asked: Arc<AtomicBool>,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Noticing {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = <TowerToHyperService<axum::Router> as hyper::service::Service<hyper::Request<Incoming>>>::Future;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        self.service.call(request)
     }
 }
 

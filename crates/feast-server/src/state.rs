@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use axum::http::StatusCode;
 use feast::FeatureStore;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::error::{Answer, Rejection};
 use crate::metrics::Metrics;
 use crate::options::ServeOptions;
+use crate::traces::Traces;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -21,11 +24,16 @@ pub(crate) struct Server {
     pub(crate) admitted: Semaphore,
     /// Requests that are worked on.
     pub(crate) working: Semaphore,
+    /// KiB of bodies that may be held at the same time.
+    pub(crate) body_memory: Arc<Semaphore>,
+    /// The last answer of `/ready`.
+    pub(crate) readiness: tokio::sync::Mutex<Option<Readiness>>,
     pub(crate) started: Instant,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Server {
-    pub(crate) fn new(store: &FeatureStore, options: &ServeOptions) -> Arc<Self> {
+    pub(crate) fn new(store: &FeatureStore, options: &ServeOptions, traces: Option<Traces>) -> Arc<Self> {
         let metrics = Arc::new(Metrics::new());
         let working = options.max_concurrent_requests.min(Semaphore::MAX_PERMITS);
         let admitted = working.saturating_add(options.max_queued_requests).min(Semaphore::MAX_PERMITS);
@@ -36,9 +44,34 @@ impl Server {
             materializing: Materializing::default(),
             admitted: Semaphore::new(admitted),
             working: Semaphore::new(working),
+            body_memory: Arc::new(Semaphore::new((options.body_memory_bytes / 1024).min(Semaphore::MAX_PERMITS))),
+            readiness: tokio::sync::Mutex::default(),
             started: Instant::now(),
+            traces,
         })
     }
+}
+
+impl Server {
+    /// Lets as many requests work as are allowed, as many wait, and ends those that take too long.
+    pub(crate) async fn admit<T>(&self, deadline: Instant, work: impl Future<Output = Answer<T>>) -> Answer<T> {
+        let _admitted = self.admitted.try_acquire().map_err(|_| Rejection::Busy)?;
+        let answer = async {
+            let _working = self.working.acquire().await.map_err(|_| Rejection::Busy)?;
+            work.await
+        };
+        tokio::time::timeout_at(deadline.into(), answer).await.unwrap_or_else(|_| {
+            let sentence = "the request was not answered in the time it had".to_owned();
+            Err(Rejection::Refused(StatusCode::GATEWAY_TIMEOUT, sentence))
+        })
+    }
+}
+
+/// Whether features can be answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Readiness {
+    pub(crate) asked: Instant,
+    pub(crate) online_store: Result<(), String>,
 }
 
 /// The views that are being materialized by this server.

@@ -173,23 +173,50 @@ fn large_requests_and_answers_are_refused() {
     }
 }
 
+/// A body that is understood in one pass means the same as one that takes several.
 #[test]
-fn requests_beyond_the_queue_are_refused_and_slow_ones_ended() {
+fn both_ways_of_reading_a_body_agree() {
+    let bodies = [
+        json!({"features": ["driver_stats:trips", "driver_stats:city"], "entities": {"driver_id": [1001, 7, 1001]}}),
+        json!({"feature_service": "driver_service", "entities": {"driver": ["1001", "1002"]}, "full_feature_names": true}),
+        json!({"features": ["shapes:s", "shapes:dl"], "entities": {"id": ["0", "1"]},
+               "include_feature_view_version_metadata": true}),
+        json!({"features": ["glob:g"], "entities": {"driver_id": [1001]}}),
+        json!({"features": ["driver_stats:trips"], "entities": {"driver_id": ["x"]}}),
+        json!({"features": ["driver_stats:tripz"], "entities": {"driver_id": [1]}}),
+        json!({"features": ["driver_stats:trips"], "entities": {"drivr_id": [1]}}),
+    ];
+    for body in bodies {
+        let quick = ask(shared(), "/get-online-features", body.to_string());
+        let mut longer = body.clone();
+        longer["nobody_asks_for_this"] = Value::Null;
+        assert_eq!(quick, ask(shared(), "/get-online-features", longer.to_string()), "{body}");
+    }
+}
+
+#[test]
+fn bodies_that_do_not_come_are_not_waited_for() {
     let options = ServeOptions {
         max_concurrent_requests: 1,
         max_queued_requests: 0,
         request_timeout: std::time::Duration::from_millis(100),
+        body_memory_bytes: 64 << 10,
         ..ServeOptions::default()
     };
     let (_folder, router) = with_limits(&options);
     RUNTIME.block_on(async {
-        // The body of the first request never comes, so the second finds the only place taken.
         let endless = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
         let post = |body: Body| Request::post("/push").header("content-type", "application/json").body(body).unwrap();
         let mut first = std::pin::pin!(router.clone().oneshot(post(endless)));
         assert!(futures::poll!(&mut first).is_pending());
+        // Whoever sends nothing takes nobody's place.
         let second = router.clone().oneshot(post(Body::from("{}"))).await.unwrap();
-        assert_eq!((second.status().as_u16(), second.headers()["retry-after"].to_str().unwrap()), (503, "1"));
-        assert_eq!(first.await.unwrap().status(), 504);
+        assert_eq!(second.status(), 422);
+        assert_eq!(first.await.unwrap().status(), 408);
+        // All bodies together have a limit.
+        let large = router.clone().oneshot(post(Body::from(vec![b' '; 100_000]))).await.unwrap();
+        assert_eq!((large.status().as_u16(), large.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+        let small = router.clone().oneshot(post(Body::from(vec![b' '; 10_000]))).await.unwrap();
+        assert_eq!(small.status(), 422);
     });
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean};
 use serde_json::{Map, Value};
 
+use crate::OnlineServing;
+
 /// Name of the configuration file of a feature repository.
 pub const CONFIG_FILE: &str = "feature_store.yaml";
 
@@ -23,6 +25,7 @@ const KEYS: &[&str] = &[
     "batch_engine",
     "auth",
     "feature_server",
+    "online_serving",
     "materialization",
     "entity_key_serialization_version",
     "coerce_tz_aware",
@@ -114,6 +117,8 @@ pub struct RepoConfig {
     pub offline_store: (String, Value),
     /// Type and options of what computes materializations: `local`, or the path of a Python class.
     pub batch_engine: (String, Value),
+    /// How features are answered online.
+    pub online_serving: OnlineServing,
     /// Rows per write of a materialization; `None`: what the store prefers.
     pub online_write_batch_size: Option<usize>,
     /// Version of the entity key serialization.
@@ -241,6 +246,7 @@ impl RepoConfig {
         }
         check_sections(&map, &mut warnings)?;
         let online_write_batch_size = online_write_batch_size(&map)?;
+        let online_serving = OnlineServing::parse(map.get("online_serving"))?;
         let provider = text_of(&map, "provider")?.unwrap_or_else(|| "local".to_owned());
         let effective = effective(&map, &registry, online_store.as_ref(), &offline_store, version);
         Ok(Self {
@@ -251,6 +257,7 @@ impl RepoConfig {
             online_store,
             offline_store,
             batch_engine: section(&map, "batch_engine", "local")?.unwrap_or_else(|| ("local".to_owned(), Value::Null)),
+            online_serving,
             online_write_batch_size,
             entity_key_serialization_version: version,
             // Whoever changes the working directory later still means this folder.

@@ -1,8 +1,11 @@
 //! The newest values of features for the entities of a request.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use chrono::Utc;
-use feast_core::{Error, FeatureSelection, Result};
-use feast_online::{EntityRows, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
+use feast_core::{Error, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan};
+use feast_online::{EntityRows, OnlineFeatures, RetrieveOptions, retrieve};
 
 use crate::FeatureStore;
 
@@ -23,19 +26,50 @@ impl FeatureStore {
     /// # Errors
     /// Unknown features, missing join keys, values that are no entity; `Unsupported` without an online store.
     pub async fn get_online_features(&self, request: OnlineRequest) -> Result<OnlineFeatures> {
-        let store = self.online_store()?;
+        let OnlineRequest { selection, entity_rows, full_feature_names } = request;
+        let plan =
+            self.online_plan(|snapshot, project| snapshot.resolve(project, &selection, full_feature_names)).await?;
+        self.retrieve_online(&plan, &entity_rows, None).await
+    }
+
+    /// The plan that `resolve` finds in the current snapshot for this project, once it is known that it can be read
+    /// online.
+    ///
+    /// # Errors
+    /// Those of `resolve`; `InvalidRequest` for views that are not served online; `Unsupported` without an online
+    /// store.
+    pub async fn online_plan(
+        &self,
+        resolve: impl FnOnce(&RegistrySnapshot, &str) -> Result<Arc<RetrievalPlan>>,
+    ) -> Result<Arc<RetrievalPlan>> {
+        self.online_store()?;
         let snapshot = self.registry.snapshot_checked().await?;
         self.project_of(&snapshot)?;
-        let plan = snapshot.resolve(self.project(), &request.selection, request.full_feature_names)?;
+        let plan = resolve(&snapshot, self.project())?;
         if let Some(view) = plan.views.iter().find(|view| !view.view.has_online_table()) {
             return Err(Error::invalid_request(format!("feature view `{}` is not served online", view.view.name))
                 .with_hint("declare it with `online=True`, apply and materialize it"));
         }
+        Ok(plan)
+    }
+
+    /// Answers a planned request, before the deadline if there is one.
+    ///
+    /// # Errors
+    /// Those of [`retrieve`].
+    pub async fn retrieve_online(
+        &self,
+        plan: &RetrievalPlan,
+        entity_rows: &EntityRows,
+        deadline: Option<Instant>,
+    ) -> Result<OnlineFeatures> {
         let options = RetrieveOptions {
             now: Utc::now(),
-            ttl_policy: TtlPolicy::Ignore,
+            ttl_policy: self.config.online_serving.ttl_policy,
             key_version: self.config.entity_key_serialization_version,
+            deadline,
+            fallback: self.config.online_serving.fallback.clone(),
         };
-        retrieve(&plan, &request.entity_rows, store.as_ref(), self.transformer.as_deref(), &options).await
+        retrieve(plan, entity_rows, self.online_store()?.as_ref(), self.transformer.as_deref(), &options).await
     }
 }

@@ -15,11 +15,13 @@
 
 mod config;
 mod observer;
+mod online_serving;
 mod store;
 
 mod apply;
 mod definitions;
 mod delete;
+mod explain_online;
 mod get_historical_features;
 mod get_online_features;
 mod logged_features;
@@ -34,10 +36,12 @@ mod versions;
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
 pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig};
 pub use definitions::{Definitions, LoadProblem, problems_error};
+pub use explain_online::{Cause, ExplainedValues, ExplainedView, OnlineExplanation, Phase, parse_selection};
 pub use get_historical_features::HistoricalFeatures;
 pub use get_online_features::OnlineRequest;
 pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView, Window};
 pub use observer::{Event, Observer, Silent};
+pub use online_serving::OnlineServing;
 pub use push::PushTarget;
 pub use saved_dataset::SaveDataset;
 pub use store::{FeatureStore, FeatureStoreBuilder};

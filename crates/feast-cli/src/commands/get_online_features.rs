@@ -91,7 +91,7 @@ pub(crate) fn print_table(session: &Session, rows: Vec<Map<String, Value>>) {
 }
 
 /// Columns from `key=value` arguments. Values are text here; the types of the join keys decide what they become.
-fn entity_rows(arguments: &[String]) -> Result<EntityRows> {
+pub(crate) fn entity_rows(arguments: &[String]) -> Result<EntityRows> {
     let mut columns: Vec<(String, Vec<EntityValue>)> = Vec::new();
     for argument in arguments {
         let (key, text) = argument.split_once('=').filter(|(key, _)| !key.trim().is_empty()).ok_or_else(|| {

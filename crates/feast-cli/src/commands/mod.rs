@@ -6,6 +6,7 @@ pub(crate) mod apply;
 pub(crate) mod plan;
 pub(crate) mod teardown;
 
+pub(crate) mod explain;
 pub(crate) mod get_historical_features;
 pub(crate) mod get_online_features;
 pub(crate) mod materialize;

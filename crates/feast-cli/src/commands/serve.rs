@@ -11,6 +11,10 @@ use feast_server::ServeOptions;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::session::Session;
+use crate::traces::trace_options;
+
+/// Open files and connections that a server may want, if the system allows it.
+const MOST_FILES: u64 = 1 << 20;
 
 /// Serve online features over HTTP
 #[derive(Debug, Args)]
@@ -34,12 +38,15 @@ pub(crate) struct Serve {
     /// Seconds between reads of the registry; 0 leaves it to `cache_ttl_seconds` of the configuration
     #[arg(short, long = "registry_ttl_sec", alias = "registry-ttl-sec", value_name = "SECONDS", default_value_t = 60)]
     registry_ttl: u64,
-    /// Private key for TLS; needs --cert
+    /// Private key for TLS, in PEM; needs --cert. Both files are read anew when they change
     #[arg(short, long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
-    /// Certificate for TLS; needs --key
+    /// Certificate for TLS with its chain, in PEM; needs --key
     #[arg(short, long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
+    /// Compress answers for clients that take gzip
+    #[arg(long)]
+    gzip: bool,
     /// Accepted for Feast's sake: metrics are always served at /metrics
     #[arg(short, long)]
     metrics: bool,
@@ -80,6 +87,7 @@ impl Serve {
         let store = session.store()?;
         let workers = session.python_workers(store.config(), self.transformation_workers.map(usize::from))?;
         let store = store.transformed_by(Arc::new(workers));
+        let scheme = if self.cert.is_some() { "https" } else { "http" };
         let options = ServeOptions {
             host: self.host,
             port: self.port,
@@ -89,14 +97,20 @@ impl Serve {
             tls_cert_path: self.cert,
             access_log: !self.no_access_log,
             registry_ttl_sec: self.registry_ttl,
-            ..ServeOptions::default()
+            gzip: self.gzip,
+            traces: trace_options()?,
+            ..ServeOptions::configured(store.config())
         };
+        // Each connection takes one; the usual limit is for programs that read files.
+        if let Err(error) = rlimit::increase_nofile_limit(MOST_FILES) {
+            session.terminal().warn(format_args!("the limit of open files stays as it is: {error}"));
+        }
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             // Programs read the address from the log.
             let ready = |address: SocketAddr| {
                 if session.terminal().stderr_is_terminal() {
-                    session.terminal().say(format_args!("serving on http://{address}, stop with Ctrl-C"));
+                    session.terminal().say(format_args!("serving on {scheme}://{address}, stop with Ctrl-C"));
                 }
             };
             let shutdown = async {

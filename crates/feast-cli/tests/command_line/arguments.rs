@@ -20,6 +20,7 @@ fn help_names_every_command() {
       get-online-features      Read the newest values of features from the online store
       get-historical-features  Join features to rows as they were known at the time of each row
       serve                    Serve online features over HTTP
+      explain                  Say how an answer comes about
       teardown                 Remove the project with its online tables and its registry entries
       projects                 Show projects
       entities                 Show and delete entities

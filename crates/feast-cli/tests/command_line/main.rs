@@ -5,7 +5,9 @@ mod support;
 
 mod arguments;
 mod changes;
+mod explain;
 mod init;
 mod objects;
 mod on_demand;
+mod serve;
 mod values;

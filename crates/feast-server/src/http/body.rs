@@ -5,19 +5,29 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::Request;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use feast_online::EntityValue;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::error::{Answer, Rejection};
 use crate::options::ServeOptions;
+use crate::state::Server;
+
+/// Header with the number of milliseconds after which the client stops waiting.
+pub(super) const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
+
+/// Nobody waits longer than a day.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// Longer values are not echoed in problems.
 const MOST_ECHOED_BYTES: usize = 1024;
@@ -28,29 +38,107 @@ const MOST_PROBLEMS: usize = 20;
 /// Values are named columns, in order.
 pub(crate) type Columns = Vec<(String, Vec<EntityValue>)>;
 
-/// Reads the body of a request and hands its members to `take`, which asks for them in the order in which problems are
-/// to be told. Members that nobody asks for are ignored.
-pub(crate) async fn read_json<T>(
-    request: Request,
-    options: &ServeOptions,
-    take: impl Fn(&mut Members<'_>) -> T,
-) -> Answer<T> {
-    let is_json = is_json(request.headers());
-    let text = read_text(request.into_body(), options.request_limit_bytes).await?;
-    if !is_json {
-        let message = "Input should be JSON, sent with the header `Content-Type: application/json`";
-        return Err(Rejection::Invalid(vec![problem("model_attributes_type", &["body".into()], message, Value::Null)]));
+/// A request whose body has arrived: within the limits of size, of memory for all bodies together, and of time.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) headers: HeaderMap,
+    /// When the client stops waiting.
+    pub(crate) deadline: Instant,
+    body: Bytes,
+    /// Memory for bodies that is given back with this.
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+impl FromRequest<Arc<Server>> for Received {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, server: &Arc<Server>) -> Answer<Self> {
+        let (parts, body) = request.into_parts();
+        let deadline = deadline(&parts.headers, server.options.request_timeout)?;
+        let reading = read(body, server);
+        let (body, memory) = tokio::time::timeout_at(deadline.into(), reading).await.map_err(|_| {
+            Rejection::Refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned())
+        })??;
+        Ok(Self { headers: parts.headers, deadline, body, _memory: memory })
     }
-    if text.trim().is_empty() {
-        return Err(Rejection::Invalid(vec![problem("missing", &["body".into()], "Field required", Value::Null)]));
-    }
-    match decode(&text, options, &take) {
-        // Python writes numbers that JSON does not have as bare words.
-        Err(Rejection::Invalid(_)) if text.contains("NaN") || text.contains("Infinity") => {
-            decode(&quote_bare_words(&text), options, &take)
+}
+
+impl Received {
+    /// The body, when it is JSON in UTF-8 and not empty.
+    pub(crate) fn json_text(&self) -> Answer<&str> {
+        if !is_json(&self.headers) {
+            let message = "Input should be JSON, sent with the header `Content-Type: application/json`";
+            let problem = problem("model_attributes_type", &["body".into()], message, Value::Null);
+            return Err(Rejection::Invalid(vec![problem]));
         }
-        decoded => decoded,
+        let text = std::str::from_utf8(&self.body).map_err(|_| {
+            Rejection::Refused(StatusCode::BAD_REQUEST, "There was an error parsing the body".to_owned())
+        })?;
+        if text.trim_ascii_start().is_empty() {
+            return Err(Rejection::Invalid(vec![problem("missing", &["body".into()], "Field required", Value::Null)]));
+        }
+        Ok(text)
     }
+
+    /// Hands the members of the body to `take`, which asks for them in the order in which problems are to be told.
+    /// Members that nobody asks for are ignored.
+    pub(crate) fn json<T>(&self, options: &ServeOptions, take: impl Fn(&mut Members<'_>) -> T) -> Answer<T> {
+        let text = self.json_text()?;
+        match decode(text, options, &take) {
+            // Python writes numbers that JSON does not have as bare words.
+            Err(Rejection::Invalid(_)) if text.contains("NaN") || text.contains("Infinity") => {
+                decode(&quote_bare_words(text), options, &take)
+            }
+            decoded => decoded,
+        }
+    }
+}
+
+/// The time that the server gives to a request, or less if the client asks for less.
+fn deadline(headers: &HeaderMap, longest: Duration) -> Answer<Instant> {
+    let (now, longest) = (Instant::now(), longest.min(LONGEST_TIMEOUT));
+    let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(now + longest) };
+    let wanted = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|wanted| *wanted > 0);
+    let wanted = wanted.ok_or_else(|| {
+        let sentence = format!("the header `{TIMEOUT_HEADER}` is not a positive whole number of milliseconds");
+        Rejection::Refused(StatusCode::BAD_REQUEST, sentence)
+    })?;
+    Ok(now + longest.min(Duration::from_millis(wanted)))
+}
+
+/// Reads a body. What is kept of all bodies together is bounded, so that many large or slow ones cannot fill the memory.
+async fn read(body: Body, server: &Server) -> Answer<(Bytes, Option<OwnedSemaphorePermit>)> {
+    let limit = server.options.request_limit_bytes;
+    let mut body = body;
+    // A body that came in one piece is not copied.
+    let mut whole = Bytes::new();
+    let mut pieces: Vec<u8> = Vec::new();
+    let mut memory: Option<OwnedSemaphorePermit> = None;
+    while let Some(frame) = body.frame().await {
+        let cut = |_| Rejection::Refused(StatusCode::BAD_REQUEST, "the body ended before it was complete".to_owned());
+        let Ok(data) = frame.map_err(cut)?.into_data() else { continue };
+        let before = whole.len() + pieces.len();
+        let after = before + data.len();
+        if after > limit {
+            let sentence = format!("the body is larger than {limit} bytes; send fewer rows per request");
+            return Err(Rejection::Refused(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+        }
+        let kib = u32::try_from(after / 1024 - before / 1024).unwrap_or(u32::MAX);
+        if kib > 0 {
+            let more = Arc::clone(&server.body_memory).try_acquire_many_owned(kib).map_err(|_| Rejection::Busy)?;
+            match &mut memory {
+                Some(memory) => memory.merge(more),
+                None => memory = Some(more),
+            }
+        }
+        if before == 0 {
+            whole = data;
+        } else {
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+            pieces.extend_from_slice(&data);
+        }
+    }
+    Ok((if pieces.is_empty() { whole } else { pieces.into() }, memory))
 }
 
 fn decode<T>(text: &str, options: &ServeOptions, take: &impl Fn(&mut Members<'_>) -> T) -> Answer<T> {
@@ -64,18 +152,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(CONTENT_TYPE) else { return true };
     let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.strip_prefix("application/").is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
-}
-
-async fn read_text(body: Body, limit: usize) -> Answer<String> {
-    let collected = Limited::new(body, limit).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            let sentence = format!("the body is larger than {limit} bytes; send fewer rows per request");
-            return Rejection::Refused(StatusCode::PAYLOAD_TOO_LARGE, sentence);
-        }
-        Rejection::Refused(StatusCode::BAD_REQUEST, "the body ended before it was complete".to_owned())
-    })?;
-    String::from_utf8(collected.to_bytes().into())
-        .map_err(|_| Rejection::Refused(StatusCode::BAD_REQUEST, "There was an error parsing the body".to_owned()))
 }
 
 /// A problem with a part of the request, as FastAPI tells it.
@@ -298,27 +374,31 @@ fn json_problem(location: &[Value], error: &serde_json::Error) -> Value {
     problem
 }
 
+/// A text that borrows from the body unless it holds escapes.
+pub(super) struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Cow<'de, str>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
 /// The members of an object. Names borrow from the text unless they hold escapes.
 fn members_of(object: &RawValue) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
-    struct Name;
-    impl<'de> DeserializeSeed<'de> for Name {
-        type Value = Cow<'de, str>;
-        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-            deserializer.deserialize_str(self)
-        }
-    }
-    impl<'de> Visitor<'de> for Name {
-        type Value = Cow<'de, str>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a name")
-        }
-        fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-            Ok(Cow::Borrowed(name))
-        }
-        fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-            Ok(Cow::Owned(name.to_owned()))
-        }
-    }
     struct Pairs;
     impl<'de> Visitor<'de> for Pairs {
         type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
@@ -327,7 +407,7 @@ fn members_of(object: &RawValue) -> serde_json::Result<Vec<(Cow<'_, str>, &RawVa
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some(name) = map.next_key_seed(Name)? {
+            while let Some(name) = map.next_key_seed(Text)? {
                 members.push((name, map.next_value()?));
             }
             Ok(members)

@@ -1,74 +1,124 @@
 //! `POST /get-online-features`
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::writer::StreamWriter;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::{Response, StatusCode};
-use feast::OnlineRequest;
-use feast_core::{Error, ErrorCode, FeatureSelection, Result, RetrievalPlan};
-use feast_online::{EntityColumn, EntityRows, OnlineColumn, OnlineFeatures};
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use feast_core::{Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, timestamp_type};
+use feast_online::{EntityColumn, EntityRows, Fallback, OnlineColumn, OnlineFeatures};
 
-use super::body::{Columns, Members, read_json};
+use super::body::{Columns, Received};
 use super::json_bytes;
+use super::online_body::{self, OnlineBody};
 use crate::error::{Answer, Rejection};
 use crate::json::{put_instants, put_statuses, put_text, put_values};
+use crate::metrics::PhaseTimes;
+use crate::options::ServeOptions;
 use crate::state::Server;
+use crate::traces::OnlineParts;
 
 /// A value with its status and time takes about this many bytes.
 const BYTES_PER_VALUE: usize = 48;
 
+/// The media type of columns in Arrow's stream format.
+pub(super) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
 /// The newest values of features, for one or more entities.
-pub(crate) async fn get_online_features(State(server): State<Arc<Server>>, request: Request) -> Answer<Response<Body>> {
+pub(crate) async fn get_online_features(
+    State(server): State<Arc<Server>>,
+    received: Received,
+) -> Answer<Response<Body>> {
+    server.admit(received.deadline, answer(&server, &received)).await
+}
+
+async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {
     let started = Instant::now();
-    let asked = read_json(request, &server.options, Asked::take).await?;
-    let entity_rows = entity_rows(asked.entities)?;
-    let n_rows = entity_rows.len();
+    let asked = Asked::parse(received, &server.options)?;
+    let n_rows = asked.body.entity_rows.len();
     server.metrics.online_request(n_rows);
-    server.metrics.phase("decode", started.elapsed());
 
-    let started = Instant::now();
-    let snapshot = server.store.registry().snapshot_checked().await?;
-    let plan = snapshot.resolve(server.store.project(), &asked.selection, asked.full_feature_names)?;
+    let parsed = Instant::now();
+    let plan = server.store.online_plan(|snapshot, project| asked.resolve(snapshot, project)).await?;
     refuse_large_answer(plan.outputs().count() + plan.join_keys.len(), n_rows, server.options.response_limit_values)?;
-    let features = server
-        .store
-        .get_online_features(OnlineRequest {
-            selection: asked.selection,
-            entity_rows,
-            full_feature_names: asked.full_feature_names,
-        })
-        .await?;
-    server.metrics.phase("retrieve", started.elapsed());
+    let planned = Instant::now();
+    // Without a fallback there is nothing to do at the deadline but to stop.
+    let falls_back = server.store.config().online_serving.fallback != Fallback::None;
+    let deadline = falls_back.then_some(received.deadline);
+    let features = server.store.retrieve_online(&plan, &asked.body.entity_rows, deadline).await?;
+    for failure in &features.failures {
+        server.metrics.fell_back(&failure.view);
+        tracing::warn!(
+            feature_view = failure.view,
+            error = failure.message,
+            "the online store failed; nulls are served"
+        );
+    }
 
-    let started = Instant::now();
-    let body = encode(&features, asked.with_versions.then_some(plan.as_ref()))?;
-    server.metrics.phase("encode", started.elapsed());
-    Ok(json_bytes(body))
+    let retrieved = Instant::now();
+    let mut response = if wants_arrow(&received.headers) {
+        let mut response = Response::new(Body::from(arrow_stream(&features)?));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ARROW_STREAM));
+        response
+    } else {
+        json_bytes(encode(&features, asked.body.with_versions.then_some(plan.as_ref()))?)
+    };
+    let timings = features.timings;
+    let times = PhaseTimes {
+        parse: parsed - started,
+        plan: (planned - parsed) + timings.keys,
+        store: timings.store,
+        transform: timings.transform,
+        encode: retrieved.elapsed(),
+    };
+    server.metrics.online_phases(plan.feature_service.as_deref(), &times);
+    if server.traces.is_some() {
+        let service = plan.feature_service.clone();
+        response.extensions_mut().insert(OnlineParts { started, times, service, entity_rows: n_rows });
+    }
+    Ok(response)
 }
 
-struct Asked {
-    entities: Columns,
-    selection: FeatureSelection,
-    full_feature_names: bool,
-    with_versions: bool,
+struct Asked<'a> {
+    body: OnlineBody<'a>,
 }
 
-impl Asked {
-    fn take(members: &mut Members<'_>) -> Self {
-        let entities = members.columns("entities");
-        let service = members.optional_text("feature_service");
-        let features = members.texts("features", false);
-        Self {
-            entities,
-            selection: match service {
-                Some(service) => FeatureSelection::ServiceName(service),
-                None => FeatureSelection::References(features.unwrap_or_default()),
-            },
-            full_feature_names: members.flag("full_feature_names", false),
-            with_versions: members.flag("include_feature_view_version_metadata", false),
+impl<'a> Asked<'a> {
+    fn parse(received: &'a Received, options: &ServeOptions) -> Answer<Self> {
+        if let Some(body) = online_body::parse(received.json_text()?, options.request_limit_values) {
+            return Ok(Self { body });
+        }
+        let (columns, body) = received.json(options, |members| {
+            let entities = members.columns("entities");
+            let feature_service = members.optional_text("feature_service").map(Cow::Owned);
+            let features = members.texts("features", false).unwrap_or_default();
+            let body = OnlineBody {
+                entity_rows: EntityRows::default(),
+                features: features.into_iter().map(Cow::Owned).collect(),
+                feature_service,
+                full_feature_names: members.flag("full_feature_names", false),
+                with_versions: members.flag("include_feature_view_version_metadata", false),
+            };
+            (entities, body)
+        })?;
+        Ok(Self { body: OnlineBody { entity_rows: entity_rows(columns)?, ..body } })
+    }
+
+    fn resolve(&self, snapshot: &RegistrySnapshot, project: &str) -> Result<Arc<RetrievalPlan>> {
+        let full_feature_names = self.body.full_feature_names;
+        match &self.body.feature_service {
+            Some(service) => {
+                let selection = FeatureSelection::ServiceName(service.clone().into_owned());
+                snapshot.resolve(project, &selection, full_feature_names)
+            }
+            None => snapshot.resolve_references(project, &self.body.features, full_feature_names),
         }
     }
 }
@@ -83,6 +133,49 @@ fn entity_rows(columns: Columns) -> Result<EntityRows> {
             .with_hint("give at least one value per entity column"));
     }
     Ok(rows)
+}
+
+/// Whether the client asks for columns instead of JSON.
+fn wants_arrow(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|media_type| {
+        media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(ARROW_STREAM))
+    })
+}
+
+/// The answer in Arrow's stream format: the columns of the JSON answer by name, then the statuses and event times. Those
+/// are the same for all features of a view, so they are there once, and each feature names its own in its metadata.
+fn arrow_stream(features: &OnlineFeatures) -> Result<Vec<u8>> {
+    let mut fields = Vec::with_capacity(features.columns.len() + 4);
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(features.columns.len() + 4);
+    let mut shared: Vec<&OnlineColumn> = Vec::new();
+    for column in &features.columns {
+        let number = shared.iter().position(|known| is_shared(known, column)).unwrap_or(shared.len());
+        if number == shared.len() {
+            shared.push(column);
+        }
+        let mut field = column.value_type.arrow_field(&column.name);
+        let mut metadata = field.metadata().clone();
+        metadata.insert("feast:status".to_owned(), format!("__status_{number}"));
+        metadata.insert("feast:event_timestamp".to_owned(), format!("__event_timestamp_{number}"));
+        field.set_metadata(metadata);
+        fields.push(field);
+        columns.push(Arc::clone(&column.values));
+    }
+    for (number, column) in shared.iter().enumerate() {
+        let statuses = StringArray::from_iter_values(column.statuses.iter().map(|status| status.name()));
+        fields.push(Field::new(format!("__status_{number}"), DataType::Utf8, false));
+        columns.push(Arc::new(statuses));
+        fields.push(Field::new(format!("__event_timestamp_{number}"), timestamp_type(), false));
+        columns.push(Arc::clone(&column.event_timestamps) as ArrayRef);
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let options = RecordBatchOptions::new().with_row_count(Some(features.n_rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
+    writer.write(&batch)?;
+    writer.finish()?;
+    Ok(writer.into_inner()?)
 }
 
 fn refuse_large_answer(columns: usize, rows: usize, limit: usize) -> Answer<()> {

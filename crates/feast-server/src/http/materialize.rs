@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, Request, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{Response, StatusCode};
 use chrono::Utc;
 use feast::{MaterializeReport, MaterializeRequest, Window};
 use feast_core::{Error, FeatureView, FeatureViewState, Result, Shard};
 use serde_json::{Value, json};
 
-use super::body::{Members, parse_flag, problem, read_json};
+use super::body::{Members, Received, parse_flag, problem};
 use super::json_bytes;
 use crate::error::{Answer, Rejection, json_response};
 use crate::state::{Run, Server};
@@ -20,15 +20,14 @@ use crate::timestamp::parse_timestamp;
 pub(crate) async fn materialize(
     State(server): State<Arc<Server>>,
     RawQuery(query): RawQuery,
-    request: Request,
+    received: Received,
 ) -> Answer<Response<Body>> {
     let how = How::parse(query.as_deref())?;
-    let asked = read_json(request, &server.options, |members| {
+    let asked = received.json(&server.options, |members| {
         let (start, end) = (members.optional_text("start_ts"), members.optional_text("end_ts"));
         let common = Common::take(members);
         (start, end, members.flag("disable_event_timestamp", false), common)
-    })
-    .await?;
+    })?;
     let (start, end, everything, common) = asked;
     let window = match (everything, start, end) {
         (true, _, _) => Window::Everything,
@@ -47,11 +46,10 @@ pub(crate) async fn materialize(
 pub(crate) async fn materialize_incremental(
     State(server): State<Arc<Server>>,
     RawQuery(query): RawQuery,
-    request: Request,
+    received: Received,
 ) -> Answer<Response<Body>> {
     let how = How::parse(query.as_deref())?;
-    let (end, common) =
-        read_json(request, &server.options, |members| (members.text("end_ts"), Common::take(members))).await?;
+    let (end, common) = received.json(&server.options, |members| (members.text("end_ts"), Common::take(members)))?;
     run(&server, how, Window::Until(parse_timestamp("end_ts", &end)?), common).await
 }
 

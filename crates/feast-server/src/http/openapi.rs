@@ -8,6 +8,8 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::body::TIMEOUT_HEADER;
+use super::get_online_features::ARROW_STREAM;
 use super::not_yet;
 use crate::error::json_response;
 
@@ -34,7 +36,9 @@ fn describe() -> Value {
         "/get-online-features": {"post": with_body(
             "Newest values of features",
             "Reads the newest values of features for one or more entities. The answer has one entry per column, in the \
-             order of `metadata.feature_names`: the entity columns first, then the features view by view.",
+             order of `metadata.feature_names`: the entity columns first, then the features view by view. With \
+             `Accept: application/vnd.apache.arrow.stream` the columns come as Arrow; each names the columns with its \
+             statuses and times in its metadata.",
             "GetOnlineFeaturesRequest",
             json!({"features": ["driver_stats:conv_rate"], "entities": {"driver_id": [1001, 1002]}}),
             ("200", "The values", Some("GetOnlineFeaturesResponse")),
@@ -78,6 +82,7 @@ fn describe() -> Value {
     });
     for path in ["/materialize", "/materialize-incremental"] {
         let operation = &mut paths[path]["post"];
+        // The time for a materialization is not limited.
         operation["parameters"] = json!([
             flag_parameter("async", "Answers 202 at once and works in the background."),
             flag_parameter("force", "Starts even where a materialization is under way."),
@@ -85,6 +90,8 @@ fn describe() -> Value {
         operation["responses"]["202"] = response("Accepted", Some("MaterializeAccepted"));
         operation["responses"]["409"] = response("A view is being materialized already", Some("MaterializeConflict"));
     }
+    paths["/get-online-features"]["post"]["responses"]["200"]["content"][ARROW_STREAM] =
+        json!({"schema": {"type": "string", "format": "binary"}});
     for path in not_yet::PATHS.iter().filter(|path| **path != "/ws/chat") {
         let method = if path.ends_with("stores") || path.ends_with('}') { "get" } else { "post" };
         let mut operation = without_body("Not served yet", "Part of Feast's server; answers 501.", &["501"]);
@@ -243,8 +250,14 @@ fn with_body(
             "404": response("A named object does not exist", Some("FeastError")),
             "413": response("The request or its answer is too large", None),
             "422": response("The body is not what the route takes", Some("HTTPValidationError")),
+            "408": response("The body did not arrive in time", None),
             "503": response("Too many requests, or a store cannot be reached; see `Retry-After`", Some("FeastError")),
+            "504": response("There was no answer in the time that the request had", None),
         },
+        "parameters": [{
+            "name": TIMEOUT_HEADER, "in": "header", "schema": {"type": "integer", "minimum": 1},
+            "description": "Milliseconds after which the client stops waiting; at most the server's own limit.",
+        }],
     })
 }
 

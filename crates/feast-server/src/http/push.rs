@@ -4,20 +4,23 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::Response;
 use axum::response::IntoResponse as _;
 use feast::PushTarget;
 
-use super::body::{Columns, Members, read_json};
+use super::body::{Columns, Members, Received};
 use super::frame::record_batch;
 use crate::error::Answer;
 use crate::state::Server;
 
 /// Fresh rows for every view that a push source feeds.
-pub(crate) async fn push(State(server): State<Arc<Server>>, request: Request) -> Answer<Response<Body>> {
-    let Pushed { push_source, frame, to, transform_on_write } =
-        read_json(request, &server.options, Pushed::take).await?;
+pub(crate) async fn push(State(server): State<Arc<Server>>, received: Received) -> Answer<Response<Body>> {
+    server.admit(received.deadline, answer(&server, &received)).await
+}
+
+async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {
+    let Pushed { push_source, frame, to, transform_on_write } = received.json(&server.options, Pushed::take)?;
     let target = PushTarget::from_str(&to)?;
     let contents = server.store.contents(false).await?;
     let views = contents.views_of_push_source(&push_source)?;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::Response;
 
-use super::body::{Columns, Members, read_json};
+use super::body::{Columns, Members, Received};
 use super::frame::record_batch;
 use super::json_bytes;
 use crate::error::Answer;
@@ -15,9 +15,13 @@ use crate::state::Server;
 /// Rows for one view, into the online store only.
 pub(crate) async fn write_to_online_store(
     State(server): State<Arc<Server>>,
-    request: Request,
+    received: Received,
 ) -> Answer<Response<Body>> {
-    let (feature_view, frame, transform_on_write) = read_json(request, &server.options, take).await?;
+    server.admit(received.deadline, answer(&server, &received)).await
+}
+
+async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {
+    let (feature_view, frame, transform_on_write) = received.json(&server.options, take)?;
     let contents = server.store.contents(false).await?;
     let view = Arc::clone(contents.feature_view(&feature_view)?);
     if let Some(rows) = record_batch(frame, &[view])? {

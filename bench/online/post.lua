@@ -1,0 +1,22 @@
+-- wrk -s post.lua URL -- FILE: posts the lines of FILE in turn.
+local requests, count, at = {}, 0, 0
+
+function init(arguments)
+  for line in io.lines(arguments[1]) do
+    count = count + 1
+    requests[count] = wrk.format("POST", "/get-online-features", {["Content-Type"] = "application/json"}, line)
+  end
+end
+
+function request()
+  at = at % count + 1
+  return requests[at]
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format('{"requests":%d,"microseconds":%d,"bad":%d,"p50":%d,"p99":%d,"max":%d}\n',
+    summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    latency:percentile(50), latency:percentile(99), latency.max))
+end

@@ -4,9 +4,10 @@ set -eu
 
 missing=
 need() { # need <file or command> <package>
-    command -v "$1" >/dev/null 2>&1 || ls $1 >/dev/null 2>&1 || missing="$missing $2"
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || ls $1 >/dev/null 2>&1 || missing="$missing $2"
 }
 
+need mariadbd mariadb-server
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need redis-server redis-server
 need openssl openssl

@@ -65,8 +65,8 @@ pub use online::{
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;
 pub use registry::{
-    ManagedTable, ProjectContents, RegistryChange, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion,
-    VersionRecord,
+    CommitRecord, ManagedTable, ObjectRevision, ProjectContents, RegistryChange, RegistryChanges, RegistryHistory,
+    RegistrySnapshot, RegistryStore, RegistryVersion, VersionRecord, net_revisions,
 };
 pub use retrieval::{
     EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedKeySet,

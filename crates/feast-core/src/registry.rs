@@ -448,4 +448,65 @@ pub trait RegistryStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Removes the registry with all its projects.
     async fn teardown(&self) -> Result<()>;
+
+    /// Makes what has to be there before the first commit, for registries whose users may not make it themselves.
+    /// Safe to repeat.
+    ///
+    /// # Errors
+    /// Where the user may not make it either.
+    async fn create_schema(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What was committed, for the registries that remember it.
+    fn history(&self) -> Option<&dyn RegistryHistory> {
+        None
+    }
+}
+
+/// One commit, as the history keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitRecord {
+    /// Number of the commit; later ones have higher numbers.
+    pub number: u64,
+    /// The project that was changed.
+    pub project: String,
+    /// Who committed: `user@host`, or empty.
+    pub author: String,
+    /// When.
+    pub time: Timestamp,
+    /// What changed.
+    pub revisions: Vec<ObjectRevision>,
+}
+
+/// One object before and after a commit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectRevision {
+    /// Which object.
+    pub object: ObjectRef,
+    /// `None` when the commit created it.
+    pub before: Option<RegistryObject>,
+    /// `None` when the commit deleted it.
+    pub after: Option<RegistryObject>,
+}
+
+/// What was committed to a registry by this product. Commits of Feast's clients are not in it.
+#[async_trait]
+pub trait RegistryHistory: Send + Sync {
+    /// Commits to a project, oldest first: those with a number above `after`, of them the newest `most`.
+    ///
+    /// # Errors
+    /// As [`RegistryStore::load`].
+    async fn commits(&self, project: &str, after: u64, most: usize) -> Result<Vec<CommitRecord>>;
+}
+
+/// What a series of commits did in the end: each object before the first and after the last of them.
+pub fn net_revisions(commits: &[CommitRecord]) -> Vec<ObjectRevision> {
+    let mut net: IndexMap<ObjectRef, ObjectRevision> = IndexMap::new();
+    for revision in commits.iter().flat_map(|commit| &commit.revisions) {
+        net.entry(revision.object.clone())
+            .and_modify(|known| known.after.clone_from(&revision.after))
+            .or_insert_with(|| revision.clone());
+    }
+    net.into_values().collect()
 }

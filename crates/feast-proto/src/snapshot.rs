@@ -56,16 +56,28 @@ pub fn snapshot_from_registry(registry: &core::Registry) -> Result<RegistrySnaps
             snapshot.versions.push(record);
         }
     }
-    for object in registry.infra.iter().flat_map(|infra| &infra.infra_objects) {
-        if let Some(core::infra_object::InfraObject::SqliteTable(table)) = &object.infra_object {
-            snapshot.managed_tables.push(ManagedTable {
-                class_type: object.infra_object_class_type.clone(),
-                name: table.name.clone(),
-                path: table.path.clone(),
-            });
-        }
-    }
+    snapshot.managed_tables = registry.infra.iter().flat_map(tables_of).collect();
     Ok(snapshot)
+}
+
+/// The tables in a serialized `feast.core.Infra`.
+///
+/// # Errors
+/// `CorruptRegistry` when the bytes are not such a message.
+pub fn managed_tables(bytes: &[u8]) -> Result<Vec<ManagedTable>> {
+    let infra: core::Infra = decode(bytes, "record of the online store's tables")?;
+    Ok(tables_of(&infra).collect())
+}
+
+fn tables_of(infra: &core::Infra) -> impl Iterator<Item = ManagedTable> {
+    infra.infra_objects.iter().filter_map(|object| match &object.infra_object {
+        Some(core::infra_object::InfraObject::SqliteTable(table)) => Some(ManagedTable {
+            class_type: object.infra_object_class_type.clone(),
+            name: table.name.clone(),
+            path: table.path.clone(),
+        }),
+        _ => None,
+    })
 }
 
 /// The desired objects of `project`, as the definitions of a repository are handed over: whatever project they name,
@@ -156,7 +168,10 @@ pub fn version_message(record: &VersionRecord) -> core::FeatureViewVersionRecord
 }
 
 /// An older definition; `None` for a kind of view that this version does not know, which stays in the registry unread.
-fn version_from_message(record: &core::FeatureViewVersionRecord) -> Result<Option<VersionRecord>> {
+///
+/// # Errors
+/// `CorruptRegistry`, naming the view, when its message cannot be read.
+pub fn version_from_message(record: &core::FeatureViewVersionRecord) -> Result<Option<VersionRecord>> {
     let name = &record.feature_view_name;
     let number = record.version_number;
     let corrupt = || {

@@ -114,7 +114,7 @@ async fn what_a_killed_process_leaves_does_no_harm() {
     let base = registry.load().await.unwrap().version;
     registry.commit(base.as_ref(), &put("x")).await.unwrap();
     assert!(registry.load().await.unwrap().projects["rides"].entities.contains_key("x"));
-    assert_eq!(names(folder.path()), ["registry.db", "registry.db.lock"]);
+    assert_eq!(names(folder.path()), ["registry.db", "registry.db.history", "registry.db.lock"]);
     registry.teardown().await.unwrap();
     assert!(names(folder.path()).is_empty());
 }

@@ -46,6 +46,7 @@ macro_rules! registry_store_conformance {
             older_definitions_are_kept_until_deleted
             managed_tables_are_kept_until_deleted
             commits_at_the_same_time_lose_nothing
+            what_was_committed_is_remembered
             teardown_removes_everything_and_may_be_repeated
         }
     };
@@ -77,9 +78,12 @@ fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
     changes_of(PROJECT, changes)
 }
 
+/// The names of objects, sorted: registries have orders of their own.
 fn names(snapshot: &RegistrySnapshot, project: &str, kind: ObjectKind) -> Vec<String> {
     let list = snapshot.projects.get(project).map(|contents| contents.list(kind)).unwrap_or_default();
-    list.iter().map(|object| object.name().to_owned()).collect()
+    let mut names: Vec<String> = list.iter().map(|object| object.name().to_owned()).collect();
+    names.sort();
+    names
 }
 
 async fn load(store: &Arc<dyn RegistryStore>) -> RegistrySnapshot {
@@ -190,7 +194,7 @@ pub async fn a_stale_base_is_a_conflict_and_changes_nothing(under_test: Registry
     assert_eq!(stale.expect_err("the base is stale").code(), ErrorCode::Conflict);
     let snapshot = load(&store).await;
     assert_eq!(snapshot.version, Some(second));
-    assert_eq!(names(&snapshot, PROJECT, ObjectKind::Entity), ["driver", "city"]);
+    assert_eq!(names(&snapshot, PROJECT, ObjectKind::Entity), ["city", "driver"]);
 }
 
 /// Without base, the registry must not exist; with one, it must.
@@ -299,7 +303,8 @@ fn record(name: &str, version_number: i32) -> VersionRecord {
         project: PROJECT.to_owned(),
         version_number,
         view: Arc::new(view),
-        created: DateTime::from_timestamp_micros(1_700_000_000_123_456),
+        // Feast's tables keep whole seconds.
+        created: DateTime::from_timestamp(1_700_000_000, 0),
         description: String::new(),
         version_id: format!("uuid of {version_number}"),
     }
@@ -352,6 +357,46 @@ pub async fn commits_at_the_same_time_lose_nothing(under_test: RegistryUnderTest
         writer.await.expect("no writer panics");
     }
     assert_eq!(names(&load(&(under_test.open)()).await, PROJECT, ObjectKind::Entity).len(), WRITERS);
+}
+
+/// A registry with a history tells who changed what, project by project, in order.
+pub async fn what_was_committed_is_remembered(under_test: RegistryUnderTest) {
+    let store = (under_test.open)();
+    let described = |description: &str| {
+        let entity = Entity { description: description.to_owned(), ..Entity::new("b", "b_id", ValueType::String) };
+        put(RegistryObject::Entity(entity.into()))
+    };
+    commit(&store, changes(vec![put(entity("a")), described("old")])).await;
+    commit(&store, changes_of("other", vec![put(entity("a"))])).await;
+    let gone = RegistryChange::Delete(ObjectRef::new(ObjectKind::Entity, "a"));
+    commit(&store, changes(vec![described("new"), gone])).await;
+    // What changes nothing is nothing to remember.
+    commit(&store, changes(vec![described("new")])).await;
+    let other = (under_test.open)();
+    let history = other.history().expect("this registry has a history");
+    let commits = history.commits(PROJECT, 0, usize::MAX).await.expect("the history can be read");
+    let [first, second] = commits.as_slice() else { panic!("two commits, found {}", commits.len()) };
+    assert!(first.number < second.number && first.time <= second.time);
+    let mut created: Vec<String> = first.revisions.iter().map(|revision| revision.object.to_string()).collect();
+    created.sort();
+    assert_eq!(created, ["entity `a`", "entity `b`", "project `rides`"]);
+    assert!(first.revisions.iter().all(|revision| revision.before.is_none() && revision.after.is_some()));
+    let description = |object: &Option<RegistryObject>| match object {
+        Some(RegistryObject::Entity(entity)) => entity.description.clone(),
+        _ => "none".to_owned(),
+    };
+    let mut told: Vec<(String, String, String)> = second
+        .revisions
+        .iter()
+        .map(|one| (one.object.name.clone(), description(&one.before), description(&one.after)))
+        .collect();
+    told.sort();
+    let expected = [("a", "", "none"), ("b", "old", "new")];
+    assert_eq!(told, expected.map(|(name, before, after)| (name.to_owned(), before.to_owned(), after.to_owned())));
+    let newest = history.commits(PROJECT, 0, 1).await.expect("the history can be read");
+    assert_eq!(newest.as_slice(), std::slice::from_ref(second));
+    let later = history.commits(PROJECT, first.number, usize::MAX).await.expect("the history can be read");
+    assert_eq!(later, newest);
 }
 
 /// After a teardown there is no registry, and a new one can be made.

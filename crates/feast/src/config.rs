@@ -125,6 +125,8 @@ pub struct RepoConfig {
     pub entity_key_serialization_version: u8,
     /// Where relative paths start; absolute.
     pub repo_path: PathBuf,
+    /// Who changes the registry, as its history names them: `user@host`; empty when the system does not say.
+    pub author: String,
     /// The whole configuration with defaults filled in.
     pub effective: Value,
     /// Things worth telling the user, such as keys nobody reads.
@@ -262,6 +264,7 @@ impl RepoConfig {
             entity_key_serialization_version: version,
             // Whoever changes the working directory later still means this folder.
             repo_path: std::path::absolute(repo_path).unwrap_or_else(|_| repo_path.to_path_buf()),
+            author: author(),
             effective,
             warnings,
         })
@@ -273,6 +276,20 @@ impl RepoConfig {
     pub fn has_python_engine(&self) -> bool {
         is_class(&self.batch_engine.0)
     }
+}
+
+/// Who runs this process. `FEAST_AUTHOR` is for jobs that act for somebody.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn author() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = || ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(variable);
+    let host = || variable("HOSTNAME").or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let author = variable("FEAST_AUTHOR").or_else(|| match (user(), host()) {
+        (Some(user), Some(host)) => Some(format!("{user}@{}", host.trim())),
+        (user, _) => user,
+    });
+    // As much as the history keeps.
+    author.unwrap_or_default().chars().take(255).collect()
 }
 
 fn read_yaml(text: &str) -> Result<Value> {
@@ -404,6 +421,15 @@ fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
     };
     for key in ["registry_type", "path", "cache_ttl_seconds"] {
         options.remove(key);
+    }
+    match options.get("cache_mode") {
+        None | Some(Value::Null) => {}
+        // Refreshes always are in the background, and readers never wait for them: the modes differ in Feast only.
+        Some(Value::String(mode)) if mode == "sync" || mode == "thread" => {}
+        Some(_) => {
+            return Err(Error::invalid_configuration("`registry.cache_mode` is neither `sync` nor `thread`")
+                .with_hint("write one of them, or leave the key out"));
+        }
     }
     let cache_ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
     Ok(RegistryConfig { registry_type, path, cache_ttl, options })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use feast_core::{Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
 use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
-use feast_registry::RegistryHandle;
+use feast_registry::{RegistryHandle, RegistrySettings};
 
 use crate::{Observer, RepoConfig, Silent};
 
@@ -74,8 +74,13 @@ impl FeatureStoreBuilder {
     /// Unknown or wrongly configured stores.
     pub fn open(self) -> Result<FeatureStore> {
         let config = self.config;
-        let registry_store =
-            feast_registry::connect(&config.registry.registry_type, &config.registry.path, &config.repo_path)?;
+        let settings = RegistrySettings {
+            path: &config.registry.path,
+            options: &config.registry.options,
+            repo_path: &config.repo_path,
+            author: &config.author,
+        };
+        let registry_store = feast_registry::connect(&config.registry.registry_type, &settings)?;
         let online = match (self.online, &config.online_store) {
             (Some(store), _) => Some(store),
             (None, Some((name, options))) => Some(feast_online::connect(name, options, &config.repo_path)?),

@@ -3,13 +3,14 @@
 //! The message is split into its fields, and only fields that a change names are taken apart or replaced. Everything
 //! else, be it of a later Feast or of a plug-in, leaves as it came, byte for byte.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use bytes::{Buf, Bytes, BytesMut};
 use feast_core::{
-    ObjectKind, ObjectRef, Project, RegistryChange, RegistryChanges, RegistryObject, RegistryVersion, VersionRecord,
+    ManagedTable, ObjectKind, ObjectRef, Project, RegistryChange, RegistryChanges, RegistryObject, RegistryVersion,
 };
-use feast_proto::core::{ProjectMetadata, Registry};
+use feast_proto::core::{FeatureViewVersionRecord, ProjectMetadata, Registry};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
 
@@ -125,10 +126,29 @@ fn put(fields: &mut Vec<Field>, new: Field, matches: impl Fn(&Field) -> bool) {
     }
 }
 
+/// Where the objects of a registry are: by number of their field, name and project.
+type Index = HashMap<(u32, Bytes, Bytes), Vec<usize>>;
+
 /// A registry, split into its fields.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RegistryDocument {
     fields: Vec<Field>,
+}
+
+/// Changes to a registry. Fields that go are marked first and removed together at the end, so that positions stay.
+struct Edit<'a> {
+    document: &'a mut RegistryDocument,
+    index: Index,
+}
+
+/// The number of a field that goes; no field has it.
+const GONE: u32 = 0;
+
+/// What an object is found by. A project belongs to itself.
+fn key(object: &ObjectRef, project: &str) -> (u32, Bytes, Bytes) {
+    let project = if object.kind == ObjectKind::Project { "" } else { project };
+    let of = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    (place(object.kind).field, of(&object.name), of(project))
 }
 
 impl RegistryDocument {
@@ -175,69 +195,101 @@ impl RegistryDocument {
     /// Applies changes in order; `project_uuid` names the project if these changes create it.
     pub(super) fn apply(&mut self, changes: &RegistryChanges, project_uuid: &str) {
         let project = changes.project.as_str();
-        let existed = self.has_project(project);
+        let index = self.index();
+        let mut edit = Edit { document: self, index };
+        let existed = edit.has_project(project);
         let mut wanted = true;
         for change in &changes.changes {
             match change {
                 RegistryChange::Put(object) => {
                     wanted = true;
-                    self.put_object(object, project);
+                    edit.put_object(object, project);
                 }
                 RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
                     wanted &= object.name != project;
-                    self.delete_project(&object.name);
+                    edit.document.delete_project(&object.name);
+                    edit.index = edit.document.index();
                 }
-                RegistryChange::Delete(object) => self.delete_object(object, project),
-                RegistryChange::PutVersion(record) => self.put_version(record, project),
-                RegistryChange::DeleteVersions(view) => self.edit(VERSION_HISTORY, |records| {
-                    records.retain(|record| !(record.says(&[1], view) && record.says(&[2], project)));
-                }),
-                RegistryChange::PutManagedTable(table) => self.edit(INFRA, |objects| {
-                    let message = feast_proto::managed_table_message(table);
-                    put(objects, Field::message(1, &message), |object| is_table(object, &table.name));
-                }),
-                RegistryChange::DeleteManagedTable(name) => {
-                    self.edit(INFRA, |objects| objects.retain(|object| !is_table(object, name)));
-                }
+                RegistryChange::Delete(object) => edit.delete_object(object, project),
+                RegistryChange::PutVersion(_)
+                | RegistryChange::DeleteVersions(_)
+                | RegistryChange::PutManagedTable(_)
+                | RegistryChange::DeleteManagedTable(_) => {}
             }
         }
         if wanted {
-            self.ensure_project(project, existed, project_uuid);
+            edit.ensure_project(project, existed, project_uuid);
+        }
+        self.fields.retain(|field| field.number != GONE);
+        // Of the version history and the tables a registry has one field each, which is taken apart once.
+        let any = |wanted: fn(&RegistryChange) -> bool| changes.changes.iter().any(wanted);
+        if any(|change| matches!(change, RegistryChange::PutVersion(_) | RegistryChange::DeleteVersions(_))) {
+            self.edit(VERSION_HISTORY, |records| change_versions(records, &changes.changes, project));
+        }
+        if any(|change| matches!(change, RegistryChange::PutManagedTable(_) | RegistryChange::DeleteManagedTable(_))) {
+            self.edit(INFRA, |objects| {
+                for change in &changes.changes {
+                    match change {
+                        RegistryChange::PutManagedTable(table) => put_table_in(objects, table),
+                        RegistryChange::DeleteManagedTable(name) => delete_table_in(objects, name),
+                        _ => {}
+                    }
+                }
+            });
         }
     }
 
-    /// Records a project the way Feast does. A project that Feast recorded otherwise stays as it is.
-    fn ensure_project(&mut self, project: &str, existed: bool, project_uuid: &str) {
-        let missing = !self.has_project(project);
-        if missing {
-            self.put_object(&RegistryObject::Project(Project::new(project).into()), project);
+    /// Where the objects are.
+    fn index(&self) -> Index {
+        let mut index = Index::new();
+        for (position, field) in self.fields.iter().enumerate() {
+            let Some(kind) = ObjectKind::ALL.iter().find(|kind| place(**kind).field == field.number) else { continue };
+            let Place { name, project, .. } = place(*kind);
+            let name = last(&field.value, name).unwrap_or_default();
+            let project = match kind {
+                ObjectKind::Project => Bytes::new(),
+                _ => last(&field.value, project).unwrap_or_default(),
+            };
+            index.entry((field.number, name, project)).or_default().push(position);
         }
-        let of_project = |field: &Field| field.number == PROJECT_METADATA && field.says(&[1], project);
-        if (missing || !existed) && !self.fields.iter().any(of_project) {
-            let metadata = ProjectMetadata { project: project.to_owned(), project_uuid: project_uuid.to_owned() };
-            self.fields.push(Field::message(PROJECT_METADATA, &metadata));
-        }
+        index
     }
 
-    fn has_project(&self, project: &str) -> bool {
-        let Place { field: number, name, .. } = place(ObjectKind::Project);
-        self.fields.iter().any(|field| field.number == number && field.says(name, project))
-    }
-
-    fn put_object(&mut self, object: &RegistryObject, project: &str) {
-        let reference = object.reference();
-        if reference.kind.is_feature_view() {
-            // Names of views are unique among all kinds.
-            for kind in ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view() && **kind != reference.kind) {
-                self.delete_object(&ObjectRef::new(*kind, &reference.name), project);
+    /// The objects that changes name, and what their messages are.
+    pub(super) fn named(&self, changes: &RegistryChanges) -> BTreeMap<ObjectRef, Option<Bytes>> {
+        let project = changes.project.as_str();
+        let index = self.index();
+        let mut named = BTreeMap::new();
+        // Creating a project is a change, too.
+        let mut name = |object: ObjectRef| {
+            let position = index.get(&key(&object, project)).and_then(|positions| positions.last());
+            let message = position.map(|position| self.fields[*position].value.clone());
+            named.insert(object, message);
+        };
+        name(ObjectRef::new(ObjectKind::Project, project));
+        for change in &changes.changes {
+            match change {
+                RegistryChange::Put(object) if object.kind().is_feature_view() => {
+                    let kinds = ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view());
+                    kinds.for_each(|kind| name(ObjectRef::new(*kind, object.name())));
+                }
+                RegistryChange::Put(object) => name(object.reference()),
+                RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
+                    for kind in ObjectKind::ALL {
+                        let place = place(*kind);
+                        let of_project =
+                            |field: &&Field| field.number == place.field && field.says(place.project, &object.name);
+                        for field in self.fields.iter().filter(of_project) {
+                            let found = last(&field.value, place.name).unwrap_or_default();
+                            name(ObjectRef::new(*kind, String::from_utf8_lossy(&found)));
+                        }
+                    }
+                }
+                RegistryChange::Delete(object) => name(object.clone()),
+                _ => {}
             }
         }
-        let new = Field::new(place(reference.kind).field, feast_proto::encode_object(object, project));
-        put(&mut self.fields, new, |field| is_object(field, &reference, project));
-    }
-
-    fn delete_object(&mut self, object: &ObjectRef, project: &str) {
-        self.fields.retain(|field| !is_object(field, object, project));
+        named
     }
 
     fn delete_project(&mut self, project: &str) {
@@ -252,19 +304,6 @@ impl RegistryDocument {
         self.edit(VERSION_HISTORY, |records| records.retain(|record| !record.says(&[2], project)));
     }
 
-    fn put_version(&mut self, record: &VersionRecord, project: &str) {
-        let mut message = feast_proto::version_message(record);
-        message.project_id = project.to_owned();
-        self.edit(VERSION_HISTORY, |records| {
-            put(records, Field::message(1, &message), |stored| {
-                stored.says(&[1], &record.view.name)
-                    && stored.says(&[2], project)
-                    && feast_proto::core::FeatureViewVersionRecord::decode(stored.value.clone())
-                        .is_ok_and(|stored| stored.version_number == record.version_number)
-            });
-        });
-    }
-
     /// Changes the fields of a message that the registry has once.
     fn edit(&mut self, number: u32, change: impl FnOnce(&mut Vec<Field>)) {
         let parts: Vec<Bytes> =
@@ -272,7 +311,7 @@ impl RegistryDocument {
         // What cannot be taken apart stays whole: the next reader reports it.
         let Some(mut inner) = split(&parts.concat().into()) else { return };
         change(&mut inner);
-        let joined: Vec<u8> = inner.iter().flat_map(|field| field.whole.iter().copied()).collect();
+        let joined = join(&inner);
         if joined.is_empty() {
             self.fields.retain(|field| field.number != number);
         } else {
@@ -281,11 +320,121 @@ impl RegistryDocument {
     }
 }
 
-fn is_object(field: &Field, object: &ObjectRef, project: &str) -> bool {
-    let place = place(object.kind);
-    field.number == place.field
-        && field.says(place.name, &object.name)
-        && (object.kind == ObjectKind::Project || field.says(place.project, project))
+impl Edit<'_> {
+    /// Records a project the way Feast does. A project that Feast recorded otherwise stays as it is.
+    fn ensure_project(&mut self, project: &str, existed: bool, project_uuid: &str) {
+        let missing = !self.has_project(project);
+        if missing {
+            self.put_object(&RegistryObject::Project(Project::new(project).into()), project);
+        }
+        let of_project = |field: &Field| field.number == PROJECT_METADATA && field.says(&[1], project);
+        if (missing || !existed) && !self.document.fields.iter().any(of_project) {
+            let metadata = ProjectMetadata { project: project.to_owned(), project_uuid: project_uuid.to_owned() };
+            self.document.fields.push(Field::message(PROJECT_METADATA, &metadata));
+        }
+    }
+
+    fn has_project(&self, project: &str) -> bool {
+        self.index.contains_key(&key(&ObjectRef::new(ObjectKind::Project, project), project))
+    }
+
+    /// Replaces the object where it is first, removes it elsewhere, and adds it where it is not.
+    fn put_object(&mut self, object: &RegistryObject, project: &str) {
+        let reference = object.reference();
+        if reference.kind.is_feature_view() {
+            // Names of views are unique among all kinds.
+            for kind in ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view() && **kind != reference.kind) {
+                self.delete_object(&ObjectRef::new(*kind, &reference.name), project);
+            }
+        }
+        let new = Field::new(place(reference.kind).field, feast_proto::encode_object(object, project));
+        let positions = self.index.entry(key(&reference, project)).or_default();
+        match positions.first() {
+            Some(first) => {
+                self.document.fields[*first] = new;
+                for more in positions.drain(1..) {
+                    self.document.fields[more].number = GONE;
+                }
+            }
+            None => {
+                positions.push(self.document.fields.len());
+                self.document.fields.push(new);
+            }
+        }
+    }
+
+    fn delete_object(&mut self, object: &ObjectRef, project: &str) {
+        for position in self.index.remove(&key(object, project)).into_iter().flatten() {
+            self.document.fields[position].number = GONE;
+        }
+    }
+}
+
+/// Applies what changes say about older definitions.
+fn change_versions(records: &mut Vec<Field>, changes: &[RegistryChange], project: &str) {
+    let mut positions: HashMap<(String, i32), usize> = HashMap::new();
+    for (position, record) in records.iter().enumerate() {
+        if record.says(&[2], project)
+            && let Ok(stored) = FeatureViewVersionRecord::decode(record.value.clone())
+        {
+            positions.insert((stored.feature_view_name, stored.version_number), position);
+        }
+    }
+    for change in changes {
+        match change {
+            RegistryChange::PutVersion(record) => {
+                let mut message = feast_proto::version_message(record);
+                message.project_id = project.to_owned();
+                let new = Field::message(1, &message);
+                let key = (record.view.name.clone(), record.version_number);
+                match positions.get(&key) {
+                    Some(position) => records[*position] = new,
+                    None => {
+                        positions.insert(key, records.len());
+                        records.push(new);
+                    }
+                }
+            }
+            RegistryChange::DeleteVersions(view) => positions.retain(|(name, _), position| {
+                let goes = name == view;
+                if goes {
+                    records[*position].number = GONE;
+                }
+                !goes
+            }),
+            _ => {}
+        }
+    }
+    records.retain(|record| record.number != GONE);
+}
+
+/// The message of fields, in their order.
+fn join(fields: &[Field]) -> Vec<u8> {
+    fields.iter().flat_map(|field| field.whole.iter().copied()).collect()
+}
+
+/// Adds or replaces the record of a table in a serialized `feast.core.Infra`.
+pub(super) fn put_table(infra: &Bytes, table: &ManagedTable) -> Bytes {
+    // What cannot be taken apart stays whole: the next reader reports it.
+    let Some(mut objects) = split(infra) else { return infra.clone() };
+    put_table_in(&mut objects, table);
+    join(&objects).into()
+}
+
+/// Removes the record of a table from a serialized `feast.core.Infra`.
+pub(super) fn delete_table(infra: &Bytes, name: &str) -> Bytes {
+    let Some(mut objects) = split(infra) else { return infra.clone() };
+    delete_table_in(&mut objects, name);
+    join(&objects).into()
+}
+
+fn put_table_in(objects: &mut Vec<Field>, table: &ManagedTable) {
+    let message = feast_proto::managed_table_message(table);
+    put(objects, Field::message(1, &message), |object| is_table(object, &table.name));
+}
+
+fn delete_table_in(objects: &mut Vec<Field>, name: &str) {
+    objects.retain(|object| !is_table(object, name));
 }
 
 /// Whether an infra object is the SQLite table of this name.
@@ -297,7 +446,7 @@ fn is_table(object: &Field, name: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
-    use feast_core::{Entity, ManagedTable, ValueType};
+    use feast_core::{Entity, ValueType};
 
     use super::*;
 
@@ -334,7 +483,7 @@ mod tests {
             let changed = |field: &&Field| {
                 field.number != INFRA
                     && field.number != VERSION_HISTORY
-                    && !is_object(field, &ObjectRef::new(ObjectKind::Entity, "city"), "rides")
+                    && !(field.number == 1 && field.says(&[1, 1], "city") && field.says(&[1, 9], "rides"))
             };
             document.fields.iter().filter(changed).map(|field| field.whole.clone()).collect()
         };

@@ -15,10 +15,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion, Result};
+use feast_core::{
+    CommitRecord, Error, ErrorCode, RegistryChanges, RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion,
+    Result,
+};
 use uuid::Uuid;
 
+use super::RegistrySettings;
 use super::document::RegistryDocument;
+use super::history::{self, RawRevision};
 
 /// How long a commit waits for others.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,11 +40,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct FileRegistry {
     path: PathBuf,
+    author: String,
     known: Arc<Mutex<Option<(Stamp, RegistryVersion)>>>,
 }
 
-/// Connects the file at `path`, relative to `repo_path`.
-pub(super) fn connect(path: &str, repo_path: &Path) -> Result<Arc<dyn RegistryStore>> {
+/// Connects the file that the configuration names.
+pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn RegistryStore>> {
+    let path = settings.path;
     let path = match path.split_once("://") {
         Some(("file", local)) => local,
         Some((scheme, _)) => {
@@ -48,13 +55,19 @@ pub(super) fn connect(path: &str, repo_path: &Path) -> Result<Arc<dyn RegistrySt
         }
         None => path,
     };
-    Ok(Arc::new(FileRegistry::new(repo_path.join(path))))
+    Ok(Arc::new(FileRegistry::new(settings.repo_path.join(path)).with_author(settings.author)))
 }
 
 impl FileRegistry {
     /// The registry at a path. The file and its folder may not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), known: Arc::default() }
+        Self { path: path.into(), author: String::new(), known: Arc::default() }
+    }
+
+    /// Names who commits, for the history.
+    #[must_use]
+    pub fn with_author(self, author: &str) -> Self {
+        Self { author: author.to_owned(), ..self }
     }
 
     /// Runs file operations where they may block.
@@ -89,7 +102,8 @@ impl RegistryStore for FileRegistry {
     async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
         let base = base.cloned();
         let changes = changes.clone();
-        self.blocking(move |path| commit(path, base.as_ref(), &changes)).await
+        let author = self.author.clone();
+        self.blocking(move |path| commit(path, &author, base.as_ref(), &changes)).await
     }
 
     async fn version(&self) -> Result<Option<RegistryVersion>> {
@@ -99,6 +113,21 @@ impl RegistryStore for FileRegistry {
 
     async fn teardown(&self) -> Result<()> {
         self.blocking(teardown).await
+    }
+
+    fn history(&self) -> Option<&dyn RegistryHistory> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl RegistryHistory for FileRegistry {
+    async fn commits(&self, project: &str, after: u64, most: usize) -> Result<Vec<CommitRecord>> {
+        let project = project.to_owned();
+        self.blocking(move |path| {
+            history::read(&fs::canonicalize(path).unwrap_or(path.to_owned()), &project, after, most)
+        })
+        .await
     }
 }
 
@@ -210,7 +239,12 @@ fn version(path: &Path, known: &Mutex<Option<(Stamp, RegistryVersion)>>) -> Resu
     Ok(Some(version))
 }
 
-fn commit(path: &Path, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
+fn commit(
+    path: &Path,
+    author: &str,
+    base: Option<&RegistryVersion>,
+    changes: &RegistryChanges,
+) -> Result<RegistryVersion> {
     // A link stays a link: the file it names is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -227,10 +261,24 @@ fn commit(path: &Path, base: Option<&RegistryVersion>, changes: &RegistryChanges
         return Err(conflict(path, base, current.as_ref()));
     }
     let mut document = stored.map(|stored| stored.document).unwrap_or_default();
+    let before = document.named(changes);
     document.apply(changes, &Uuid::new_v4().to_string());
+    let mut after = document.named(changes);
     let version = RegistryVersion(Uuid::new_v4().to_string());
     document.set_version(&version, SystemTime::now());
     replace(path, folder, &document.encode(), permissions).map_err(|error| not_written(path, error))?;
+    let revisions: Vec<RawRevision> = before
+        .into_iter()
+        .map(|(object, before)| {
+            let after = after.remove(&object).flatten();
+            RawRevision { object, before: before.map(Vec::from), after: after.map(Vec::from) }
+        })
+        .filter(|revision| revision.before != revision.after)
+        .collect();
+    // The commit stands, whatever becomes of its history.
+    if let Err(error) = history::append(path, &changes.project, author, &revisions) {
+        tracing::warn!(registry = %path.display(), %error, "a commit is missing in the history");
+    }
     Ok(version)
 }
 
@@ -287,6 +335,7 @@ fn teardown(path: &Path) -> Result<()> {
     if cfg!(unix) {
         let _ = fs::remove_file(lock_path(path));
     }
+    let _ = fs::remove_file(history::path_of(path));
     drop(lock);
     Ok(())
 }

@@ -139,6 +139,11 @@ impl MysqlServer {
         name
     }
 
+    /// `mysql://` with user and password.
+    pub fn url(&self, database: &str) -> String {
+        format!("mysql://{USER}:{PASSWORD}@{}:{}/{database}", self.host(), self.port)
+    }
+
     /// Runs statements with the command line client, apart from the code under test; gives the rows, columns set apart
     /// by tabs.
     ///

@@ -1,0 +1,519 @@
+//! The registry in a SQL database, in Feast's own tables: Feast clients read and write the same rows.
+//!
+//! **Versions.** A state is named by the number of our commits and by a summary of Feast's tables (rows, the sum of their
+//! times and of the lengths of their messages), which is asked of the database without reading the messages. So
+//! changes of Feast clients make a new version too, although they know nothing of versions.
+//!
+//! **Refresh.** Only tables whose summary changed are looked at, and of them only rows whose time or length changed are
+//! fetched. A row that was as young as its time when it was read is fetched again, because Feast's times are whole
+//! seconds. All reads of a refresh see one state of the database.
+//!
+//! **Commit.** One transaction. The row of `feast_rs_registry` is locked first, so that commits of this product come one
+//! after the other; then the version is compared with the base. The rows that the commit touches are read under lock
+//! and compared, byte for byte, with those of the base: Feast clients do not know the lock. Rows that already are as they
+//! should be are not written, and others never. A commit whose answer is lost is looked up by its name.
+//!
+//! **Rights.** Reading needs `SELECT` only, and no table of ours.
+
+mod commit;
+mod database;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod options;
+mod pool;
+mod postgres;
+mod sqlite;
+mod state;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use feast_core::{
+    CommitRecord, Error, ErrorCode, RegistryChanges, RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion,
+    Result, VersionRecord, list_names,
+};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use self::database::{Database, Dialect, Row, Session, Value};
+use self::options::{DatabaseUrl, Engine, SchemaMode, SqlOptions};
+use self::pool::Pool;
+use self::state::{Key, Stamp, State, StoredRow, Summary};
+use self::tables::{COMMITS, HISTORY, OBJECT_TABLES, ObjectTable, VERSIONS, create_statements, table_names};
+use super::RegistrySettings;
+use super::history::revision;
+
+/// Rows named in one statement, at most.
+const MOST_NAMES: usize = 500;
+
+/// A registry in a SQL database.
+#[derive(Debug)]
+pub struct SqlRegistry {
+    name: String,
+    writes: Pool,
+    /// `None`: reads go where writes go.
+    reads: Option<Pool>,
+    schema_mode: SchemaMode,
+    purge_metadata: bool,
+    author: String,
+    /// Whether all tables were seen.
+    complete: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// Connects the database that the configuration names.
+pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn RegistryStore>> {
+    Ok(Arc::new(SqlRegistry::new(settings)?))
+}
+
+impl SqlRegistry {
+    fn new(settings: &RegistrySettings<'_>) -> Result<Self> {
+        let options = SqlOptions::parse(settings.path, settings.options)?;
+        let database = |url: &DatabaseUrl| -> Result<Arc<dyn Database>> {
+            Ok(match url.engine {
+                Engine::Sqlite => Arc::new(sqlite::SqliteFile::new(url, settings.repo_path)?),
+                Engine::Postgres => Arc::new(postgres::PostgresServer::new(url)?),
+                #[cfg(feature = "mysql")]
+                Engine::MySql => Arc::new(mysql::MySqlServer::new(url)?),
+                #[cfg(not(feature = "mysql"))]
+                Engine::MySql => {
+                    return Err(Error::unsupported("this build has no SQL registries in MySQL")
+                        .with_hint("use a build with the feature `mysql` of `feast-registry`"));
+                }
+            })
+        };
+        let writes = database(&options.url)?;
+        Ok(Self {
+            name: writes.to_string(),
+            writes: Pool::new(writes, &options.pool),
+            reads: match &options.read_url {
+                Some(url) => Some(Pool::new(database(url)?, &options.pool)),
+                None => None,
+            },
+            schema_mode: options.schema_mode,
+            purge_metadata: options.purge_metadata,
+            author: settings.author.to_owned(),
+            complete: AtomicBool::new(false),
+            state: Mutex::new(State::empty()),
+        })
+    }
+
+    fn reads(&self) -> &Pool {
+        self.reads.as_ref().unwrap_or(&self.writes)
+    }
+
+    /// The tables that are there, of those that we know.
+    async fn tables(&self, pool: &Pool, session: &mut dyn Session) -> Result<HashSet<&'static str>> {
+        // Files come and go, servers keep their tables.
+        if self.complete.load(Ordering::Acquire) && session.may_be_kept() {
+            return Ok(table_names().collect());
+        }
+        let mut found = HashSet::new();
+        for mut row in session.query(pool.database.dialect().list_tables, Vec::new()).await? {
+            let name = row.text()?;
+            found.extend(table_names().find(|table| *table == name));
+        }
+        let missing: Vec<&str> =
+            OBJECT_TABLES.iter().map(|table| table.name).filter(|name| !found.contains(name)).collect();
+        if self.schema_mode == SchemaMode::Verify && !missing.is_empty() {
+            return Err(Error::invalid_configuration(format!("{self} lacks the tables {}", list_names(missing)))
+                .with_hint("create them with `feast registry create-schema`, or set `schema_mode: auto`"));
+        }
+        if found.len() == table_names().count() {
+            self.complete.store(true, Ordering::Release);
+        }
+        Ok(found)
+    }
+
+    /// Creates the tables that are missing.
+    async fn create_tables(&self, session: &mut dyn Session) -> Result<()> {
+        let mut attempt = 1;
+        for statement in create_statements(self.writes.database.dialect()) {
+            // Two creations at the same time may meet in the system's tables; the second time all is there.
+            while let Err(error) = session.execute(&statement, Vec::new()).await {
+                if error.code() != ErrorCode::Conflict || attempt > crate::COMMIT_ATTEMPTS {
+                    return Err(error);
+                }
+                crate::pause(attempt).await;
+                attempt += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the tables stand: the number of our commits, and a summary of each table, of the last the older
+    /// definitions; `None` when there is no registry.
+    async fn summary(
+        &self,
+        pool: &Pool,
+        session: &mut dyn Session,
+        tables: &HashSet<&'static str>,
+    ) -> Result<Option<(RegistryVersion, Vec<Summary>)>> {
+        let dialect = pool.database.dialect();
+        let summed = |place: usize, table: &str, time: &str, message: &str| {
+            let sum = |what: String| format!("CAST(COALESCE(SUM({what}), 0) AS {})", dialect.integer);
+            let length = format!("{}({message})", dialect.length);
+            format!(
+                "SELECT CAST({place} AS {}), CAST(COUNT(*) AS {}), {}, {} FROM {table}",
+                dialect.integer,
+                dialect.integer,
+                sum(time.to_owned()),
+                sum(length)
+            )
+        };
+        let mut parts: Vec<String> = OBJECT_TABLES
+            .iter()
+            .enumerate()
+            .filter(|(_, table)| tables.contains(table.name))
+            .map(|(place, table)| summed(place, table.name, "last_updated_timestamp", table.message))
+            .collect();
+        if tables.contains(VERSIONS) {
+            parts.push(summed(OBJECT_TABLES.len(), VERSIONS, "created_timestamp", "feature_view_proto"));
+        }
+        if tables.contains(COMMITS) {
+            let place = OBJECT_TABLES.len() + 1;
+            let integer = dialect.integer;
+            parts.push(format!(
+                "SELECT CAST({place} AS {integer}), CAST(COUNT(*) AS {integer}), \
+                 CAST(COALESCE(SUM(commits), 0) AS {integer}), CAST(0 AS {integer}) FROM {COMMITS}"
+            ));
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let mut summaries = vec![Summary::default(); OBJECT_TABLES.len() + 2];
+        for mut row in session.query(&parts.join(" UNION ALL "), Vec::new()).await? {
+            let place = usize::try_from(row.integer()?).unwrap_or(usize::MAX);
+            let summary = Summary { n_rows: row.integer()?, times: row.integer()?, lengths: row.integer()? };
+            if let Some(entry) = summaries.get_mut(place) {
+                *entry = summary;
+            }
+        }
+        let commits = summaries.pop().unwrap_or_default();
+        if commits.n_rows == 0 && summaries.iter().all(|summary| summary.n_rows == 0) {
+            return Ok(None);
+        }
+        let mut hasher = DefaultHasher::new();
+        summaries.hash(&mut hasher);
+        let version = RegistryVersion(format!("{}-{:016x}", commits.times, hasher.finish()));
+        Ok(Some((version, summaries)))
+    }
+
+    /// Brings `state` to what the database has, in a transaction that sees one state of it.
+    async fn read(&self, session: &mut dyn Session, state: &mut State) -> Result<()> {
+        let pool = self.reads();
+        let tables = self.tables(pool, session).await?;
+        let Some((version, summaries)) = self.summary(pool, session, &tables).await? else {
+            *state = State::empty();
+            return Ok(());
+        };
+        // Equal versions have equal contents: those of our own last commit, for instance.
+        if state.version.as_ref() == Some(&version) {
+            return Ok(());
+        }
+        let read_at = Utc::now().timestamp();
+        let mut changes = Vec::new();
+        let mut touched = BTreeSet::new();
+        for (place, table) in OBJECT_TABLES.iter().enumerate() {
+            if !tables.contains(table.name) {
+                continue;
+            }
+            let known = &state.tables[place];
+            let young = known.values().any(|row| row.stamp.time >= state.read_at - 1);
+            if state.summaries[place] == summaries[place] && !young {
+                continue;
+            }
+            let (gone, fetched) = changed_rows(session, pool.database.dialect(), table, known, state.read_at).await?;
+            touched.extend(gone.iter().chain(fetched.keys()).map(|(project, _)| project.clone()));
+            changes.push((place, gone, fetched));
+        }
+        let last = OBJECT_TABLES.len();
+        let versions = if tables.contains(VERSIONS) && state.summaries[last] != summaries[last] {
+            Some(read_versions(session).await?)
+        } else {
+            None
+        };
+        // From here on nothing can fail: the state is either the old or the new one.
+        for (place, gone, fetched) in changes {
+            let table = &mut state.tables[place];
+            for key in gone {
+                table.remove(&key);
+            }
+            table.extend(fetched);
+        }
+        if let Some(versions) = versions {
+            state.versions = versions;
+        }
+        state.rebuild(&touched);
+        state.version = Some(version);
+        state.summaries = summaries;
+        state.read_at = read_at;
+        Ok(())
+    }
+}
+
+impl fmt::Display for SqlRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[async_trait]
+impl RegistryStore for SqlRegistry {
+    async fn load(&self) -> Result<RegistrySnapshot> {
+        let mut state = self.state.lock().await;
+        let mut lease = self.reads().lease().await?;
+        let session = &mut *lease.session;
+        session.execute(self.reads().database.dialect().begin_read, Vec::new()).await?;
+        self.read(session, &mut state).await?;
+        session.execute("COMMIT", Vec::new()).await?;
+        lease.give_back();
+        Ok(state.snapshot())
+    }
+
+    async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
+        let mut state = self.state.lock().await;
+        self.writes.database.prepare_write().await?;
+        let mut lease = self.writes.lease().await?;
+        let session = &mut *lease.session;
+        if self.schema_mode == SchemaMode::Auto
+            && self.tables(&self.writes, session).await?.len() < table_names().count()
+        {
+            self.create_tables(session).await?;
+        }
+        let commit_id = Uuid::new_v4().to_string();
+        session.execute(self.writes.database.dialect().begin_write, Vec::new()).await?;
+        let written = commit::write(self, session, &state, base, changes, &commit_id).await;
+        match written {
+            Ok(commit::Written { version, rows, summaries, touched_versions }) => {
+                match session.execute("COMMIT", Vec::new()).await {
+                    Ok(_) => lease.give_back(),
+                    // The answer was lost, not necessarily the commit.
+                    Err(error) if error.code() != ErrorCode::Conflict => {
+                        drop(lease);
+                        if !self.has_commit(&commit_id).await? {
+                            return Err(error);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                if state.version.as_ref() == base && !touched_versions {
+                    let touched: BTreeSet<String> = rows.iter().map(|(_, (project, _), _)| project.clone()).collect();
+                    for (place, key, row) in rows {
+                        match row {
+                            Some(row) => drop(state.tables[place].insert(key, row)),
+                            None => drop(state.tables[place].remove(&key)),
+                        }
+                    }
+                    state.rebuild(&touched);
+                    state.version = Some(version.clone());
+                    state.summaries = summaries;
+                }
+                Ok(version)
+            }
+            Err(refused) => {
+                if session.execute("ROLLBACK", Vec::new()).await.is_ok() {
+                    lease.give_back();
+                }
+                if refused.moved {
+                    // The version did not tell: the next one must, for everybody.
+                    *state = State::empty();
+                    self.mark_moved().await?;
+                }
+                Err(refused.error)
+            }
+        }
+    }
+
+    async fn version(&self) -> Result<Option<RegistryVersion>> {
+        let pool = self.reads();
+        let mut lease = pool.lease().await?;
+        let tables = self.tables(pool, &mut *lease.session).await?;
+        let summary = self.summary(pool, &mut *lease.session, &tables).await?;
+        lease.give_back();
+        Ok(summary.map(|(version, _)| version))
+    }
+
+    async fn create_schema(&self) -> Result<()> {
+        self.writes.database.prepare_write().await?;
+        let mut lease = self.writes.lease().await?;
+        self.create_tables(&mut *lease.session).await?;
+        lease.give_back();
+        Ok(())
+    }
+
+    fn history(&self) -> Option<&dyn RegistryHistory> {
+        Some(self)
+    }
+
+    async fn teardown(&self) -> Result<()> {
+        let mut state = self.state.lock().await;
+        let mut lease = self.writes.lease().await?;
+        let session = &mut *lease.session;
+        let tables = self.tables(&self.writes, session).await?;
+        session.execute(self.writes.database.dialect().begin_write, Vec::new()).await?;
+        for table in table_names().filter(|table| tables.contains(table)) {
+            session.execute(&format!("DELETE FROM {table}"), Vec::new()).await?;
+        }
+        session.execute("COMMIT", Vec::new()).await?;
+        lease.give_back();
+        *state = State::empty();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RegistryHistory for SqlRegistry {
+    async fn commits(&self, project: &str, after: u64, most: usize) -> Result<Vec<CommitRecord>> {
+        let pool = self.reads();
+        let mut lease = pool.lease().await?;
+        let session = &mut *lease.session;
+        if !self.tables(pool, session).await?.contains(HISTORY) {
+            return Ok(Vec::new());
+        }
+        let sql =
+            format!("SELECT DISTINCT version FROM {HISTORY} WHERE project_id = ? AND version > ? ORDER BY version");
+        let parameters = vec![Value::text(project), Value::Integer(i64::try_from(after).unwrap_or(i64::MAX))];
+        let mut numbers = Vec::new();
+        for mut row in session.query(&sql, parameters).await? {
+            numbers.push(row.integer()?);
+        }
+        let Some(first) = numbers.get(numbers.len().saturating_sub(most)) else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT version, author, committed, kind, name, before_proto, after_proto FROM {HISTORY} \
+             WHERE project_id = ? AND version >= ? ORDER BY version, item"
+        );
+        let mut commits: Vec<CommitRecord> = Vec::new();
+        for mut row in session.query(&sql, vec![Value::text(project), Value::Integer(*first)]).await? {
+            let number = u64::try_from(row.integer()?).unwrap_or_default();
+            let author = row.text()?;
+            let time = DateTime::from_timestamp_micros(row.integer()?).unwrap_or_default();
+            let (kind, name) = (row.text()?, row.text()?);
+            let revision = revision(&kind, &name, row.optional_bytes()?, row.optional_bytes()?)?;
+            if commits.last().is_none_or(|commit| commit.number != number) {
+                let project = project.to_owned();
+                commits.push(CommitRecord { number, project, author, time, revisions: Vec::new() });
+            }
+            if let Some(commit) = commits.last_mut() {
+                commit.revisions.push(revision);
+            }
+        }
+        lease.give_back();
+        Ok(commits)
+    }
+}
+
+impl SqlRegistry {
+    /// Whether a commit arrived.
+    async fn has_commit(&self, commit_id: &str) -> Result<bool> {
+        let mut lease = self.writes.lease().await?;
+        let id = || vec![Value::text(commit_id)];
+        let mut found = Vec::new();
+        for table in [COMMITS, HISTORY] {
+            let sql = format!("SELECT commit_id FROM {table} WHERE commit_id = ?");
+            found.extend(lease.session.query(&sql, id()).await?);
+        }
+        lease.give_back();
+        Ok(!found.is_empty())
+    }
+
+    /// Makes a new version of the same contents.
+    async fn mark_moved(&self) -> Result<()> {
+        let mut lease = self.writes.lease().await?;
+        lease
+            .session
+            .execute(&format!("UPDATE {COMMITS} SET commits = commits + 1 WHERE id = ?"), vec![Value::Integer(1)])
+            .await?;
+        lease.give_back();
+        Ok(())
+    }
+}
+
+/// The rows of a table that are gone, and those that are new or changed, since `known` was read.
+async fn changed_rows(
+    session: &mut dyn Session,
+    dialect: &Dialect,
+    table: &ObjectTable,
+    known: &BTreeMap<Key, StoredRow>,
+    read_at: i64,
+) -> Result<(Vec<Key>, BTreeMap<Key, StoredRow>)> {
+    let ObjectTable { name, key, message, .. } = table;
+    let columns = format!("project_id, {key}, last_updated_timestamp");
+    if known.is_empty() {
+        let rows = session.query(&format!("SELECT {columns}, {message} FROM {name}"), Vec::new()).await?;
+        let fetched = rows.into_iter().map(|row| stored_row(table, row)).collect::<Result<_>>()?;
+        return Ok((Vec::new(), fetched));
+    }
+    let sql = format!("SELECT {columns}, CAST({}({message}) AS {}) FROM {name}", dialect.length, dialect.integer);
+    let listed = session.query(&sql, Vec::new()).await?;
+    let mut present = HashSet::with_capacity(listed.len());
+    let mut stale: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for mut row in listed {
+        let key: Key = (row.text()?, row.text()?);
+        let stamp = Stamp { time: row.integer()?, length: row.integer()? };
+        // What was read in the second of its time may have changed again within it.
+        if known.get(&key).is_none_or(|known| known.stamp != stamp || stamp.time >= read_at - 1) {
+            stale.entry(key.0.clone()).or_default().push(key.1.clone());
+        }
+        present.insert(key);
+    }
+    let gone = known.keys().filter(|key| !present.contains(*key)).cloned().collect();
+    let mut fetched = BTreeMap::new();
+    for (project, names) in stale {
+        for names in names.chunks(MOST_NAMES) {
+            let sql = format!(
+                "SELECT {columns}, {message} FROM {name} WHERE project_id = ? AND {key} IN ({})",
+                marks(names.len())
+            );
+            let parameters = std::iter::once(&project).chain(names).map(Value::text).collect();
+            for row in session.query(&sql, parameters).await? {
+                let (key, row) = stored_row(table, row)?;
+                fetched.insert(key, row);
+            }
+        }
+    }
+    Ok((gone, fetched))
+}
+
+fn stored_row(table: &ObjectTable, mut row: Row) -> Result<(Key, StoredRow)> {
+    let key = (row.text()?, row.text()?);
+    let (time, message) = (row.integer()?, row.bytes()?);
+    let stored =
+        StoredRow::read(table.kind, time, &message).map_err(|error| error.with_context("table", table.name))?;
+    Ok((key, stored))
+}
+
+/// Older definitions, in order of project, name and number.
+async fn read_versions(session: &mut dyn Session) -> Result<Vec<VersionRecord>> {
+    let sql = format!(
+        "SELECT project_id, feature_view_name, version_number, feature_view_type, feature_view_proto, \
+         created_timestamp, description, version_id FROM {VERSIONS} ORDER BY project_id, feature_view_name, \
+         version_number"
+    );
+    let mut versions = Vec::new();
+    for mut row in session.query(&sql, Vec::new()).await? {
+        let message = feast_proto::core::FeatureViewVersionRecord {
+            project_id: row.text()?,
+            feature_view_name: row.text()?,
+            version_number: i32::try_from(row.integer()?).unwrap_or(i32::MAX),
+            feature_view_type: row.text()?,
+            feature_view_proto: row.bytes()?.into(),
+            created_timestamp: Some(prost_types::Timestamp { seconds: row.integer()?, nanos: 0 }),
+            description: row.optional_text()?,
+            version_id: row.text()?,
+        };
+        versions.extend(feast_proto::version_from_message(&message)?);
+    }
+    Ok(versions)
+}
+
+/// `?, ?, ?`
+fn marks(number: usize) -> String {
+    vec!["?"; number].join(", ")
+}

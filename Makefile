@@ -30,7 +30,7 @@ PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python"
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline wheel binary clean python-tests rust-tests dev-module tools venv peer
+.PHONY: help demo test lint bench bench-offline bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +83,13 @@ bench-offline: wheel peer ## point-in-time joins and materialization beside Duck
 	@$(ENVIRONMENT) .build/bench-offline scripts/requirements/bench-offline.txt dist/feast_rs-*.whl
 	$(say) "bench-offline: making rows and measuring (about twenty minutes)"
 	@.build/bench-offline/bin/python bench/offline/run.py --ours .build/bench-offline --peer "$(PEER)" $(BENCH_ARGUMENTS)
+
+bench-transform: wheel peer ## on-demand feature views over HTTP and over history, beside Feast 0.67.0 in the same run
+	$(say) "bench-transform: installing the wheel into .build/demo"
+	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
+	$(say) "bench-transform: measuring (a few minutes)"
+	@"$(VENV)/bin/python" bench/transform.py --ours "$(DEMO)" --peer "$(PEER)" \
+		--results .build/bench $(BENCH_ARGUMENTS)
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
 

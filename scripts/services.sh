@@ -8,7 +8,9 @@ need() { # need <file or command> <package>
 }
 
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
+need redis-server redis-server
 need openssl openssl
+need /usr/sbin/mariadbd mariadb-server
 
 [ -z "$missing" ] && exit 0
 echo "installing$missing"

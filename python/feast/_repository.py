@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from feast._definition import _PACKAGE
 from feast._objects import (
@@ -199,7 +199,7 @@ class Repository:
         sys.dont_write_bytecode = True
         os.chdir(self.root)
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), _no_silent_exit():
                 yield
         finally:
             sys.path[:] = path
@@ -313,6 +313,23 @@ class Repository:
         # A broken file fails again in every file that imports it: one report is enough.
         if not any(p["location"] == location and p["message"] == message for p in self.problems):
             self.problems.append(problem)
+
+
+@contextlib.contextmanager
+def _no_silent_exit() -> Iterator[None]:
+    """`os._exit` would end whoever loads the repository without a word; in a forked child it is in its place."""
+    end, loader = os._exit, os.getpid()
+
+    def exit_told(status: int) -> NoReturn:
+        if os.getpid() != loader:
+            end(status)
+        raise SystemExit(status)
+
+    os._exit = exit_told
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 def _is_file(module: ModuleType, path: Path) -> bool:

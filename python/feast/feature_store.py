@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import warnings
@@ -177,6 +176,8 @@ class FeatureStore:
 
     async def close(self) -> None:
         """Closes all connections."""
+        import asyncio
+
         await asyncio.to_thread(self._native.close)
 
     # Definitions.
@@ -668,7 +669,9 @@ class FeatureStore:
         transform_on_write: bool = True,
     ) -> None:
         """Writes rows to every feature view over a push source."""
-        self._native.push(push_source_name, _frames.to_stream(df, "df"), _push_target(to))
+        self._native.push(
+            push_source_name, _frames.to_stream(df, "df"), _push_target(to), transform_on_write
+        )
 
     async def push_async(
         self,
@@ -680,7 +683,7 @@ class FeatureStore:
     ) -> None:
         """`push` without blocking the event loop."""
         await self._native.push_async(
-            push_source_name, _frames.to_stream(df, "df"), _push_target(to)
+            push_source_name, _frames.to_stream(df, "df"), _push_target(to), True
         )
 
     def write_to_online_store(
@@ -693,7 +696,7 @@ class FeatureStore:
     ) -> None:
         """Writes rows of one feature view to the online store. Rows come as a frame, or as lists in `inputs`."""
         self._native.write_to_online_store(
-            feature_view_name, _rows_to_write(feature_view_name, df, inputs)
+            feature_view_name, _rows_to_write(feature_view_name, df, inputs), transform_on_write
         )
 
     async def write_to_online_store_async(
@@ -705,7 +708,7 @@ class FeatureStore:
     ) -> None:
         """`write_to_online_store` without blocking the event loop."""
         await self._native.write_to_online_store_async(
-            feature_view_name, _rows_to_write(feature_view_name, df, inputs)
+            feature_view_name, _rows_to_write(feature_view_name, df, inputs), True
         )
 
     def write_to_offline_store(

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use feast::LoadProblem;
 use feast_cli::{DefinitionLoader, LoadedRepository};
-use feast_core::{Error, Result};
+use feast_core::{Error, Result, Transformer};
 use pyo3::prelude::*;
+
+use crate::transform::InProcessPython;
 
 /// Runs a command line, program name first, and returns the exit code.
 #[pyfunction]
@@ -34,11 +36,25 @@ fn give_back_signals(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// The program of this interpreter.
+pub(crate) fn interpreter() -> OsString {
+    let program = |py: Python<'_>| py.import("sys")?.getattr("executable")?.extract::<Option<OsString>>();
+    Python::attach(program).ok().flatten().filter(|path| !path.is_empty()).unwrap_or_else(|| "python3".into())
+}
+
 /// Loads definitions in this interpreter.
 #[derive(Debug)]
 struct InProcess;
 
 impl DefinitionLoader for InProcess {
+    fn python(&self) -> OsString {
+        interpreter()
+    }
+
+    fn transformer(&self) -> Option<Arc<dyn Transformer>> {
+        Some(Arc::new(InProcessPython::default()))
+    }
+
     fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository> {
         Python::attach(|py| load(py, repo_path, project)).map_err(|error| {
             Error::internal("the definitions of the repository could not be loaded").with_source(error.to_string())

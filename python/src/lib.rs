@@ -11,6 +11,7 @@ mod online_features;
 mod retrieval_job;
 mod runtime;
 mod store;
+mod transform;
 
 use pyo3::prelude::*;
 
@@ -22,5 +23,6 @@ fn _feast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<retrieval_job::RetrievalJob>()?;
     module.add_class::<online_features::OnlineFeatures>()?;
     module.add_class::<frames::ArrowStream>()?;
+    module.add_class::<transform::Transformations>()?;
     module.add_function(wrap_pyfunction!(command_line::cli_main, module)?)
 }

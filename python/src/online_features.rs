@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchIterator};
 use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use feast_core::{Error, ValueType};
-use feast_online::{EntityColumn, EntityRows, EntityValue, OnlineColumn};
+use feast_online::{EntityColumn, EntityRows, EntityValue};
 use feast_proto::types::Value;
 use feast_proto::types::value::Val;
 use prost::Message;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
+use pyo3::types::{IntoPyDict, PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
 use crate::errors::{IntoPyResult, to_python};
 use crate::frames::export;
@@ -27,7 +27,7 @@ impl OnlineFeatures {
         let answer = PyDict::new(py);
         let classes = Classes::default();
         for column in &self.0.columns {
-            answer.set_item(&column.name, values(py, column, &classes)?)?;
+            answer.set_item(&column.name, values(py, &column.values, column.value_type, &classes)?)?;
         }
         if include_event_timestamps {
             for column in &self.0.columns {
@@ -65,7 +65,7 @@ impl OnlineFeatures {
 
 /// Python classes that values are made with, looked up once per answer.
 #[derive(Default)]
-struct Classes {
+pub(crate) struct Classes {
     uuid: std::cell::OnceCell<Py<PyAny>>,
     decimal: std::cell::OnceCell<Py<PyAny>>,
     json: std::cell::OnceCell<Py<PyAny>>,
@@ -112,10 +112,16 @@ fn lookup<'a>(
     cell.get().ok_or_else(|| to_python(&Error::internal("a Python class was not kept")))
 }
 
-fn values<'py>(py: Python<'py>, column: &OnlineColumn, classes: &Classes) -> PyResult<Bound<'py, PyList>> {
+/// A column as a list of Python values.
+pub(crate) fn values<'py>(
+    py: Python<'py>,
+    column: &ArrayRef,
+    value_type: ValueType,
+    classes: &Classes,
+) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
-    for row in 0..column.values.len() {
-        list.append(value(py, &column.values, column.value_type, row, classes)?)?;
+    for row in 0..column.len() {
+        list.append(value(py, column, value_type, row, classes)?)?;
     }
     Ok(list)
 }
@@ -273,14 +279,29 @@ pub(crate) fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> 
         .iter()
         .map(|(name, list)| {
             let name: String = name.extract()?;
-            let column: PyResult<Vec<EntityValue>> = list.try_iter()?.map(|item| entity_value(&name, &item?)).collect();
+            let place = Place { table: "the entity rows", column: &name };
+            let column: PyResult<Vec<EntityValue>> = list.try_iter()?.map(|item| entity_value(place, &item?)).collect();
             Ok((name, EntityColumn::Values(column?)))
         })
         .collect();
     EntityRows::new(columns?).py()
 }
 
-fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> {
+/// Where a value stands, for messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) table: &'static str,
+    pub(crate) column: &'a str,
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "column `{}` of {}", self.column, self.table)
+    }
+}
+
+/// A plain Python value.
+pub(crate) fn entity_value(place: Place<'_>, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> {
     if item.is_none() {
         return Ok(EntityValue::Null);
     }
@@ -292,10 +313,8 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
         return item.extract().map(EntityValue::Int).map_err(|_| {
             let digits: String = item.to_string().chars().take(40).collect();
             to_python(
-                &Error::invalid_request(format!(
-                    "column `{column}` of the entity rows holds {digits}, which is no 64 bit integer"
-                ))
-                .with_hint("give a value between -2^63 and 2^63 - 1, or use text"),
+                &Error::invalid_request(format!("{place} holds {digits}, which is no 64 bit integer"))
+                    .with_hint("give a value between -2^63 and 2^63 - 1, or use text"),
             )
         });
     }
@@ -304,7 +323,7 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
     }
     if let Ok(text) = item.cast::<PyString>() {
         return text.to_str().map(|text| EntityValue::String(text.to_owned())).map_err(|_| {
-            let message = format!("column `{column}` of the entity rows holds text that is not valid Unicode");
+            let message = format!("{place} holds text that is not valid Unicode");
             to_python(&Error::invalid_request(message).with_hint("remove its surrogates"))
         });
     }
@@ -329,19 +348,19 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
         let seconds: f64 = instant.call_method0("timestamp")?.extract()?;
         return Ok(EntityValue::TimestampMicros((seconds * 1e6).round() as i64));
     }
-    // NumPy scalars become plain ones.
-    if let Ok(plain) = item.call_method0("item")
+    // NumPy scalars become plain ones, and its arrays lists.
+    if let Ok(plain) = item.call_method0("tolist")
         && !plain.is(item)
     {
-        return entity_value(column, &plain);
+        return entity_value(place, &plain);
     }
-    if let Ok(list) = item.cast::<PyList>() {
-        let items: PyResult<Vec<EntityValue>> = list.iter().map(|item| entity_value(column, &item)).collect();
+    if item.is_instance_of::<PyList>() || item.is_instance_of::<PyTuple>() || item.is_instance_of::<PySet>() {
+        let items: PyResult<Vec<EntityValue>> = item.try_iter()?.map(|item| entity_value(place, &item?)).collect();
         return Ok(EntityValue::List(items?));
     }
     if let Ok(dict) = item.cast::<PyDict>() {
         let entries: PyResult<Vec<(String, EntityValue)>> =
-            dict.iter().map(|(key, item)| Ok((key.str()?.to_string(), entity_value(column, &item)?))).collect();
+            dict.iter().map(|(key, item)| Ok((key.str()?.to_string(), entity_value(place, &item)?))).collect();
         return Ok(EntityValue::Map(entries?));
     }
     // UUID and Decimal are known by their text.
@@ -349,9 +368,7 @@ fn entity_value(column: &str, item: &Bound<'_, PyAny>) -> PyResult<EntityValue> 
         return Ok(EntityValue::String(item.str()?.to_str()?.to_owned()));
     }
     Err(to_python(
-        &Error::invalid_request(format!(
-            "column `{column}` of the entity rows holds a value of type `{kind}`, which is not understood"
-        ))
-        .with_hint("give numbers, texts, bytes, booleans, times, lists or dictionaries"),
+        &Error::invalid_request(format!("{place} holds a value of type `{kind}`, which is not understood"))
+            .with_hint("give numbers, texts, bytes, booleans, times, lists or dictionaries"),
     ))
 }

@@ -135,6 +135,10 @@ impl RetrievalJob {
                 let ttl = view.ttl.limit().map_or_else(|| "none".to_owned(), |ttl| format!("{}s", ttl.num_seconds()));
                 format!("point-in-time join {} (source {source}, ttl {ttl}): {}\n", view.name, features.join(", "))
             })
+            .chain(self.plan.on_demand.iter().map(|view| {
+                let features: Vec<&str> = view.features.iter().map(|feature| feature.field.name.as_str()).collect();
+                format!("compute {}: {}\n", view.name, features.join(", "))
+            }))
             .collect()
     }
 

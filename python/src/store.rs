@@ -8,19 +8,21 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result};
-use feast_server::ServeOptions;
+use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_server::{PythonWorkers, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::command_line::interpreter;
 use crate::errors::IntoPyResult;
 use crate::frames::{ArrowStream, read_batch, read_batches};
 use crate::online_features::{OnlineFeatures, entity_rows};
 use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options, time_limit};
 use crate::runtime::{awaitable, runtime, wait, wait_long, watched};
+use crate::transform::InProcessPython;
 
 /// One feature store: the parts of a `feature_store.yaml`.
 #[pyclass(module = "feast._feast", frozen)]
@@ -39,7 +41,7 @@ impl Store {
         }
         // What the parent has opened is the parent's: nothing of it may be used or closed here.
         std::mem::forget(store);
-        let fresh = FeatureStore::open(self.config.clone())?;
+        let fresh = open(self.config.clone())?;
         std::mem::forget(self.replace(fresh.clone()));
         Ok(fresh)
     }
@@ -60,7 +62,7 @@ impl Store {
         let repo_path = std::path::Path::new(repo_path);
         let parse = if interpolate { RepoConfig::parse } else { RepoConfig::parse_literal };
         let config = parse(config_yaml, repo_path).py()?;
-        let store = wait(py, async { FeatureStore::open(config.clone()) })?;
+        let store = wait(py, async { open(config.clone()) })?;
         Ok(Self { config, opened: Mutex::new((std::process::id(), store)) })
     }
 
@@ -255,7 +257,8 @@ impl Store {
             Some(start) => Window::Between(instant(start).py()?, end),
             None => Window::Until(end),
         };
-        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]) };
+        let shard = options["shard"].as_str().map_or(Ok(Shard::WHOLE), str::parse).py()?;
+        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]), shard };
         let mut store = self.store().py()?;
         if let Some(call) = progress {
             store = store.observed_by(Arc::new(PythonProgress(call)));
@@ -324,10 +327,17 @@ impl Store {
         awaitable(py, async move { store.get_online_features(request).await.map(OnlineFeatures) })
     }
 
-    fn push(&self, py: Python<'_>, push_source: String, frame: &Bound<'_, PyAny>, to: &str) -> PyResult<()> {
+    fn push(
+        &self,
+        py: Python<'_>,
+        push_source: String,
+        frame: &Bound<'_, PyAny>,
+        to: &str,
+        transform_on_write: bool,
+    ) -> PyResult<()> {
         let (rows, target) = (read_batch(frame)?, to.parse::<PushTarget>().py()?);
         let store = self.store().py()?;
-        wait_long(py, async move { store.push(&push_source, &rows, target).await })
+        wait_long(py, async move { store.push_rows(&push_source, &rows, target, transform_on_write).await })
     }
 
     fn push_async<'py>(
@@ -336,16 +346,23 @@ impl Store {
         push_source: String,
         frame: &Bound<'py, PyAny>,
         to: &str,
+        transform_on_write: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (rows, target) = (read_batch(frame)?, to.parse::<PushTarget>().py()?);
         let store = self.store().py()?;
-        awaitable(py, async move { store.push(&push_source, &rows, target).await })
+        awaitable(py, async move { store.push_rows(&push_source, &rows, target, transform_on_write).await })
     }
 
-    fn write_to_online_store(&self, py: Python<'_>, feature_view: String, frame: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn write_to_online_store(
+        &self,
+        py: Python<'_>,
+        feature_view: String,
+        frame: &Bound<'_, PyAny>,
+        transform_on_write: bool,
+    ) -> PyResult<()> {
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
-        wait_long(py, async move { store.write_to_online_store(&feature_view, &rows).await })
+        wait_long(py, async move { store.write_to_online_store(&feature_view, &rows, transform_on_write).await })
     }
 
     fn write_to_online_store_async<'py>(
@@ -353,16 +370,18 @@ impl Store {
         py: Python<'py>,
         feature_view: String,
         frame: &Bound<'py, PyAny>,
+        transform_on_write: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
-        awaitable(py, async move { store.write_to_online_store(&feature_view, &rows).await })
+        awaitable(py, async move { store.write_to_online_store(&feature_view, &rows, transform_on_write).await })
     }
 
     /// Serves over HTTP until Ctrl-C; then answers the open requests, and only then raises.
     fn serve(&self, py: Python<'_>, options_json: &str) -> PyResult<()> {
         let options = serve_options(&parse_options(options_json).py()?);
-        let store = self.store().py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let store = self.store().py()?.transformed_by(Arc::new(PythonWorkers::new(workers)));
         let runtime = runtime().py()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
@@ -382,10 +401,15 @@ impl Store {
 
     /// Closes all connections; the next call opens them again.
     fn close(&self) -> PyResult<()> {
-        let fresh = FeatureStore::open(self.config.clone()).py()?;
+        let fresh = open(self.config.clone()).py()?;
         drop(self.replace(fresh));
         Ok(())
     }
+}
+
+/// A store that runs users' functions in this process.
+fn open(config: RepoConfig) -> Result<FeatureStore> {
+    Ok(FeatureStore::open(config)?.transformed_by(Arc::new(InProcessPython::default())))
 }
 
 impl Store {

@@ -1,15 +1,17 @@
 //! Getting the definitions of a repository, which are Python.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use feast::{Definitions, LoadProblem};
-use feast_core::{Error, ErrorCode, Result};
+use feast_core::{Error, ErrorCode, Result, Transformer};
 use serde::Deserialize;
 
 /// Names the Python interpreter that loads definitions when the command runs outside of Python.
@@ -21,6 +23,14 @@ pub trait DefinitionLoader: fmt::Debug + Send + Sync {
     ///
     /// What is wrong inside the repository is part of the answer; an error means that nothing could be loaded at all.
     fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository>;
+
+    /// The interpreter that runs users' functions in processes of its own.
+    fn python(&self) -> OsString;
+
+    /// What runs users' functions in this process, where this process is Python; a server does not use it.
+    fn transformer(&self) -> Option<Arc<dyn Transformer>> {
+        None
+    }
 }
 
 /// What a repository defines, as Python hands it over.
@@ -90,9 +100,13 @@ impl From<AnsweredProblem> for LoadProblem {
 pub struct ChildPython;
 
 impl DefinitionLoader for ChildPython {
-    fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository> {
+    fn python(&self) -> OsString {
         let python = std::env::var_os(PYTHON_VARIABLE).filter(|name| !name.is_empty());
-        let python = python.unwrap_or_else(|| if cfg!(windows) { "python" } else { "python3" }.into());
+        python.unwrap_or_else(|| if cfg!(windows) { "python" } else { "python3" }.into())
+    }
+
+    fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository> {
+        let python = self.python();
         let shown = python.display().to_string();
         let mut child = Command::new(&python)
             .args(["-m", "feast._repository"])

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use feast::{Definitions, FeatureStore, RepoConfig};
 use feast_core::{Error, ErrorCode, Result};
+use feast_server::{PythonWorkers, WorkerOptions};
 use tokio::runtime::Runtime;
 
 use crate::arguments::GlobalOptions;
@@ -72,7 +73,18 @@ impl Session {
         let config = self.config()?;
         // Some stores start tasks when they are opened.
         let _runtime = self.runtime()?.enter();
-        FeatureStore::open(config)
+        let transformer = match self.loader.transformer() {
+            Some(transformer) => transformer,
+            None => Arc::new(self.python_workers(&config, None)?),
+        };
+        Ok(FeatureStore::open(config)?.transformed_by(transformer))
+    }
+
+    /// Processes for users' functions, so many as given or configured. They start when they are first needed.
+    pub(crate) fn python_workers(&self, config: &RepoConfig, number: Option<usize>) -> Result<PythonWorkers> {
+        let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
+        options.workers = number.unwrap_or(options.workers);
+        Ok(PythonWorkers::new(options))
     }
 
     /// Loads the definitions of the repository.

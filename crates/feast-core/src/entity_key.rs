@@ -74,6 +74,11 @@ impl EntityKeyEncoder {
         &self.join_keys
     }
 
+    /// What all keys start with: the names of the join keys.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
     /// Serializes every row of `columns`, which holds one column per join key in the order of
     /// [`join_keys`](Self::join_keys), of the Arrow type of its value type.
     ///

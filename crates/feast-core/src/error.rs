@@ -77,6 +77,7 @@ pub enum ErrorCode {
     Conflict,
     PermissionDenied,
     ReadOnlyRegistry,
+    TransformationFailed,
     Unsupported,
     Unavailable,
     Timeout,
@@ -118,7 +119,8 @@ impl ErrorCode {
             | C::UnknownRegistryType
             | C::InferenceFailure
             | C::ConflictingFeatureViewNames
-            | C::CorruptRegistry => ErrorKind::InvalidDefinition,
+            | C::CorruptRegistry
+            | C::TransformationFailed => ErrorKind::InvalidDefinition,
             C::AlreadyExists | C::SavedDatasetLocationExists => ErrorKind::AlreadyExists,
             C::Conflict => ErrorKind::Conflict,
             C::PermissionDenied | C::ReadOnlyRegistry => ErrorKind::PermissionDenied,

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, Error, FeatureViewProjection, Field, Interval, ObjectKind, ObjectRef,
-    Tags, TimeToLive, Timestamp, Transformation, UserDefinedFunction, ValueType,
+    ShardProgress, Tags, TimeToLive, Timestamp, Transformation, UserDefinedFunction, ValueType,
 };
 
 /// A named group of features of the same entities.
@@ -62,6 +62,8 @@ pub struct FeatureViewMeta {
     pub updated: Option<Timestamp>,
     /// What has been materialized, as stored; may overlap when written by Feast.
     pub materialization_intervals: Vec<Interval>,
+    /// What some shards of a split materialization have loaded and others have not yet.
+    pub shard_progress: Vec<ShardProgress>,
     /// Number of the newest snapshot of the definition.
     pub current_version_number: i32,
     /// UUID of that snapshot.

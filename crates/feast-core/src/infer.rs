@@ -193,7 +193,8 @@ fn inferred_features(schema: &Schema, source: &DataSource, join_keys: &[String])
         .collect()
 }
 
-fn infer_projections(desired: &mut ProjectContents, registered: Option<&ProjectContents>) {
+/// Gives feature services that take a whole view the features that the view has.
+pub fn infer_projections(desired: &mut ProjectContents, registered: Option<&ProjectContents>) {
     let services: Vec<_> = desired.feature_services.values().cloned().collect();
     for service in services {
         let mut service = crate::FeatureService::clone(&service);

@@ -41,6 +41,7 @@ mod validate;
 mod entity_key;
 mod interval;
 mod online;
+mod shard;
 mod time_to_live;
 mod transformer;
 
@@ -55,7 +56,7 @@ pub use feature_view::{
     LabelFeatures, OnDemandFeatures, OnDemandSource, StreamFeatures,
 };
 pub use field::Field;
-pub use infer::{SourceSchemas, infer};
+pub use infer::{SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use online::{
@@ -74,10 +75,11 @@ pub use retrieval::{
 pub use saved_dataset::{
     Profile, SavedDataset, SavedDatasetColumn, SavedDatasetMeta, SavedDatasetStorage, ValidationReference,
 };
+pub use shard::{Shard, ShardProgress, complete_shard};
 pub use suggest::{did_you_mean, list_names};
 pub use time_to_live::{TimeToLive, is_expired};
 pub use transformation::{Substrait, Transformation, UserDefinedFunction};
-pub use transformer::Transformer;
+pub use transformer::{BatchFunctions, Rows, Transformer};
 pub use validate::{Problem, validate};
 pub use value_type::{OPAQUE_VALUE_KEY, ValueType};
 

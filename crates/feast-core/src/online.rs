@@ -97,11 +97,12 @@ pub enum TableChange {
 #[async_trait]
 pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Reads all tables of one request, in one round trip where the backend can. The answer has one entry per read,
-    /// in order. A table that does not exist is an error that says to run `feast apply`.
+    /// in order. A table that does not exist is an error that says to run `feast apply`; a store whose layout knows no
+    /// tables answers that there are no rows.
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>>;
 
     /// Upserts rows. The newest event time wins, within the batch and against the store; at equal event times the
-    /// greater created time, then the later write. Writing a batch twice changes nothing. A row is written whole or
+    /// greater created time (against the store where its layout keeps that time), then the later write. Writing a batch twice changes nothing. A row is written whole or
     /// not at all; when the call fails, any subset of the rows may have been written.
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()>;
 

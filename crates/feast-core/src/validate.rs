@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::{
-    DUMMY_ENTITY, FeatureView, FeatureViewProjection, Field, ObjectKind, ObjectRef, OnDemandSource, ProjectContents,
-    SourceSchemas, ValueType, did_you_mean,
+    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSourceOptions, FeatureView, FeatureViewProjection, Field, ObjectKind, ObjectRef,
+    OnDemandFeatures, OnDemandSource, ProjectContents, SourceSchemas, ValueType, did_you_mean,
 };
 
 /// Something wrong with one object.
@@ -226,8 +226,76 @@ fn check_view(
                 OnDemandSource::Request(_) => {}
             }
         }
+        check_inputs(view, on_demand, desired, registered, problems);
     } else {
         check_columns(view, schemas, problems);
+    }
+}
+
+/// The inputs of an on-demand view and its features have names that cannot be mistaken for each other. Two source views
+/// may have features of the same name: their full names differ.
+fn check_inputs(
+    view: &FeatureView,
+    on_demand: &OnDemandFeatures,
+    desired: &ProjectContents,
+    registered: Option<&ProjectContents>,
+    problems: &mut Vec<Problem>,
+) {
+    let find = |name: &str| desired.feature_views.get(name).or_else(|| registered?.feature_views.get(name));
+    let mut keys: HashSet<&str> = HashSet::new();
+    let mut stored: HashSet<&str> = HashSet::new();
+    let mut requested: Vec<(&str, &Field)> = Vec::new();
+    for (name, source) in &on_demand.sources {
+        match source {
+            OnDemandSource::Projection(projection) => {
+                let Some(source) = find(&projection.feature_view_name) else { continue };
+                let renamed = |key| projection.join_key_map.get(key).map_or(key, String::as_str);
+                keys.extend(source.join_keys().filter(|key| *key != DUMMY_JOIN_KEY).map(renamed));
+                let features = if projection.features.is_empty() { &source.features } else { &projection.features };
+                stored.extend(features.iter().map(|feature| feature.name.as_str()));
+            }
+            OnDemandSource::FeatureView(source) => {
+                keys.extend(source.join_keys().filter(|key| *key != DUMMY_JOIN_KEY));
+                stored.extend(source.features.iter().map(|feature| feature.name.as_str()));
+            }
+            OnDemandSource::Request(request) => {
+                if let DataSourceOptions::Request { schema } = &request.options {
+                    requested.extend(schema.iter().map(|field| (name.as_str(), field)));
+                }
+            }
+        }
+    }
+    let mut report = |message: String, hint: &str| {
+        problems.push(Problem::new(view.reference(), message).with_hint(hint));
+    };
+    for (position, (source, field)) in requested.iter().enumerate() {
+        let name = field.name.as_str();
+        let rename = "rename the field of the request source";
+        if keys.contains(name) {
+            report(format!("takes `{name}` from request source `{source}`, but it is a join key as well"), rename);
+        } else if stored.contains(name) {
+            report(format!("takes `{name}` from request source `{source}`, but a source view has it as well"), rename);
+        }
+        let other = requested[..position].iter().find(|(_, other)| other.name == name);
+        if let Some((other, _)) = other.filter(|(_, other)| other.value_type != field.value_type) {
+            report(
+                format!("takes `{name}` from request sources `{other}` and `{source}`, with different types"),
+                rename,
+            );
+        }
+    }
+    for feature in &view.features {
+        let name = feature.name.as_str();
+        let what = if requested.iter().any(|(_, field)| field.name == name) {
+            "an input from the request"
+        } else if keys.contains(name) {
+            "a join key of its sources"
+        } else if stored.contains(name) {
+            "a feature of its sources"
+        } else {
+            continue;
+        };
+        report(format!("declares feature `{name}`, which is {what} as well"), "rename the feature");
     }
 }
 

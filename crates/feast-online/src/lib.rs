@@ -13,10 +13,12 @@
 //! # Ok::<(), feast_core::Error>(())
 //! ```
 //!
-//! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`online_rows`] (what is written), the stores.
+//! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`on_demand_input`] (what is computed from the
+//! answer), [`online_rows`] (what is written), the stores.
 
 mod coerce;
 mod entity_rows;
+mod on_demand;
 mod retrieve;
 mod write;
 
@@ -24,6 +26,7 @@ pub mod stores;
 
 pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
+pub use on_demand::{computed_columns, on_demand_input};
 pub use retrieve::{FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, TtlPolicy, retrieve};
 pub use stores::{after_fork, before_fork, connect, managed_table};
-pub use write::{OwnedWrite, online_rows};
+pub use write::{OwnedWrite, entity_keys, online_rows};

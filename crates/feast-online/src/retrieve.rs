@@ -9,12 +9,13 @@ use arrow::compute::take;
 use arrow::datatypes::TimestampMicrosecondType;
 use feast_core::{
     DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode, Field,
-    OnDemandSource, OnlineRead, OnlineRows, OnlineStore, OnlineTable, PlannedJoinKey, PlannedOnDemandView, PlannedView,
-    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names,
+    OnlineRead, OnlineRows, OnlineStore, OnlineTable, PlannedJoinKey, PlannedView, Result, RetrievalPlan, Timestamp,
+    Transformer, ValueType, is_expired, list_names,
 };
 use hashbrown::HashMap;
 
 use crate::EntityRows;
+use crate::on_demand::{computed_columns, on_demand_input};
 use crate::write::record_batch;
 
 /// What is known about one value of an answer. Numbers are those of Feast's `FieldStatus`.
@@ -206,7 +207,7 @@ fn check_answers(reads: &[OnlineRead<'_>], answers: &[OnlineRows], store: &dyn O
 fn check_supported(plan: &RetrievalPlan, transformer: Option<&dyn Transformer>) -> Result<()> {
     if transformer.is_none() && !plan.on_demand.is_empty() {
         let names = list_names(plan.on_demand.iter().map(|view| view.name.as_str()));
-        return Err(Error::unsupported(format!("the on-demand views {names} cannot be computed here yet"))
+        return Err(Error::unsupported(format!("the on-demand views {names} cannot be computed here, without Python"))
             .with_hint("ask for stored features only, or use a process that runs Python"));
     }
     // The number of the current definition is another name of the latest version.
@@ -409,76 +410,4 @@ fn in_request_order(
         answer.values.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>()?
     };
     Ok(RequestRows { values, statuses: statuses.into(), event_timestamps: Arc::new(utc(event_timestamps)) })
-}
-
-/// The input of one on-demand view: its source features under their full and their short names, the request data and
-/// the join keys. Of several columns with one name the first counts.
-fn on_demand_input(
-    plan: &RetrievalPlan,
-    view: &PlannedOnDemandView,
-    stored: &[Vec<ArrayRef>],
-    request_columns: &[(&Field, ArrayRef)],
-    entity_columns: &[(&PlannedJoinKey, ArrayRef)],
-    n_rows: usize,
-) -> Result<RecordBatch> {
-    let mut fields: Vec<Field> = Vec::new();
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    let mut push = |name: String, value_type: ValueType, values: &ArrayRef| {
-        if !fields.iter().any(|known| known.name == name) {
-            fields.push(Field::new(name, value_type));
-            columns.push(Arc::clone(values));
-        }
-    };
-    let sources = view.view.on_demand().map(|on_demand| &on_demand.sources);
-    let source_names: Vec<String> = sources
-        .into_iter()
-        .flat_map(|sources| sources.values())
-        .filter_map(|source| match source {
-            OnDemandSource::FeatureView(view) => Some(view.name.clone()),
-            OnDemandSource::Projection(projection) if !projection.alias.is_empty() => Some(projection.alias.clone()),
-            OnDemandSource::Projection(projection) => Some(match projection.version_tag {
-                Some(version) => format!("{}@v{version}", projection.feature_view_name),
-                None => projection.feature_view_name.clone(),
-            }),
-            OnDemandSource::Request(_) => None,
-        })
-        .collect();
-    let planned = || plan.views.iter().zip(stored).filter(|(planned, _)| source_names.contains(&planned.name));
-    for (planned, values) in planned() {
-        for (feature, values) in planned.features.iter().zip(values) {
-            push(format!("{}__{}", planned.name, feature.field.name), feature.field.value_type, values);
-        }
-    }
-    for (planned, values) in planned() {
-        for (feature, values) in planned.features.iter().zip(values) {
-            push(feature.field.name.clone(), feature.field.value_type, values);
-        }
-    }
-    for (field, values) in request_columns {
-        push(field.name.clone(), field.value_type, values);
-    }
-    for (key, values) in entity_columns {
-        push(key.column.clone(), key.value_type, values);
-    }
-    record_batch(&fields, columns, n_rows)
-}
-
-/// The features asked for, out of what a transformer returned.
-fn computed_columns(view: &PlannedOnDemandView, computed: &RecordBatch, n_rows: usize) -> Result<Vec<ArrayRef>> {
-    if computed.num_rows() != n_rows {
-        return Err(Error::invalid_request(format!(
-            "on-demand view `{}` returned {} rows for {n_rows}",
-            view.name,
-            computed.num_rows()
-        ))
-        .with_hint("the function must return one row per input row, in order"));
-    }
-    let features = view.features.iter().map(|feature| {
-        let column = computed.column_by_name(&feature.field.name).ok_or_else(|| {
-            Error::invalid_request(format!("on-demand view `{}` did not return `{}`", view.name, feature.field.name))
-                .with_hint("the function must return every feature that the view declares")
-        })?;
-        crate::coerce_column(column, feature.field.value_type, &feature.field.name)
-    });
-    features.collect()
 }

@@ -58,8 +58,7 @@ pub fn online_rows(
     timestamp_field: &str,
     created_timestamp_field: Option<&str>,
 ) -> Result<OwnedWrite> {
-    let is_dummy = |key: &Field| key.name == DUMMY_JOIN_KEY;
-    let keys = encoder.join_keys().iter().filter(|key| !is_dummy(key)).map(|key| key.name.as_str());
+    let keys = encoder.join_keys().iter().filter(|key| key.name != DUMMY_JOIN_KEY).map(|key| key.name.as_str());
     let features = table.columns.iter().map(|column| column.name.as_str());
     let wanted = keys.chain(features).chain([timestamp_field]).chain(created_timestamp_field);
     let missing: Vec<&str> = wanted.filter(|name| batch.column_by_name(name).is_none()).collect();
@@ -71,17 +70,8 @@ pub fn online_rows(
         )
         .with_hint(format!("the columns given are {}", list_names(given))));
     }
-    let column = |name: &str, value_type: ValueType| -> Result<ArrayRef> {
-        let found = batch.column_by_name(name).ok_or_else(|| Error::internal(format!("column `{name}` is gone")))?;
-        coerce_column(found, value_type, name)
-    };
-
-    let key_columns = encoder.join_keys().iter().map(|key| match is_dummy(key) {
-        true => Ok(Arc::new(StringArray::new_repeated(DUMMY_JOIN_KEY_VALUE, batch.num_rows())) as ArrayRef),
-        false => column(&key.name, key.value_type),
-    });
-    let key_columns = record_batch(encoder.join_keys(), key_columns.collect::<Result<_>>()?, batch.num_rows())?;
-    let keys = encoder.encode(key_columns)?;
+    let column = |name: &str, value_type: ValueType| column(batch, name, value_type);
+    let keys = entity_keys(encoder, batch)?;
 
     let event_timestamps = column(timestamp_field, ValueType::UnixTimestamp)?;
     if let Some(row) = (0..event_timestamps.len()).find(|row| event_timestamps.is_null(*row)) {
@@ -102,6 +92,25 @@ pub fn online_rows(
         event_timestamps: micros(event_timestamps),
         created_timestamps: created_timestamps.map(micros),
     })
+}
+
+/// The entity keys of a batch that has the join keys by name, brought to their declared types.
+///
+/// # Errors
+/// `MissingColumns`; `MissingJoinKey` for a null key; `InvalidRequest` when a value does not fit.
+pub fn entity_keys(encoder: &EntityKeyEncoder, batch: &RecordBatch) -> Result<EntityKeys> {
+    let columns = encoder.join_keys().iter().map(|key| match key.name == DUMMY_JOIN_KEY {
+        true => Ok(Arc::new(StringArray::new_repeated(DUMMY_JOIN_KEY_VALUE, batch.num_rows())) as ArrayRef),
+        false => column(batch, &key.name, key.value_type),
+    });
+    encoder.encode(record_batch(encoder.join_keys(), columns.collect::<Result<_>>()?, batch.num_rows())?)
+}
+
+fn column(batch: &RecordBatch, name: &str, value_type: ValueType) -> Result<ArrayRef> {
+    let found = batch
+        .column_by_name(name)
+        .ok_or_else(|| Error::new(ErrorCode::MissingColumns, format!("the rows lack column `{name}`")))?;
+    coerce_column(found, value_type, name)
 }
 
 /// A batch of declared columns; unlike Arrow's own constructor also without any column.

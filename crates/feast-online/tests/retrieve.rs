@@ -184,6 +184,10 @@ impl Transformer for Plus {
         let sums: Float64Array = rate.iter().zip(val).map(|(rate, val)| Some(rate? + val? as f64)).collect();
         Ok(RecordBatch::try_from_iter([("rate_plus", Arc::new(sums) as ArrayRef)])?)
     }
+
+    async fn infer(&self, view: &FeatureView, _: RecordBatch) -> Result<Vec<Field>> {
+        Ok(view.features.clone())
+    }
 }
 
 #[tokio::test]
@@ -266,7 +270,7 @@ async fn on_demand_views_are_computed() {
     let rows = serde_json::from_str(r#"{"driver_id": [1001], "val": [5]}"#).unwrap();
     let error = retrieve(&plan, &rows, &store().await, None, &RetrieveOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
-    assert_eq!(error.message(), "the on-demand views `plus` cannot be computed here yet");
+    assert_eq!(error.message(), "the on-demand views `plus` cannot be computed here, without Python");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use feast_core::{
 use crate::core;
 use crate::core::on_demand_source::Source;
 use crate::malformed::{Decoded, Malformed, from_number};
-use crate::{data_source, feature_service, field, time, transformation};
+use crate::{data_source, feature_service, field, shard_progress, time, transformation};
 
 /// Views inside views beyond this depth are an attack, not a definition.
 const DEEPEST: usize = 16;
@@ -37,7 +37,8 @@ pub(crate) fn to_message(view: &FeatureView, project: &str) -> ViewMessage {
 }
 
 fn batch_message(view: &FeatureView, batch: &BatchFeatures, project: &str) -> core::FeatureView {
-    core::FeatureView { spec: Some(batch_spec(view, batch, project)), meta: Some(meta_message(&view.meta)) }
+    let spec = core::FeatureViewSpec { tags: shard_progress::to_tags(view), ..batch_spec(view, batch, project) };
+    core::FeatureView { spec: Some(spec), meta: Some(meta_message(&view.meta)) }
 }
 
 fn batch_spec(view: &FeatureView, batch: &BatchFeatures, project: &str) -> core::FeatureViewSpec {
@@ -91,7 +92,7 @@ fn stream_message(view: &FeatureView, stream: &StreamFeatures, project: &str) ->
             features: field::to_messages(&view.features),
             entity_columns: field::to_messages(&view.entity_columns),
             description: view.description.clone(),
-            tags: view.tags.clone(),
+            tags: shard_progress::to_tags(view),
             owner: view.owner.clone(),
             ttl: time::duration_message(view.ttl),
             batch_source: data_source::nested(stream.batch_source.as_ref()),
@@ -219,7 +220,8 @@ fn batch(message: core::FeatureView, depth: usize) -> Decoded<FeatureView> {
     if depth > DEEPEST {
         return Err(Malformed::new(format!("has views inside views, more than {DEEPEST} deep")));
     }
-    let spec = message.spec.unwrap_or_default();
+    let mut spec = message.spec.unwrap_or_default();
+    let shard_progress = shard_progress::take_from_tags(&mut spec.tags);
     let source_view = |spec| batch(core::FeatureView { spec: Some(spec), meta: None }, depth + 1);
     let kind = FeatureViewKind::Batch(BatchFeatures {
         batch_source: data_source::optional(spec.batch_source)?,
@@ -245,13 +247,14 @@ fn batch(message: core::FeatureView, depth: usize) -> Decoded<FeatureView> {
         disabled: spec.disabled,
         version: version(spec.version),
         kind,
-        meta: meta(message.meta.unwrap_or_default())?,
+        meta: FeatureViewMeta { shard_progress, ..meta(message.meta.unwrap_or_default())? },
     })
 }
 
 #[expect(deprecated, reason = "Feast still writes the old field beside the new one")]
 fn stream(message: core::StreamFeatureView) -> Decoded<FeatureView> {
-    let spec = message.spec.unwrap_or_default();
+    let mut spec = message.spec.unwrap_or_default();
+    let shard_progress = shard_progress::take_from_tags(&mut spec.tags);
     let kind = FeatureViewKind::Stream(StreamFeatures {
         batch_source: data_source::optional(spec.batch_source)?,
         stream_source: data_source::optional(spec.stream_source)?,
@@ -280,7 +283,7 @@ fn stream(message: core::StreamFeatureView) -> Decoded<FeatureView> {
         disabled: spec.disabled,
         version: version(spec.version),
         kind,
-        meta: meta(message.meta.unwrap_or_default())?,
+        meta: FeatureViewMeta { shard_progress, ..meta(message.meta.unwrap_or_default())? },
     })
 }
 
@@ -326,6 +329,7 @@ fn on_demand(message: core::OnDemandFeatureView) -> Decoded<FeatureView> {
             created: time::timestamp(meta.created_timestamp)?,
             updated: time::timestamp(meta.last_updated_timestamp)?,
             materialization_intervals: Vec::new(),
+            shard_progress: Vec::new(),
             current_version_number: meta.current_version_number,
             version_id: meta.version_id,
             state: state(meta.state)?,
@@ -388,6 +392,7 @@ fn meta(message: core::FeatureViewMeta) -> Decoded<FeatureViewMeta> {
             .into_iter()
             .map(interval)
             .collect::<Decoded<_>>()?,
+        shard_progress: Vec::new(),
         current_version_number: message.current_version_number,
         version_id: message.version_id,
         state: state(message.state)?,

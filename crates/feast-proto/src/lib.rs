@@ -26,6 +26,7 @@ mod field;
 mod permission;
 mod project;
 mod saved_dataset;
+mod shard_progress;
 mod transformation;
 
 mod malformed;

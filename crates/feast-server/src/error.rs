@@ -49,6 +49,8 @@ fn row(code: ErrorCode) -> (StatusCode, &'static str) {
         C::Conflict => (S::CONFLICT, "FeastError"),
         C::PermissionDenied => (S::FORBIDDEN, "FeastPermissionError"),
         C::ReadOnlyRegistry => (S::FORBIDDEN, "ReadOnlyRegistryException"),
+        // The user's code, not the caller's request.
+        C::TransformationFailed => (S::INTERNAL_SERVER_ERROR, "RuntimeError"),
         C::Unsupported => (S::NOT_IMPLEMENTED, "NotImplementedError"),
         C::Unavailable => (S::SERVICE_UNAVAILABLE, "FeastError"),
         C::Timeout => (S::GATEWAY_TIMEOUT, "TimeoutError"),
@@ -66,7 +68,9 @@ pub fn feast_class(code: ErrorCode) -> &'static str {
 pub fn feast_module(code: ErrorCode) -> &'static str {
     match feast_class(code) {
         "FeastConfigError" => "feast.repo_config",
-        "ValueError" | "KeyError" | "FileNotFoundError" | "NotImplementedError" | "TimeoutError" => "builtins",
+        "ValueError" | "KeyError" | "FileNotFoundError" | "NotImplementedError" | "RuntimeError" | "TimeoutError" => {
+            "builtins"
+        }
         _ => "feast.errors",
     }
 }

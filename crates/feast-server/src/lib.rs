@@ -11,9 +11,11 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`ServeOptions`], [`serve`], [`router`] and one file per route below it, [`feast_class`].
+//! Reading order: [`ServeOptions`], [`serve`], [`router`] and one file per route below it, [`PythonWorkers`],
+//! [`feast_class`].
 
 mod options;
+mod python_workers;
 mod serve;
 
 mod error;
@@ -23,9 +25,12 @@ mod metrics;
 mod online_response;
 mod state;
 mod timestamp;
+mod worker_protocol;
 
 pub use error::{feast_class, feast_module, http_status};
 pub use http::router;
 pub use online_response::online_response;
 pub use options::ServeOptions;
+pub use python_workers::{PythonWorkers, WorkerOptions};
 pub use serve::serve;
+pub use worker_protocol::{WorkerAnswer, WorkerRequest};

@@ -5,4 +5,4 @@ pub mod registry_suite;
 
 pub mod services;
 
-pub use online_suite::StartedStore;
+pub use online_suite::{Limit, StartedStore};

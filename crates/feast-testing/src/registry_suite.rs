@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta};
 use feast_core::{
     BatchFeatures, DataSource, Entity, ErrorCode, FeatureService, FeatureView, FeatureViewKind, FeatureViewProjection,
     Field, Interval, ManagedTable, Meta, ObjectKind, ObjectRef, OnDemandFeatures, Permission, Project, RegistryChange,
-    RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, RegistryVersion, SavedDataset,
-    ValidationReference, ValueType, VersionRecord,
+    RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, RegistryVersion, SavedDataset, Shard,
+    ShardProgress, ValidationReference, ValueType, VersionRecord,
 };
 
 /// A registry that does not exist yet, and how to open it once more, as another process would.
@@ -135,6 +135,10 @@ pub async fn every_kind_survives(under_test: RegistryUnderTest) {
     };
     Arc::make_mut(&mut batch).meta.materialization_intervals =
         vec![Interval { start: when, end: when + TimeDelta::days(1) }];
+    Arc::make_mut(&mut batch).meta.shard_progress = vec![ShardProgress {
+        shard: Shard::new(2, 4).expect("there are four"),
+        intervals: vec![Interval { start: when + TimeDelta::days(1), end: when + TimeDelta::days(2) }],
+    }];
     let projection =
         FeatureViewProjection { feature_view_name: "batch".to_owned(), ..FeatureViewProjection::default() };
     let objects = vec![

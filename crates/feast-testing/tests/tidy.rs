@@ -59,7 +59,8 @@ fn the_code_map_names_every_file() {
             .map(|file| file.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned())
             .filter(|file| !matches!(file.as_str(), "lib.rs" | "main.rs"))
             .collect();
-        let covered = |file: &str| named.iter().any(|name| name == file || name.ends_with('/') && file.starts_with(name));
+        let covered =
+            |file: &str| named.iter().any(|name| name == file || name.ends_with('/') && file.starts_with(name));
         let missing: Vec<_> = existing.iter().filter(|file| !covered(file)).collect();
         assert!(missing.is_empty(), "ARCHITECTURE.md, section `{key}/`, does not name {missing:?}");
         let gone: Vec<_> = named.iter().filter(|name| !folder.join(name).exists()).collect();
@@ -179,8 +180,7 @@ fn cargo(arguments: &[&str]) -> String {
 }
 
 fn packages() -> Vec<Value> {
-    let metadata: Value =
-        serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
     metadata["packages"].as_array().unwrap().clone()
 }
 

@@ -16,6 +16,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 
 use crate::delete::{online_tables, user_of};
+use crate::try_on_demand_views::try_on_demand_views;
 use crate::{Definitions, Event, FeatureStore, pins, problems_error, versions};
 
 /// What to do with definitions.
@@ -125,6 +126,9 @@ impl FeatureStore {
         let (schemas, mut problems) = self.schemas(&desired, options).await;
         let staying = current.map(|current| staying(current, &desired, options));
         problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
+        if let (Some(transformer), false) = (&self.transformer, options.skip_feature_view_validation) {
+            problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), transformer.as_ref()).await);
+        }
         problems.extend(pins::pin(&mut desired, current, snapshot));
         // Feast stores this entity in every project and would report it as missing.
         if !desired.entities.contains_key(DUMMY_ENTITY) {

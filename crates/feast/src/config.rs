@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "openlineage",
     "mlflow",
     "data_quality_monitoring",
+    "transformations",
     "repo_path",
 ];
 
@@ -111,6 +112,8 @@ pub struct RepoConfig {
     pub online_store: Option<(String, Value)>,
     /// Type and options of the offline store.
     pub offline_store: (String, Value),
+    /// Type and options of what computes materializations: `local`, or the path of a Python class.
+    pub batch_engine: (String, Value),
     /// Rows per write of a materialization; `None`: what the store prefers.
     pub online_write_batch_size: Option<usize>,
     /// Version of the entity key serialization.
@@ -247,6 +250,7 @@ impl RepoConfig {
             registry,
             online_store,
             offline_store,
+            batch_engine: section(&map, "batch_engine", "local")?.unwrap_or_else(|| ("local".to_owned(), Value::Null)),
             online_write_batch_size,
             entity_key_serialization_version: version,
             // Whoever changes the working directory later still means this folder.
@@ -254,6 +258,13 @@ impl RepoConfig {
             effective,
             warnings,
         })
+    }
+}
+
+impl RepoConfig {
+    /// Whether `batch_engine` names a class of the user's own.
+    pub fn has_python_engine(&self) -> bool {
+        is_class(&self.batch_engine.0)
     }
 }
 
@@ -455,6 +466,7 @@ fn check_sections(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Resul
     flag(map, "coerce_tz_aware", "coerce_tz_aware")?;
     if let Some((name, _)) = section(map, "batch_engine", "local")?
         && name != "local"
+        && !is_class(&name)
     {
         known_type("batch_engine", &name, BATCH_ENGINES)?;
         warnings.push(format!("`batch_engine` `{name}` is not there yet: `materialize` runs in this process"));
@@ -473,6 +485,11 @@ fn check_sections(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Resul
 
 fn section(map: &Map<String, Value>, key: &str, default: &str) -> Result<Option<(String, Value)>> {
     map.get(key).filter(|value| !value.is_null()).map(|_| typed(map, key, default)).transpose()
+}
+
+/// Whether a name is the path of a Python class, such as `engines.NightlyEngine`.
+fn is_class(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, class)| class.starts_with(|c: char| c.is_uppercase()))
 }
 
 /// One of ours, or the path of a class of the user's own.

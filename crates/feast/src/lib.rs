@@ -24,9 +24,11 @@ mod get_historical_features;
 mod get_online_features;
 mod logged_features;
 mod materialize;
+mod on_demand;
 mod pins;
 mod push;
 mod saved_dataset;
+mod try_on_demand_views;
 mod versions;
 
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};

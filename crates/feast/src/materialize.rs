@@ -1,25 +1,33 @@
 //! From the offline to the online store: the newest row of each entity key in a span of time.
 //!
-//! An interval is recorded only after all its rows were acknowledged. Running again, or over an overlapping span,
-//! changes nothing: the online store keeps the newest event time.
+//! An interval is recorded only after all its rows were acknowledged, and in a split run only after all shards have
+//! loaded it. Running again, or over an overlapping span, changes nothing: the online store keeps the newest event time.
+//!
+//! Three steps work at the same time: the engine computes rows, threads bring them into the form of the store, and the
+//! store writes. Each waits for the next one when it is ahead, so that a few chunks of rows are in memory at any time.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{BatchCoalescer, filter_record_batch};
 use chrono::{DateTime, Utc};
 use feast_core::{
     EntityKeyEncoder, Error, ErrorCode, FeatureView, FeatureViewKind, FeatureViewState, Interval, OnlineTable,
-    RegistryChange, RegistryChanges, RegistryObject, Result, Timestamp, merge_intervals,
+    RegistryChange, RegistryChanges, RegistryObject, Result, Shard, Timestamp, complete_shard,
 };
-use feast_offline::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
-use feast_online::online_rows;
-use futures::{StreamExt, TryStreamExt, stream};
+use feast_offline::{BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, MaterializationTask, Materialized};
+use feast_online::{OwnedWrite, entity_keys, online_rows};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::{Event, FeatureStore};
 
 /// Writes in flight at the same time.
 const CONCURRENT_WRITES: usize = 2;
+
+/// Chunks that are brought into the form of the store at the same time.
+const CONCURRENT_CHUNKS: usize = 2;
 
 /// The span of event times to materialize; both ends belong to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +47,8 @@ pub struct MaterializeRequest {
     pub window: Window,
     /// Which views; empty: all that are served online.
     pub feature_views: Vec<String>,
+    /// Which entity keys; [`Shard::WHOLE`]: all.
+    pub shard: Shard,
 }
 
 /// What was materialized.
@@ -57,6 +67,9 @@ pub struct MaterializedView {
     pub interval: Option<Interval>,
     /// Rows written, one per entity key.
     pub rows: u64,
+    /// Shards of the same run that have not loaded the interval yet; it is recorded when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_shards: Vec<String>,
 }
 
 impl FeatureStore {
@@ -76,7 +89,7 @@ impl FeatureStore {
         let mut report = MaterializeReport::default();
         for view in views {
             let materialized = self
-                .materialize_view(&view, request.window)
+                .materialize_view(&view, request.window, request.shard)
                 .await
                 .map_err(|error| error.with_context("feature view", &view.name))?;
             report.feature_views.push(materialized);
@@ -91,9 +104,8 @@ impl FeatureStore {
     pub async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
         self.online_store()?;
         let contents = self.contents(true).await?;
-        let materializable = |view: &FeatureView| {
-            view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_) | FeatureViewKind::OnDemand(_))
-        };
+        let materializable =
+            |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
             let views = contents.feature_views.values();
             return Ok(views.filter(|view| materializable(view) && !view.disabled).cloned().collect());
@@ -118,7 +130,12 @@ impl FeatureStore {
             .collect()
     }
 
-    async fn materialize_view(&self, view: &Arc<FeatureView>, window: Window) -> Result<MaterializedView> {
+    async fn materialize_view(
+        &self,
+        view: &Arc<FeatureView>,
+        window: Window,
+        shard: Shard,
+    ) -> Result<MaterializedView> {
         refuse_transformations(view)?;
         let now = Utc::now();
         let (start, end) = match window {
@@ -129,52 +146,81 @@ impl FeatureStore {
                 start => {
                     let reason = format!("everything up to {start} is materialized already");
                     self.observer.on(&Event::MaterializationSkipped { view: view.name.clone(), reason });
-                    return Ok(MaterializedView { name: view.name.clone(), interval: None, rows: 0 });
+                    return Ok(MaterializedView {
+                        name: view.name.clone(),
+                        interval: None,
+                        rows: 0,
+                        missing_shards: Vec::new(),
+                    });
                 }
             },
         };
         self.observer.on(&Event::MaterializationStarted { view: view.name.clone(), start, end });
-        let rows = self.write_latest(view, start, end).await?;
+        if view.on_demand().is_some() {
+            // Its sources know what was materialized; newer rows win in any case, so nothing is recorded.
+            let rows = self.store_on_demand_view(view, start, end).await?;
+            self.observer.on(&Event::MaterializationFinished { view: view.name.clone(), rows });
+            return Ok(MaterializedView { name: view.name.clone(), interval: None, rows, missing_shards: Vec::new() });
+        }
+        let (project, task_view) = (self.project().to_owned(), Arc::clone(view));
+        let task = MaterializationTask { project, view: task_view, start, end, shard };
+        let rows = match self.engine.materialize(task).await? {
+            Materialized::Rows(rows) => self.write(view, rows, shard).await?,
+            Materialized::Written { rows } => rows.unwrap_or(0),
+        };
         // What lies in the future was not there yet: the next run must look at it again.
         let interval = (start <= now).then(|| Interval::new(start, end.min(now)));
-        if let Some(interval) = interval {
-            self.record(view, interval).await?;
-        }
+        let missing_shards = match interval {
+            Some(interval) => self.record(view, shard, interval).await?,
+            None => Vec::new(),
+        };
         self.observer.on(&Event::MaterializationFinished { view: view.name.clone(), rows });
-        Ok(MaterializedView { name: view.name.clone(), interval, rows })
+        Ok(MaterializedView { name: view.name.clone(), interval, rows, missing_shards })
     }
 
-    /// Streams the newest rows into the online store and returns how many there were.
-    async fn write_latest(&self, view: &Arc<FeatureView>, start: Timestamp, end: Timestamp) -> Result<u64> {
+    /// Streams rows into the online store and returns how many belong to the shard.
+    async fn write(&self, view: &Arc<FeatureView>, latest: BatchStream, shard: Shard) -> Result<u64> {
         let online = self.online_store()?;
-        let table = OnlineTable::of(self.project(), view);
+        let table = Arc::new(OnlineTable::of(self.project(), view));
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
-        let latest = self.offline.latest(LatestRequest { view: Arc::clone(view), start, end }).await?;
+        let encoder = Arc::new(encoder);
         let most = self.config.online_write_batch_size.unwrap_or_else(|| online.preferred_batch_rows()).max(1);
         let expected = latest.expected_rows();
         let mut rows = 0;
-        let mut writes = latest
-            .flat_map(|batch| stream::iter(chunks(batch, most)))
+        let mut writes = rechunk(latest, most)
             .map(|chunk| {
-                let (table, encoder) = (&table, &encoder);
+                let (table, encoder) = (Arc::clone(&table), Arc::clone(&encoder));
                 async move {
-                    let write =
-                        online_rows(table, encoder, &chunk?, EVENT_TIMESTAMP_COLUMN, Some(CREATED_TIMESTAMP_COLUMN))?;
+                    let chunk = chunk?;
+                    let work = move || owned_write(&table, &encoder, &chunk, shard);
+                    let done = tokio::task::spawn_blocking(work).await;
+                    done.map_err(|error| Error::internal("preparing rows for the store panicked").with_source(error))?
+                }
+            })
+            .buffered(CONCURRENT_CHUNKS)
+            .map(|write| {
+                let table = &table;
+                async move {
+                    let write = write?;
                     online.write(write.as_write(table)).await?;
                     Ok::<u64, Error>(write.len() as u64)
                 }
             })
-            .buffered(CONCURRENT_WRITES);
+            // Each key occurs once: the order of the chunks means nothing.
+            .buffer_unordered(CONCURRENT_WRITES);
         while let Some(written) = writes.try_next().await? {
             rows += written;
-            self.observer.on(&Event::RowsWritten { view: view.name.clone(), rows, total: expected.get() });
+            let total = expected.get().map(|rows| rows / u64::from(shard.of()));
+            self.observer.on(&Event::RowsWritten { view: view.name.clone(), rows, total });
         }
         Ok(rows)
     }
 
-    /// Adds an interval to those of a view. Intervals that touch are merged, so that the list does not grow.
-    async fn record(&self, view: &FeatureView, interval: Interval) -> Result<()> {
-        self.registry
+    /// Adds an interval to those that a shard of a view has loaded, and to those of the view if all shards have.
+    /// Returns the shards that have not. Intervals that touch are merged, so that the list does not grow.
+    async fn record(&self, view: &FeatureView, shard: Shard, interval: Interval) -> Result<Vec<String>> {
+        let snapshot = self
+            .registry
             .commit_with(|snapshot| {
                 let contents = snapshot.project(self.project())?;
                 let mut stored = FeatureView::clone(contents.feature_view(&view.name)?);
@@ -186,27 +232,66 @@ impl FeatureStore {
                     )
                     .with_hint("materialize it again"));
                 }
-                let known = stored.meta.materialization_intervals.iter().copied();
-                stored.meta.materialization_intervals = merge_intervals(known.chain([interval]));
-                stored.meta.state = FeatureViewState::AvailableOnline;
-                stored.meta.updated = Some(Utc::now());
+                let meta = &mut stored.meta;
+                meta.materialization_intervals =
+                    complete_shard(&mut meta.shard_progress, &meta.materialization_intervals, shard, interval);
+                if covers(&meta.materialization_intervals, interval) {
+                    meta.state = FeatureViewState::AvailableOnline;
+                }
+                meta.updated = Some(Utc::now());
                 let changes = vec![RegistryChange::Put(RegistryObject::FeatureView(Arc::new(stored)))];
                 Ok(RegistryChanges { project: self.project().to_owned(), changes })
             })
             .await?;
-        Ok(())
+        let meta = &snapshot.project(self.project())?.feature_view(&view.name)?.meta;
+        if covers(&meta.materialization_intervals, interval) {
+            return Ok(Vec::new());
+        }
+        let has_loaded = |shard: &Shard| {
+            meta.shard_progress.iter().any(|known| known.shard == *shard && covers(&known.intervals, interval))
+        };
+        let shards = (1..=shard.of()).filter_map(|number| Shard::new(number, shard.of()).ok());
+        Ok(shards.filter(|shard| !has_loaded(shard)).map(|shard| shard.to_string()).collect())
     }
 }
 
-/// A batch as slices of at most `most` rows.
-fn chunks(batch: Result<RecordBatch>, most: usize) -> Vec<Result<RecordBatch>> {
-    match batch {
-        Err(error) => vec![Err(error)],
-        Ok(batch) => (0..batch.num_rows())
-            .step_by(most)
-            .map(|start| Ok(batch.slice(start, most.min(batch.num_rows() - start))))
-            .collect(),
+fn covers(intervals: &[Interval], interval: Interval) -> bool {
+    intervals.iter().any(|known| known.start <= interval.start && interval.end <= known.end)
+}
+
+/// The rows of a shard as the store takes them.
+fn owned_write(
+    table: &OnlineTable,
+    encoder: &EntityKeyEncoder,
+    rows: &RecordBatch,
+    shard: Shard,
+) -> Result<OwnedWrite> {
+    let whole =
+        |rows: &RecordBatch| online_rows(table, encoder, rows, EVENT_TIMESTAMP_COLUMN, Some(CREATED_TIMESTAMP_COLUMN));
+    if shard == Shard::WHOLE {
+        return whole(rows);
     }
+    let keys = entity_keys(encoder, rows)?;
+    let mine: BooleanArray = keys.encoded.iter().map(|key| Some(key.is_some_and(|key| shard.has(key)))).collect();
+    whole(&filter_record_batch(rows, &mine)?)
+}
+
+/// The same rows in chunks of `most` rows, the last one aside.
+fn rechunk(rows: BatchStream, most: usize) -> BoxStream<'static, Result<RecordBatch>> {
+    let coalescer = BatchCoalescer::new(Arc::clone(rows.schema()), most);
+    stream::try_unfold((rows.fuse(), coalescer), async |(mut rows, mut coalescer)| {
+        loop {
+            if let Some(chunk) = coalescer.next_completed_batch() {
+                return Ok(Some((chunk, (rows, coalescer))));
+            }
+            match rows.try_next().await? {
+                Some(batch) => coalescer.push_batch(batch)?,
+                None if coalescer.is_empty() => return Ok(None),
+                None => coalescer.finish_buffered_batch()?,
+            }
+        }
+    })
+    .boxed()
 }
 
 /// Where an incremental run begins: where the last one ended; for a view that was never materialized, as far back as

@@ -1,12 +1,14 @@
 //! Fresh values: into the online store, the offline store, or both.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use feast_core::{DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, Result};
+use feast_core::{DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, ProjectContents, Result};
 use feast_online::{OwnedWrite, online_rows};
 
 use crate::FeatureStore;
+use crate::on_demand::is_fed_by;
 
 /// Where pushed rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,18 +34,37 @@ impl FromStr for PushTarget {
 }
 
 impl FeatureStore {
-    /// Writes rows to every view that the push source feeds. All rows are checked against all views before the first
-    /// is written.
+    /// Writes rows to every view that the push source feeds, and to the stored on-demand views that follow from them.
     ///
     /// # Errors
-    /// `PushSourceNotFound`; missing columns and values that do not fit, naming column, row and value.
+    /// As [`push_rows`](Self::push_rows).
     pub async fn push(&self, push_source: &str, rows: &RecordBatch, target: PushTarget) -> Result<()> {
+        self.push_rows(push_source, rows, target, true).await
+    }
+
+    /// Writes rows to every view that the push source feeds; with `transform_on_write` also to the stored on-demand
+    /// views that can be computed from them. All rows are checked, and all functions run, before the first is written.
+    ///
+    /// # Errors
+    /// `PushSourceNotFound`; missing columns and values that do not fit, naming column, row and value;
+    /// `TransformationFailed`.
+    pub async fn push_rows(
+        &self,
+        push_source: &str,
+        rows: &RecordBatch,
+        target: PushTarget,
+        transform_on_write: bool,
+    ) -> Result<()> {
         let snapshot = self.registry.snapshot_checked().await?;
-        let views = self.project_of(&snapshot)?.views_of_push_source(push_source)?;
+        let contents = self.project_of(&snapshot)?;
+        let views = contents.views_of_push_source(push_source)?;
         let online = target != PushTarget::Offline;
         let mut writes = Vec::new();
         for view in views.iter().filter(|_| online) {
             writes.push(self.checked_rows(view, rows)?);
+        }
+        if online && transform_on_write {
+            writes.extend(self.computed_rows(contents, &views, rows).await?);
         }
         let mut appended: Vec<&DataSource> = Vec::new();
         if target != PushTarget::Online {
@@ -66,14 +87,46 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Writes rows of one view to the online store.
+    /// The rows of the stored on-demand views that follow from pushed rows alone.
+    async fn computed_rows(
+        &self,
+        contents: &ProjectContents,
+        pushed: &[Arc<FeatureView>],
+        rows: &RecordBatch,
+    ) -> Result<Vec<(OnlineTable, OwnedWrite)>> {
+        let mut writes = Vec::new();
+        for view in contents.feature_views.values() {
+            if !view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, pushed)) {
+                continue;
+            }
+            let Some(source) = pushed.iter().find_map(|view| view.batch_source().or(view.stream_source())) else {
+                continue;
+            };
+            let renamed = rename(rows, source)?;
+            let times = renamed.column_by_name(source.mapped(&source.timestamp_field)).cloned();
+            writes.push(self.on_demand_rows(contents, view, &renamed, times, true).await?);
+        }
+        Ok(writes)
+    }
+
+    /// Writes rows of one view to the online store. On-demand views are computed from them with `transform_on_write`;
+    /// without it, the rows hold their features.
     ///
     /// # Errors
-    /// `FeatureViewNotFound`; missing columns and values that do not fit.
-    pub async fn write_to_online_store(&self, feature_view: &str, rows: &RecordBatch) -> Result<()> {
+    /// `FeatureViewNotFound`; missing columns and values that do not fit; `TransformationFailed`.
+    pub async fn write_to_online_store(
+        &self,
+        feature_view: &str,
+        rows: &RecordBatch,
+        transform_on_write: bool,
+    ) -> Result<()> {
         let snapshot = self.registry.snapshot_checked().await?;
-        let view = self.project_of(&snapshot)?.feature_view(feature_view)?;
-        let (table, write) = self.checked_rows(view, rows)?;
+        let contents = self.project_of(&snapshot)?;
+        let view = contents.feature_view(feature_view)?;
+        let (table, write) = match view.on_demand() {
+            Some(_) => self.on_demand_rows(contents, view, rows, None, transform_on_write).await?,
+            None => self.checked_rows(view, rows)?,
+        };
         self.online_store()?.write(write.as_write(&table)).await
     }
 
@@ -154,5 +207,5 @@ fn rename(rows: &RecordBatch, source: &DataSource) -> Result<RecordBatch> {
         .iter()
         .map(|field| field.as_ref().clone().with_name(source.mapped(field.name())))
         .collect();
-    Ok(RecordBatch::try_new(std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), rows.columns().to_vec())?)
+    Ok(RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), rows.columns().to_vec())?)
 }

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use feast_core::{Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
-use feast_offline::OfflineStore;
+use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
 use feast_registry::RegistryHandle;
 
 use crate::{Observer, RepoConfig, Silent};
@@ -17,6 +18,7 @@ pub struct FeatureStore {
     pub(crate) registry: RegistryHandle,
     pub(crate) online: Option<Arc<dyn OnlineStore>>,
     pub(crate) offline: Arc<OfflineStore>,
+    pub(crate) engine: Arc<dyn ComputeEngine>,
     pub(crate) transformer: Option<Arc<dyn Transformer>>,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -32,6 +34,7 @@ impl fmt::Debug for FeatureStore {
 pub struct FeatureStoreBuilder {
     config: RepoConfig,
     online: Option<Arc<dyn OnlineStore>>,
+    engine: Option<Arc<dyn ComputeEngine>>,
     transformer: Option<Arc<dyn Transformer>>,
     observer: Arc<dyn Observer>,
 }
@@ -41,6 +44,13 @@ impl FeatureStoreBuilder {
     #[must_use]
     pub fn online_store(mut self, store: Arc<dyn OnlineStore>) -> Self {
         self.online = Some(store);
+        self
+    }
+
+    /// Computes what is materialized with this engine instead of the configured one.
+    #[must_use]
+    pub fn compute_engine(mut self, engine: Arc<dyn ComputeEngine>) -> Self {
+        self.engine = Some(engine);
         self
     }
 
@@ -71,11 +81,17 @@ impl FeatureStoreBuilder {
             (None, Some((name, options))) => Some(feast_online::connect(name, options, &config.repo_path)?),
             (None, None) => None,
         };
-        let offline = OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?;
+        let offline = Arc::new(OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?);
+        let engine = match self.engine {
+            Some(engine) => engine,
+            None if config.has_python_engine() => Arc::new(PythonEngineMissing(config.batch_engine.0.clone())),
+            None => Arc::new(LocalEngine::new(Arc::clone(&offline))),
+        };
         Ok(FeatureStore {
             registry: RegistryHandle::new(registry_store, poll_interval(&config)),
             online,
-            offline: Arc::new(offline),
+            offline,
+            engine,
             transformer: self.transformer,
             observer: self.observer,
             config: Arc::new(config),
@@ -90,6 +106,25 @@ fn poll_interval(config: &RepoConfig) -> Option<Duration> {
     if local { Some(Duration::from_secs(1)) } else { config.registry.cache_ttl }
 }
 
+/// Stands where the configuration names a class of Python and this process has no Python. Everything but
+/// materializing works without it.
+#[derive(Debug)]
+struct PythonEngineMissing(String);
+
+impl fmt::Display for PythonEngineMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[async_trait]
+impl ComputeEngine for PythonEngineMissing {
+    async fn materialize(&self, _: MaterializationTask) -> Result<Materialized> {
+        Err(Error::unsupported(format!("the batch engine `{self}` is a Python class, which this program cannot run"))
+            .with_hint("use the `feast` command of the Python package, or set `batch_engine: local`"))
+    }
+}
+
 impl FeatureStore {
     /// A store with the configured parts only.
     ///
@@ -101,7 +136,7 @@ impl FeatureStore {
 
     /// A store with parts of the caller's own.
     pub fn builder(config: RepoConfig) -> FeatureStoreBuilder {
-        FeatureStoreBuilder { config, online: None, transformer: None, observer: Arc::new(Silent) }
+        FeatureStoreBuilder { config, online: None, engine: None, transformer: None, observer: Arc::new(Silent) }
     }
 
     /// The same store, telling another observer.
@@ -117,6 +152,12 @@ impl FeatureStore {
     pub fn with_memory_limit(&self, limit: &str) -> Result<Self> {
         let offline = OfflineStore::clone(&self.offline).with_memory_limit(limit)?;
         Ok(Self { offline: Arc::new(offline), ..self.clone() })
+    }
+
+    /// The same store, running users' functions elsewhere.
+    #[must_use]
+    pub fn transformed_by(&self, transformer: Arc<dyn Transformer>) -> Self {
+        Self { transformer: Some(transformer), ..self.clone() }
     }
 
     /// The configuration.

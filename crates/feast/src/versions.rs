@@ -95,6 +95,7 @@ fn stamp_view(
             view.meta = old.meta.clone();
             if !keeps_rows(old, &view) {
                 view.meta.materialization_intervals.clear();
+                view.meta.shard_progress.clear();
             }
             let restored = pinned.and_then(|number| pins::snapshot_of(snapshot, project, &view.name, number));
             if let Some(restored) = restored {

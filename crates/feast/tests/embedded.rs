@@ -9,12 +9,12 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Str
 use arrow::datatypes::{Float32Type, Int64Type};
 use chrono::{DateTime, TimeDelta, Utc};
 use feast::{
-    ApplyOptions, Definitions, FeatureStore, HistoricalFeatures, MaterializeRequest, OnlineRequest, PushTarget,
-    RepoConfig, Window,
+    ApplyOptions, Definitions, FeatureStore, HistoricalFeatures, MaterializeRequest, MaterializedView, OnlineRequest,
+    PushTarget, RepoConfig, Window,
 };
 use feast_core::{
     BatchFeatures, DataSource, DataSourceOptions, Entity, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind,
-    Field, Interval, ObjectKind, ObjectRef, Project, ProjectContents, RegistryObject, Result, ValueType,
+    Field, Interval, ObjectKind, ObjectRef, Project, ProjectContents, RegistryObject, Result, Shard, ValueType,
 };
 use feast_offline::{BatchStream, EntitySource, WriteOptions};
 use feast_online::{EntityColumn, EntityRows, EntityValue, OnlineFeatures};
@@ -128,9 +128,14 @@ async fn trips(store: &FeatureStore, view: &str, driver: i64) -> Option<i64> {
     values.iter().next().flatten()
 }
 
+async fn materialize_shard(store: &FeatureStore, window: Window, shard: Shard) -> MaterializedView {
+    let feature_views = vec!["driver_stats".to_owned()];
+    let report = store.materialize(MaterializeRequest { window, feature_views, shard }).await;
+    report.unwrap().feature_views.remove(0)
+}
+
 async fn materialize(store: &FeatureStore, window: Window) -> u64 {
-    let report = store.materialize(MaterializeRequest { window, feature_views: vec!["driver_stats".to_owned()] }).await;
-    report.unwrap().feature_views[0].rows
+    materialize_shard(store, window, Shard::WHOLE).await.rows
 }
 
 async fn intervals(store: &FeatureStore) -> Vec<Interval> {
@@ -541,7 +546,8 @@ async fn rows_of_an_older_definition_are_not_recorded_for_a_newer_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = applied(folder.path()).await;
     let meddled = store.observed_by(Arc::new(Meddler(folder.path().to_owned())));
-    let request = MaterializeRequest { window: Window::Until(at(T0)), feature_views: vec!["driver_stats".to_owned()] };
+    let feature_views = vec!["driver_stats".to_owned()];
+    let request = MaterializeRequest { window: Window::Until(at(T0)), feature_views, shard: Shard::WHOLE };
     assert_eq!(meddled.materialize(request).await.unwrap_err().code(), ErrorCode::Conflict);
     assert_eq!(intervals(&store).await, []);
 }

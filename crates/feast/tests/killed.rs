@@ -15,7 +15,7 @@ use feast::{
 };
 use feast_core::{
     BatchFeatures, DataSource, DataSourceOptions, Entity, FeatureSelection, FeatureView, FeatureViewKind, Field,
-    Project, ProjectContents, RegistryObject, ValueType,
+    Project, ProjectContents, RegistryObject, Shard, ValueType,
 };
 use feast_offline::{BatchStream, WriteOptions};
 use feast_online::{EntityColumn, EntityRows, EntityValue};
@@ -106,7 +106,7 @@ async fn work_until_killed() {
         store.push("fresh", &rows(number), PushTarget::OnlineAndOffline).await.unwrap();
         told("pushed", number);
         let window = Window::Between(DateTime::UNIX_EPOCH, DateTime::from_timestamp(number, 0).unwrap());
-        store.materialize(MaterializeRequest { window, feature_views: Vec::new() }).await.unwrap();
+        store.materialize(MaterializeRequest { window, feature_views: Vec::new(), shard: Shard::WHOLE }).await.unwrap();
         told("materialized", number);
         store.apply(&definitions(number), &ApplyOptions::default()).await.unwrap();
         told("applied", number);

@@ -114,12 +114,16 @@ class Transformation(ABC):
         return restored(kind, message, message.mode)
 
     def function(self) -> Callable[..., Any]:
-        """The function. Refused for a transformation that was read from a registry."""
+        """The function; that of a transformation from a registry is made of its code when it is first asked for."""
         if self.udf is None:
-            raise ValueError(
-                f"transformation `{self.name}` was read from a registry, which keeps its source "
-                "text only; import the module that declares it to run it"
-            )
+            from feast.transformation._functions import FunctionUnusable, load
+
+            try:
+                self.udf = load(self.name, self.name, self.udf_string or "", self._body)
+            except FunctionUnusable as error:
+                raise ValueError(
+                    f"transformation `{self.name}` was read from a registry, and its code does not load: {error}"
+                ) from None
         return self.udf
 
     def transform(self, *inputs: Any) -> Any:
@@ -150,17 +154,23 @@ def function_name(one: Transformation) -> str:
 
 
 def pickled(one: Transformation) -> bytes:
-    """The pickled function that old readers want: as it was read, or made by dill if present.
+    """The body beside the source text: as it was read, or made anew.
 
-    Nothing here ever reads a pickle.
+    It is the pickled function that old readers want, if dill is present, and behind that the source text of what the
+    function uses from its module. Nothing here ever reads a pickle.
     """
     if one._body or one.udf is None:
         return one._body
+    from feast.transformation._functions import HELPERS_MARK
+    from feast.transformation._helpers import helpers_of
+
+    helpers = helpers_of(one.udf, one.udf_string or "")
+    behind = HELPERS_MARK + helpers.encode() if helpers else b""
     try:
         import dill
     except ImportError:
-        return b""
-    return bytes(dill.dumps(one.udf, recurse=True))
+        return behind
+    return bytes(dill.dumps(one.udf, recurse=True)) + behind
 
 
 def restored(kind: type[Any], message: Any, mode: str) -> Any:

@@ -393,6 +393,7 @@ DEFINITIONS: dict[str, tuple[str | Files, str | tuple[str, ...]]] = {
     "assertion": ("assert 1 == 2\n", "cannot be imported: AssertionError"),
     "endless": ("def f(): f()\nf()\n", "RecursionError"),
     "exit": ("import sys\nsys.exit(3)\n", "ends the program (exit code 3)"),
+    "exit at once": ("import os\nos._exit(3)\n", "ends the program (exit code 3)"),
     "misspelt name": (PRELUDE + "x = Int32x\n", "did you mean `Int32`?"),
     "field without type": (PRELUDE + 'Field(name="a")\n', "declares a `Field` without `dtype`"),
     "field without name": (PRELUDE + "Field(dtype=Int64)\n", "declares a `Field` without `name`"),

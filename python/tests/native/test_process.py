@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import pickle
 import signal
@@ -159,6 +160,19 @@ def test_forks_while_other_threads_work(full: FeatureStore) -> None:
         for thread in threads:
             thread.result()
     assert online(full, 4001, "driver_push") == 4001
+
+
+def _trips_of(store: FeatureStore, driver: int) -> Any:
+    return online(store, driver)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes(full: FeatureStore, method: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            answers = pool.starmap(_trips_of, [(full, driver) for driver in TRIPS] * 4)
+    assert answers == list(TRIPS.values()) * 4
 
 
 def test_a_job_made_before_a_fork_is_run_after_it(full: FeatureStore) -> None:

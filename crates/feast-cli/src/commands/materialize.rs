@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use feast::{MaterializeRequest, Window};
-use feast_core::{Error, Timestamp};
+use feast_core::{Error, Shard, Timestamp, list_names};
 
 use super::plan::online_store_type;
 use crate::arguments::Arguments;
@@ -41,6 +41,10 @@ pub(crate) struct Views {
     /// Version of the one feature view
     #[arg(long)]
     version: Option<String>,
+    /// Only this part of the entity keys, such as `1/4` to `4/4`: run them all, in any order, also at the same time on
+    /// several machines
+    #[arg(long, value_name = "NUMBER/COUNT")]
+    shard: Option<Shard>,
     /// Memory to use for finding the newest rows, such as `512MiB`; what needs more takes several passes
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<String>,
@@ -96,7 +100,7 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
     let progress = MaterializationProgress::new(terminal.stderr_is_terminal(), for_people.then_some(header));
     let store = store.observed_by(Arc::new(progress));
     let started = Instant::now();
-    let request = MaterializeRequest { window, feature_views: views.views };
+    let request = MaterializeRequest { window, feature_views: views.views, shard: views.shard.unwrap_or(Shard::WHOLE) };
     let report = session.wait(store.materialize(request))?;
     if let Some(format) = terminal.format().filter(|_| !for_people) {
         terminal.print_value(&super::to_value(&report)?, format);
@@ -108,6 +112,14 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
     } else {
         let noun = if views == 1 { "feature view" } else { "feature views" };
         terminal.print(format_args!("{views} {noun}, {rows} rows in {:.1} s", started.elapsed().as_secs_f64()));
+        let mut missing: Vec<&str> =
+            report.feature_views.iter().flat_map(|view| &view.missing_shards).map(String::as_str).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if !missing.is_empty() {
+            let missing = list_names(missing);
+            terminal.print(format_args!("The interval is recorded when these shards have loaded it too: {missing}"));
+        }
     }
     Ok(Exit::Done)
 }

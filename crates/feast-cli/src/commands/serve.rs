@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -42,6 +43,9 @@ pub(crate) struct Serve {
     /// Accepted for Feast's sake: metrics are always served at /metrics
     #[arg(short, long)]
     metrics: bool,
+    /// Python processes that run the functions of on-demand feature views; the default is one per core, up to 4
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=512))]
+    transformation_workers: Option<u16>,
     /// Accepted for Feast's sake: one process serves on all cores
     #[arg(short, long, default_value_t = 1, allow_negative_numbers = true)]
     workers: i32,
@@ -74,6 +78,8 @@ impl Serve {
                 .into());
         }
         let store = session.store()?;
+        let workers = session.python_workers(store.config(), self.transformation_workers.map(usize::from))?;
+        let store = store.transformed_by(Arc::new(workers));
         let options = ServeOptions {
             host: self.host,
             port: self.port,

@@ -1,9 +1,18 @@
 //! The online stores: one file each, and the table of their names.
 
+mod cells;
 mod forking;
 mod newest;
+mod options;
+mod per_process;
+mod retry;
+mod tls;
 
 pub mod memory;
+pub mod mysql;
+pub mod postgres;
+pub mod redis;
+pub mod remote;
 pub mod sqlite;
 
 pub use forking::{after_fork, before_fork};
@@ -38,19 +47,28 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         aliases: &["feast.infra.online_stores.sqlite.SqliteOnlineStore"],
         connect: |options, base| Ok(Arc::new(sqlite::SqliteStore::connect(options, base)?)),
     },
+    KnownStore {
+        name: "redis",
+        aliases: &["feast.infra.online_stores.redis.RedisOnlineStore"],
+        connect: |options, _| Ok(Arc::new(redis::RedisStore::connect(options)?)),
+    },
     KnownStore { name: "memory", aliases: &[], connect: |_, _| Ok(Arc::new(memory::MemoryStore::default())) },
-    not_built!("redis", &["feast.infra.online_stores.redis.RedisOnlineStore"]),
     not_built!("dynamodb", &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"]),
     not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
     not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
-    not_built!(
-        "postgres",
-        &[
+    KnownStore {
+        name: "postgres",
+        aliases: &[
             "feast.infra.online_stores.postgres_online_store.postgres.PostgreSQLOnlineStore",
             "feast.infra.online_stores.contrib.postgres.PostgreSQLOnlineStore",
-        ]
-    ),
-    not_built!("mysql", &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"]),
+        ],
+        connect: |options, _| Ok(Arc::new(postgres::PostgresStore::connect(options)?)),
+    },
+    KnownStore {
+        name: "mysql",
+        aliases: &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"],
+        connect: |options, _| Ok(Arc::new(mysql::MysqlStore::connect(options)?)),
+    },
     not_built!("cassandra"),
     not_built!("scylladb"),
     not_built!("hbase"),
@@ -63,7 +81,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
     not_built!("couchbase.online"),
     not_built!("snowflake.online"),
     not_built!("aerospike"),
-    not_built!("remote", &["feast.infra.online_stores.remote.RemoteOnlineStore"]),
+    KnownStore {
+        name: "remote",
+        aliases: &["feast.infra.online_stores.remote.RemoteOnlineStore"],
+        connect: |options, base| Ok(Arc::new(remote::RemoteStore::connect(options, base)?)),
+    },
     not_built!("hybrid"),
     not_built!("chronon"),
 ];
@@ -110,8 +132,12 @@ mod tests {
         let connect = |name: &str| connect(name, &Value::Null, base);
         assert_eq!(connect("sqlite").unwrap().to_string(), "sqlite at `/repo/data/online.db`");
         assert_eq!(connect("memory").unwrap().to_string(), "memory");
-        let error = connect("redis").unwrap_err();
-        assert_eq!((error.code(), error.message()), (ErrorCode::Unsupported, "online store `redis` is not built yet"));
+        assert_eq!(connect("redis").unwrap().to_string(), "redis at `localhost:6379`");
+        let error = connect("bigtable").unwrap_err();
+        assert_eq!(
+            (error.code(), error.message()),
+            (ErrorCode::Unsupported, "online store `bigtable` is not built yet")
+        );
         let error = connect("sqlit").unwrap_err();
         assert_eq!(error.code(), ErrorCode::UnknownOnlineStore);
         assert_eq!(error.hint(), Some("did you mean `sqlite`?"));

@@ -16,13 +16,12 @@
 //! of two events in one second right. Where Feast wrote a row after us they may be stale, by less than a second.
 //! Tables that Feast made have them after the next `feast apply`; until then order is by seconds.
 //!
-//! Consistency: a batch is one transaction; the rows of an entity are replaced together or not at all, judged by the
-//! newest of what is stored for it. The file is in write-ahead mode, so that readers, also in other processes, go on
+//! Consistency: the rows of an entity are replaced together or not at all, judged by the newest of what is stored for
+//! it. A batch is one transaction, or several when it is large. The file is in write-ahead mode, so that readers, also in other processes, go on
 //! during a write; writers wait for each other. A request reads all its tables from one snapshot.
 //!
 //! Limits: one machine, and a file system with locks.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,20 +29,23 @@ use std::time::Duration;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    UInt64Array,
 };
-use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type};
+use arrow::compute::take;
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
     EntityKeys, Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
     TableChange, ValueType, did_you_mean,
 };
-use feast_proto::value_codec::{ColumnDecoder, encode_column};
+use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{HashMap, HashSet};
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
+use super::cells::WriteColumn;
 use super::forking::{self, CloseIdle};
 use super::memory::missing_table;
 use super::newest::{Recency, newest_rows};
@@ -54,6 +56,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Requests that read at the same time; more of them wait.
 const MOST_READERS: usize = 8;
+
+/// Rows of one transaction: many enough to be fast, and few enough that others who write wait for a moment only.
+const TRANSACTION_ROWS: usize = 20_000;
+
+/// Features that one statement inserts.
+const STATEMENT_FEATURES: usize = 64;
 
 /// The `online_store` part of `feature_store.yaml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -229,8 +237,9 @@ impl OnlineStore for SqliteStore {
         .await
     }
 
+    /// More than a transaction holds: the rows are sorted, and the more there are, the fewer pages of the file change.
     fn preferred_batch_rows(&self) -> usize {
-        20_000
+        250_000
     }
 }
 
@@ -532,99 +541,68 @@ impl Database {
 
     fn write(&self, rows: OwnedRows) -> Result<()> {
         let write = rows.as_write();
-        let columns = write.table.columns.iter().zip(write.rows.columns());
-        let columns = columns.map(|(field, array)| WriteColumn::new(field, array)).collect::<Result<Vec<_>>>()?;
         let newest = newest_rows(&write);
-        let written = self.with_writer(false, |connection| {
-            let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
-            let transaction = begin.map_err(|error| self.failed("write to", error))?;
-            let name = write.table.name();
-            let shape = Shape::of(&transaction, &name)
-                .map_err(|error| self.failed("write to", error))?
-                .ok_or_else(|| missing_table(write.table, self))?;
-            self.upsert(&transaction, &name, shape, &write, &columns, &newest)
-                .and_then(|()| transaction.commit())
-                .map_err(|error| self.failed("write to", error))
-        })?;
-        written.ok_or_else(|| missing_table(write.table, self))
+        // Even nothing is not written to a table that does not exist.
+        let parts = newest.chunks(TRANSACTION_ROWS).chain(newest.is_empty().then_some(newest.as_slice()));
+        for part in parts {
+            // Made without the lock, so that another write can go on meanwhile.
+            let part = Part::new(&write, part)?;
+            let written = self.with_writer(false, |connection| {
+                let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+                let transaction = begin.map_err(|error| self.failed("write to", error))?;
+                let name = write.table.name();
+                let shape = Shape::of(&transaction, &name)
+                    .map_err(|error| self.failed("write to", error))?
+                    .ok_or_else(|| missing_table(write.table, self))?;
+                self.upsert(&transaction, &name, shape, &part)
+                    .and_then(|()| transaction.commit())
+                    .map_err(|error| self.failed("write to", error))
+            })?;
+            written.ok_or_else(|| missing_table(write.table, self))?;
+        }
+        Ok(())
     }
 
-    fn upsert(
-        &self,
-        connection: &Connection,
-        name: &str,
-        shape: Shape,
-        write: &OnlineWrite<'_>,
-        columns: &[WriteColumn<'_>],
-        newest: &[usize],
-    ) -> rusqlite::Result<()> {
+    fn upsert(&self, connection: &Connection, name: &str, shape: Shape, part: &Part<'_>) -> rusqlite::Result<()> {
+        let cells = Cells {
+            value_text: shape.value_text,
+            value_num: shape.value_num && self.config.enable_openai_compatible_store,
+            vector_value: shape.vector_value && self.config.vector_enabled,
+            exact: shape.exact,
+        };
         let table = quoted(name);
-        let value_num = shape.value_num && self.config.enable_openai_compatible_store;
-        let vector_value = shape.vector_value && self.config.vector_enabled;
-        let optional = [
-            (shape.value_text, "value_text"),
-            (value_num, "value_num"),
-            (vector_value, "vector_value"),
-            (shape.exact, "event_ts_micros"),
-            (shape.exact, "created_ts_micros"),
-        ];
-        let names: Vec<&str> = ["value", "event_ts", "created_ts"]
-            .into_iter()
-            .chain(optional.iter().filter(|(has, _)| *has).map(|(_, name)| *name))
-            .collect();
-        let updates: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
-        let mut upsert = connection.prepare_cached(&format!(
-            "INSERT INTO {table} (entity_key, feature_name, {}) VALUES (?, ?{}) \
-             ON CONFLICT (entity_key, feature_name) DO UPDATE SET {}",
-            names.join(", "),
-            ", ?".repeat(names.len()),
-            updates.join(", ")
-        ))?;
+        // The features of a key are inserted by one statement, unless they are very many.
+        let mut upserts = Vec::new();
+        for features in part.columns.chunks(STATEMENT_FEATURES) {
+            let mut upsert = connection.prepare_cached(&cells.upsert(&table, features.len()))?;
+            for (at, column) in features.iter().enumerate() {
+                upsert.raw_bind_parameter(cells.parameter(at), column.field.name.as_str())?;
+            }
+            upserts.push((upsert, features));
+        }
         let fractions = if shape.exact { "event_ts_micros, created_ts_micros" } else { "NULL, NULL" };
         let mut stored = connection.prepare_cached(&format!(
             "SELECT event_ts, created_ts, {fractions}, feature_name FROM {table} WHERE entity_key = ?"
         ))?;
         let mut remove = connection.prepare_cached(&format!("DELETE FROM {table} WHERE entity_key = ?"))?;
-        let features: HashSet<&[u8]> = columns.iter().map(|column| column.field.name.as_bytes()).collect();
+        let features: HashSet<&[u8]> = part.columns.iter().map(|column| column.field.name.as_bytes()).collect();
         let is_empty =
             connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?.is_none();
-        let mut text = String::new();
-        for row in newest {
-            let key = write.keys.encoded.value(*row);
-            let recency = Recency::of(write, *row);
+        for (row, recency) in part.recencies.iter().enumerate() {
+            let key = part.keys.value(row);
             if !is_empty {
                 let stored = StoredRow::of(&mut stored, key, &features)?;
-                if stored.newest.is_some_and(|stored| stored > self.rounded(recency, shape)) {
+                if stored.newest.is_some_and(|stored| stored > self.rounded(*recency, shape)) {
                     continue;
                 }
                 if stored.has_more {
                     remove.execute([key])?;
                 }
             }
-            for column in columns {
-                let mut parameter = 0;
-                let mut bind = |value: &dyn ToSql| {
-                    parameter += 1;
-                    upsert.raw_bind_parameter(parameter, value)
-                };
-                bind(&key)?;
-                bind(&column.field.name.as_str())?;
-                bind(&column.cells.value(*row))?;
-                bind(&recency.event.div_euclid(1_000_000))?;
-                bind(&recency.created.map(|created| created.div_euclid(1_000_000)))?;
-                if shape.value_text {
-                    bind(&column.text(*row, &mut text))?;
-                }
-                if value_num {
-                    bind(&column.number(*row))?;
-                }
-                if vector_value {
-                    bind(&column.vector(*row))?;
-                }
-                if shape.exact {
-                    let fraction = |micros: i64| Some(micros.rem_euclid(1_000_000)).filter(|micros| *micros > 0);
-                    bind(&fraction(recency.event))?;
-                    bind(&recency.created.and_then(fraction))?;
+            for (upsert, features) in &mut upserts {
+                cells.bind_row(upsert, key, *recency)?;
+                for (at, column) in features.iter().enumerate() {
+                    cells.bind_feature(upsert, cells.parameter(at) + 1, column, row)?;
                 }
                 upsert.raw_execute()?;
             }
@@ -777,78 +755,137 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// One feature of a write.
-struct WriteColumn<'a> {
-    field: &'a Field,
-    array: &'a ArrayRef,
-    cells: BinaryArray,
+/// Rows of one transaction: each key once, in order of the keys.
+struct Part<'a> {
+    keys: BinaryArray,
+    recencies: Vec<Recency>,
+    columns: Vec<WriteColumn<'a>>,
 }
 
-impl<'a> WriteColumn<'a> {
-    fn new(field: &'a Field, array: &'a ArrayRef) -> Result<Self> {
-        let cells =
-            encode_column(array, field.value_type).map_err(|error| error.with_context("feature", &field.name))?;
-        Ok(Self { field, array, cells })
+impl<'a> Part<'a> {
+    fn new(write: &OnlineWrite<'a>, rows: &[usize]) -> Result<Self> {
+        let indices = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
+        let columns = write.table.columns.iter().zip(write.rows.columns());
+        let column = |(field, array): (&'a Field, &ArrayRef)| WriteColumn::new(field, take(array, &indices, None)?);
+        Ok(Self {
+            keys: take(&write.keys.encoded, &indices, None)?.as_binary().clone(),
+            recencies: rows.iter().map(|row| Recency::of(write, *row)).collect(),
+            columns: columns.map(column).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// Which columns are written, and where their values are among the parameters of a statement: first what all features
+/// of a row share, then name and cells of each feature.
+#[derive(Clone, Copy)]
+struct Cells {
+    value_text: bool,
+    value_num: bool,
+    vector_value: bool,
+    exact: bool,
+}
+
+impl Cells {
+    /// Key, event time and created time, each time with its fraction.
+    const SHARED: usize = 5;
+
+    fn per_feature(self) -> usize {
+        2 + usize::from(self.value_text) + usize::from(self.value_num) + usize::from(self.vector_value)
     }
 
-    /// The value as Python prints it: texts, numbers and truth values only. `buffer` saves an allocation per cell.
-    fn text<'b>(&'b self, row: usize, buffer: &'b mut String) -> Option<&'b str> {
-        use std::fmt::Write;
-        if self.array.is_null(row) {
-            return None;
-        }
-        buffer.clear();
-        let written = match self.field.value_type {
-            ValueType::String => return Some(self.array.as_string::<i32>().value(row)),
-            ValueType::Int32 => write!(buffer, "{}", self.array.as_primitive::<Int32Type>().value(row)),
-            ValueType::Int64 => write!(buffer, "{}", self.array.as_primitive::<Int64Type>().value(row)),
-            ValueType::Float => python_float(buffer, f64::from(self.array.as_primitive::<Float32Type>().value(row))),
-            ValueType::Double => python_float(buffer, self.array.as_primitive::<Float64Type>().value(row)),
-            ValueType::Bool => return Some(if self.array.as_boolean().value(row) { "True" } else { "False" }),
-            _ => return None,
-        };
-        written.is_ok().then_some(buffer.as_str())
+    /// The number of the first parameter of a feature.
+    fn parameter(self, feature: usize) -> usize {
+        Self::SHARED + 1 + feature * self.per_feature()
     }
 
-    fn number(&self, row: usize) -> Option<f64> {
-        if self.array.is_null(row) {
-            return None;
-        }
-        match self.field.value_type {
-            ValueType::Int32 => Some(f64::from(self.array.as_primitive::<Int32Type>().value(row))),
-            ValueType::Int64 => Some(self.array.as_primitive::<Int64Type>().value(row) as f64),
-            ValueType::Float => Some(f64::from(self.array.as_primitive::<Float32Type>().value(row))),
-            ValueType::Double => Some(self.array.as_primitive::<Float64Type>().value(row)),
-            ValueType::Bool => Some(f64::from(u8::from(self.array.as_boolean().value(row)))),
-            _ => None,
-        }
+    fn upsert(self, table: &str, n_features: usize) -> String {
+        let optional =
+            [(self.value_text, "value_text"), (self.value_num, "value_num"), (self.vector_value, "vector_value")];
+        let of_feature = ["feature_name", "value"]
+            .into_iter()
+            .chain(optional.into_iter().filter_map(|(has, name)| has.then_some(name)));
+        let of_row = ["entity_key", "event_ts", "created_ts"].into_iter();
+        let fractions = ["event_ts_micros", "created_ts_micros"].into_iter().filter(|_| self.exact);
+        let names: Vec<&str> = of_row.chain(fractions).chain(of_feature).collect();
+        let shared = if self.exact { "?1, ?2, ?3, ?4, ?5" } else { "?1, ?2, ?3" };
+        let tuples: Vec<String> = (0..n_features)
+            .map(|feature| {
+                let first = self.parameter(feature);
+                let own: Vec<String> = (first..first + self.per_feature()).map(|number| format!("?{number}")).collect();
+                format!("({shared}, {})", own.join(", "))
+            })
+            .collect();
+        let is_value = |name: &&&str| !["entity_key", "feature_name"].contains(*name);
+        let updates: Vec<String> =
+            names.iter().filter(is_value).map(|name| format!("{name} = excluded.{name}")).collect();
+        format!(
+            "INSERT INTO {table} ({}) VALUES {} ON CONFLICT (entity_key, feature_name) DO UPDATE SET {}",
+            names.join(", "),
+            tuples.join(", "),
+            updates.join(", ")
+        )
     }
 
-    /// What Feast keeps for its vector search: vectors as 32 bit floats, plain values as they are.
-    fn vector(&self, row: usize) -> SqlCell<'_> {
-        if self.array.is_null(row) {
-            return SqlCell(ToSqlOutput::Owned(SqlValue::Null));
+    fn bind_row(self, upsert: &mut rusqlite::Statement<'_>, key: &[u8], recency: Recency) -> rusqlite::Result<()> {
+        upsert.raw_bind_parameter(1, key)?;
+        upsert.raw_bind_parameter(2, recency.event.div_euclid(1_000_000))?;
+        upsert.raw_bind_parameter(3, recency.created.map(|created| created.div_euclid(1_000_000)))?;
+        if self.exact {
+            let fraction = |micros: i64| Some(micros.rem_euclid(1_000_000)).filter(|micros| *micros > 0);
+            upsert.raw_bind_parameter(4, fraction(recency.event))?;
+            upsert.raw_bind_parameter(5, recency.created.and_then(fraction))?;
         }
-        let cell = match self.field.value_type {
-            ValueType::FloatList => {
-                let items = self.array.as_list::<i32>().value(row);
-                let floats = items.as_primitive::<Float32Type>().values().iter();
-                SqlValue::Blob(floats.flat_map(|float| float.to_le_bytes()).collect())
-            }
-            ValueType::String => {
-                return SqlCell(ToSqlOutput::Borrowed(self.array.as_string::<i32>().value(row).into()));
-            }
-            ValueType::Bytes => {
-                return SqlCell(ToSqlOutput::Borrowed(ValueRef::Blob(self.array.as_binary::<i32>().value(row))));
-            }
-            ValueType::Int32 => SqlValue::Integer(i64::from(self.array.as_primitive::<Int32Type>().value(row))),
-            ValueType::Int64 => SqlValue::Integer(self.array.as_primitive::<Int64Type>().value(row)),
-            ValueType::Bool => SqlValue::Integer(i64::from(self.array.as_boolean().value(row))),
-            ValueType::Float | ValueType::Double => self.number(row).map_or(SqlValue::Null, SqlValue::Real),
-            _ => SqlValue::Null,
-        };
-        SqlCell(ToSqlOutput::Owned(cell))
+        Ok(())
     }
+
+    fn bind_feature(
+        self,
+        upsert: &mut rusqlite::Statement<'_>,
+        first: usize,
+        column: &WriteColumn<'_>,
+        row: usize,
+    ) -> rusqlite::Result<()> {
+        upsert.raw_bind_parameter(first, column.cells.value(row))?;
+        let mut parameter = first;
+        if self.value_text {
+            parameter += 1;
+            upsert.raw_bind_parameter(parameter, column.text(row))?;
+        }
+        if self.value_num {
+            parameter += 1;
+            upsert.raw_bind_parameter(parameter, column.number(row))?;
+        }
+        if self.vector_value {
+            upsert.raw_bind_parameter(parameter + 1, vector(column, row))?;
+        }
+        Ok(())
+    }
+}
+
+/// What Feast keeps for its vector search: vectors as 32 bit floats, plain values as they are.
+fn vector<'a>(column: &'a WriteColumn<'_>, row: usize) -> SqlCell<'a> {
+    if column.array.is_null(row) {
+        return SqlCell(ToSqlOutput::Owned(SqlValue::Null));
+    }
+    let cell = match column.field.value_type {
+        ValueType::FloatList => {
+            let items = column.array.as_list::<i32>().value(row);
+            let floats = items.as_primitive::<Float32Type>().values().iter();
+            SqlValue::Blob(floats.flat_map(|float| float.to_le_bytes()).collect())
+        }
+        ValueType::String => {
+            return SqlCell(ToSqlOutput::Borrowed(column.array.as_string::<i32>().value(row).into()));
+        }
+        ValueType::Bytes => {
+            return SqlCell(ToSqlOutput::Borrowed(ValueRef::Blob(column.array.as_binary::<i32>().value(row))));
+        }
+        ValueType::Int32 => SqlValue::Integer(i64::from(column.array.as_primitive::<Int32Type>().value(row))),
+        ValueType::Int64 => SqlValue::Integer(column.array.as_primitive::<Int64Type>().value(row)),
+        ValueType::Bool => SqlValue::Integer(i64::from(column.array.as_boolean().value(row))),
+        ValueType::Float | ValueType::Double => column.number(row).map_or(SqlValue::Null, SqlValue::Real),
+        _ => SqlValue::Null,
+    };
+    SqlCell(ToSqlOutput::Owned(cell))
 }
 
 struct SqlCell<'a>(ToSqlOutput<'a>);
@@ -857,27 +894,6 @@ impl ToSql for SqlCell<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.0.clone())
     }
-}
-
-/// A floating point number as Python's `str` writes it.
-fn python_float(out: &mut String, value: f64) -> fmt::Result {
-    use std::fmt::Write;
-    if value.is_nan() {
-        return out.write_str("nan");
-    }
-    if value.is_infinite() {
-        return out.write_str(if value > 0.0 { "inf" } else { "-inf" });
-    }
-    if value == 0.0 || (1e-4..1e16).contains(&value.abs()) {
-        return write!(out, "{value:?}");
-    }
-    let text = format!("{value:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let (sign, exponent) = match exponent.strip_prefix('-') {
-        Some(exponent) => ('-', Cow::Borrowed(exponent)),
-        None => ('+', Cow::Borrowed(exponent)),
-    };
-    write!(out, "{digits}e{sign}{exponent:0>2}")
 }
 
 #[cfg(test)]
@@ -1009,27 +1025,5 @@ mod tests {
         let sql = "SELECT event_ts_micros, (SELECT count(*) FROM p_vectors) FROM p_vectors WHERE feature_name = 'v'";
         let found: (i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(found, (7, 2));
-    }
-
-    #[test]
-    fn floats_are_texts_as_in_python() {
-        let cases = [
-            (0.5, "0.5"),
-            (3.0, "3.0"),
-            (-0.0, "-0.0"),
-            (f64::from(0.3f32), "0.30000001192092896"),
-            (1e15, "1000000000000000.0"),
-            (1e16, "1e+16"),
-            (1.5e300, "1.5e+300"),
-            (1e-4, "0.0001"),
-            (1.2e-5, "1.2e-05"),
-            (f64::NAN, "nan"),
-            (f64::NEG_INFINITY, "-inf"),
-        ];
-        for (value, expected) in cases {
-            let mut text = String::new();
-            python_float(&mut text, value).unwrap();
-            assert_eq!(text, expected);
-        }
     }
 }

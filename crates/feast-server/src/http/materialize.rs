@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, Request, State};
 use axum::http::{Response, StatusCode};
 use chrono::Utc;
 use feast::{MaterializeReport, MaterializeRequest, Window};
-use feast_core::{Error, FeatureView, FeatureViewState, Result};
+use feast_core::{Error, FeatureView, FeatureViewState, Result, Shard};
 use serde_json::{Value, json};
 
 use super::body::{Members, parse_flag, problem, read_json};
@@ -119,7 +119,7 @@ async fn run(server: &Arc<Server>, how: How, window: Window, common: Common) -> 
         refuse_materializing(views.iter().map(AsRef::as_ref))?;
     }
     let run = server.materializing.start(&names, how.in_background && !how.force).map_err(|busy| conflict(&busy))?;
-    let request = MaterializeRequest { window, feature_views: common.feature_views };
+    let request = MaterializeRequest { window, feature_views: common.feature_views, shard: Shard::WHOLE };
     // A task of its own: a client that goes away does not leave the work half done.
     let task = tokio::spawn(work(Arc::clone(server), request, names.clone(), run));
     if how.in_background {

@@ -17,18 +17,17 @@ pub(crate) async fn write_to_online_store(
     State(server): State<Arc<Server>>,
     request: Request,
 ) -> Answer<Response<Body>> {
-    let (feature_view, frame) = read_json(request, &server.options, take).await?;
+    let (feature_view, frame, transform_on_write) = read_json(request, &server.options, take).await?;
     let contents = server.store.contents(false).await?;
     let view = Arc::clone(contents.feature_view(&feature_view)?);
     if let Some(rows) = record_batch(frame, &[view])? {
-        server.store.write_to_online_store(&feature_view, &rows).await?;
+        server.store.write_to_online_store(&feature_view, &rows, transform_on_write).await?;
     }
     Ok(json_bytes(b"null".to_vec()))
 }
 
-fn take(members: &mut Members<'_>) -> (String, Columns) {
-    let taken = (members.text("feature_view_name"), members.columns("df"));
+fn take(members: &mut Members<'_>) -> (String, Columns, bool) {
+    let (feature_view, frame) = (members.text("feature_view_name"), members.columns("df"));
     members.flag("allow_registry_cache", true);
-    members.flag("transform_on_write", true);
-    taken
+    (feature_view, frame, members.flag("transform_on_write", true))
 }

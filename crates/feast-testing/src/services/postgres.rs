@@ -177,6 +177,19 @@ impl PostgresServer {
         name
     }
 
+    /// Ends the server as a crash does and starts it again, at the same place.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&self) {
+        let owner = fs::metadata(&self.directory).unwrap_or_else(|error| panic!("the server's directory: {error}"));
+        let mut command = Command::new(self.programs.join("pg_ctl"));
+        command.arg("--pgdata").arg(self.directory.join("data")).arg("--log").arg(self.directory.join("log"));
+        command.args(["--mode=immediate", "--wait", "restart"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.current_dir("/").process_group(0).uid(owner.uid()).gid(owner.gid());
+        let done = command.status().unwrap_or_else(|error| panic!("pg_ctl: {error}"));
+        assert!(done.success(), "PostgreSQL does not start again: {done}");
+    }
     /// `postgresql://` with user and password.
     pub fn url(&self, database: &str) -> String {
         format!("postgresql://{USER}:{PASSWORD}@{}:{}/{database}", self.host(), self.port)

@@ -23,7 +23,22 @@ class RedisClient(str, Enum):
 
 
 class RedisOnlineStoreConfig(Settings):
-    """Settings of the Redis online store."""
+    """Settings of the Redis online store.
+
+    `connection_string` has addresses and settings, set apart by commas:
+    `redis-1:6379,redis-2:6379,ssl=true,username=feast,password=${REDIS_PASSWORD}`. An item with `=` is a setting:
+
+    - `db`, `username`, `password`, `client_name`;
+    - `ssl=true`, with `ssl_ca_certs` (file of the authorities; default: those of the system), `ssl_certfile` and
+      `ssl_keyfile` (our own certificate), `ssl_check_hostname=false`, `ssl_cert_reqs=none`;
+    - `socket_timeout` (seconds a call may take, default 5), `socket_connect_timeout` (default 2);
+    - `sentinel_kwargs={"password": "..."}` for the sentinels themselves, which are asked without password otherwise.
+
+    `redis_type` says what the addresses are: one server, some nodes of a cluster, or sentinels, which know the server
+    under the name `sentinel_master`. `key_ttl_seconds` lets an entity vanish that long after its last write, in all
+    views. `skip_dedup` writes without looking at the event times that are stored. `full_scan_for_deletion=False` leaves
+    the rows of dropped views. `client` is for Feast and has no effect here.
+    """
 
     type: str = "redis"
     redis_type: RedisType | str = RedisType.redis

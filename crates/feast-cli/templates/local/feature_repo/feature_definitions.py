@@ -94,10 +94,13 @@ input_request = RequestSource(
     mode="python",
 )
 def transformed_conv_rate(inputs: dict[str, Any]) -> dict[str, Any]:
-    rates = inputs["conv_rate"]
+    # A driver that is not known has no rate.
+    def plus(values: list[int]) -> list[float | None]:
+        return [None if rate is None else rate + value for rate, value in zip(inputs["conv_rate"], values)]
+
     return {
-        "conv_rate_plus_val1": [rate + value for rate, value in zip(rates, inputs["val_to_add"])],
-        "conv_rate_plus_val2": [rate + value for rate, value in zip(rates, inputs["val_to_add_2"])],
+        "conv_rate_plus_val1": plus(inputs["val_to_add"]),
+        "conv_rate_plus_val2": plus(inputs["val_to_add_2"]),
     }
 
 
@@ -110,10 +113,13 @@ def transformed_conv_rate(inputs: dict[str, Any]) -> dict[str, Any]:
     mode="python",
 )
 def transformed_conv_rate_fresh(inputs: dict[str, Any]) -> dict[str, Any]:
-    rates = inputs["conv_rate"]
+    # A driver that is not known has no rate.
+    def plus(values: list[int]) -> list[float | None]:
+        return [None if rate is None else rate + value for rate, value in zip(inputs["conv_rate"], values)]
+
     return {
-        "conv_rate_plus_val1": [rate + value for rate, value in zip(rates, inputs["val_to_add"])],
-        "conv_rate_plus_val2": [rate + value for rate, value in zip(rates, inputs["val_to_add_2"])],
+        "conv_rate_plus_val1": plus(inputs["val_to_add"]),
+        "conv_rate_plus_val2": plus(inputs["val_to_add_2"]),
     }
 
 

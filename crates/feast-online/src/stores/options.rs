@@ -1,0 +1,91 @@
+//! The `online_store` part of `feature_store.yaml`, for stores with several keys.
+
+use std::fmt;
+
+use feast_core::{Error, Result, did_you_mean, list_names};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Secret(pub(super) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// Reads the options of a store. Null is "not given", as in Feast; whole numbers may be in quotes, as in Feast.
+///
+/// # Errors
+/// `InvalidConfiguration` for unknown keys, listing the valid ones, for missing ones, and for values of another type.
+pub(super) fn parse<T: DeserializeOwned>(
+    store: &str,
+    keys: &[&str],
+    required: &[&str],
+    numbers: &[&str],
+    options: &Value,
+) -> Result<T> {
+    let none = Map::new();
+    let given = match options {
+        Value::Null => &none,
+        Value::Object(given) => given,
+        _ => {
+            let message = format!("the options of online store `{store}` are not a mapping");
+            return Err(Error::invalid_configuration(message)
+                .with_hint(format!("its keys are {}", list_names(keys.iter().copied()))));
+        }
+    };
+    if let Some(key) = given.keys().find(|key| !keys.contains(&key.as_str())) {
+        let valid = format!("its keys are {}", list_names(keys.iter().copied()));
+        let hint = match did_you_mean(key, keys.iter().copied()) {
+            Some(closest) => format!("{closest} {valid}"),
+            None => valid,
+        };
+        return Err(Error::invalid_configuration(format!(
+            "`online_store.{key}` is not a key of online store `{store}`"
+        ))
+        .with_hint(hint));
+    }
+    let mut wanted = Map::new();
+    for (key, value) in given.iter().filter(|(_, value)| !value.is_null()) {
+        let number = value.as_str().filter(|_| numbers.contains(&key.as_str())).and_then(|text| text.parse().ok());
+        wanted.insert(key.clone(), number.map_or_else(|| value.clone(), |number: i64| Value::from(number)));
+    }
+    let missing: Vec<&str> = required.iter().copied().filter(|key| !wanted.contains_key(*key)).collect();
+    if !missing.is_empty() {
+        return Err(Error::invalid_configuration(format!("online store `{store}` lacks {}", list_names(missing)))
+            .with_hint("add it below `online_store` in feature_store.yaml"));
+    }
+    for (key, value) in &wanted {
+        // One key at a time, because an error does not name the key. The required ones go along.
+        let mut alone = Map::new();
+        for other in required.iter().filter(|other| **other != key.as_str()) {
+            alone.insert((*other).to_owned(), Value::from(""));
+        }
+        alone.insert(key.clone(), value.clone());
+        if let Err(error) = T::deserialize(Value::Object(alone)) {
+            // The text of the error repeats the value, which may be a secret.
+            let found = match value {
+                Value::Bool(_) => "a truth value",
+                Value::Number(_) => "a number",
+                Value::String(_) => "a text",
+                Value::Array(_) => "a list",
+                Value::Object(_) => "a mapping",
+                Value::Null => "null",
+            };
+            let text = error.to_string();
+            let error = Error::invalid_configuration(format!("`online_store.{key}` is wrong, found {found}"));
+            return Err(match (found, text.split_once("expected ")) {
+                ("a number", Some((_, "a string"))) => error.with_hint("put it in quotes"),
+                (_, Some((_, expected))) => error.with_hint(format!("expected {expected}")),
+                _ => error.with_hint("correct it, or leave it out"),
+            });
+        }
+    }
+    T::deserialize(Value::Object(wanted))
+        .map_err(|_| Error::internal("options that are right one by one are wrong together"))
+}

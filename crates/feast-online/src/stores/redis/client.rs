@@ -1,0 +1,708 @@
+//! Where commands go: to the one server, the server that sentinels name, or the nodes of a cluster; again where that
+//! may help.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use feast_core::{Error, ErrorCode, Result};
+use futures::future::join_all;
+use hashbrown::HashMap;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::config::{Address, RedisConfig, RedisType};
+use super::connection::{Connection, Entrance, Failure};
+use super::protocol::{Answer, Commands, Pipeline, Reply};
+use super::tls::client_config;
+use crate::stores::forking;
+
+/// Connections to one server that answer reads; one more is for everything else.
+const READING_LANES: usize = 2;
+
+/// After a failed attempt to connect, calls fail at once for this long.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a read is tried; other calls are tried until their time is over.
+const READ_ATTEMPTS: u32 = 4;
+
+const SLOTS: usize = 16_384;
+
+/// A script on the server, and its SHA-1, by which it is called.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) source: &'static str,
+    pub(super) sha1: &'static str,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for it; it shares no connection with large writes.
+    Read,
+    /// It had better arrive than be quick.
+    Write,
+}
+
+/// The servers behind a store.
+pub(super) struct Client {
+    redis_type: RedisType,
+    sentinel_master: String,
+    seeds: Vec<Address>,
+    entrance: Entrance,
+    sentinel_entrance: Entrance,
+    scripts: &'static [&'static Script],
+    /// Of the process that made it: connections do not survive a fork.
+    state: Mutex<(u32, Arc<State>)>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("redis_type", &self.redis_type)
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seeds: Vec<String> = self.seeds.iter().map(Address::to_string).collect();
+        let seeds = seeds.join(",");
+        match self.redis_type {
+            RedisType::Redis => write!(f, "redis at `{seeds}`"),
+            RedisType::RedisCluster => write!(f, "redis cluster at `{seeds}`"),
+            RedisType::RedisSentinel => write!(f, "redis `{}` of the sentinels at `{seeds}`", self.sentinel_master),
+        }
+    }
+}
+
+/// What is known and open.
+#[derive(Default)]
+struct State {
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    /// The server that the sentinels named.
+    master: Mutex<Option<Arc<Node>>>,
+    slots: Mutex<Option<Arc<SlotMap>>>,
+    refreshing: AsyncMutex<()>,
+}
+
+struct SlotMap {
+    nodes: Vec<Arc<Node>>,
+    /// Position in `nodes` of each slot's node.
+    owners: Vec<Option<u16>>,
+}
+
+/// A server and our connections to it.
+pub(super) struct Node {
+    address: Address,
+    lanes: [Lane; READING_LANES + 1],
+    next_lane: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Lane {
+    connection: Mutex<Option<Arc<Connection>>>,
+    /// The last failure to connect; held while connecting, so that one attempt is made for all who wait.
+    failed: AsyncMutex<Option<(Instant, Failure)>>,
+}
+
+/// A lock is only ever held across calls that leave the value whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Lane {
+    fn current(&self) -> Option<Arc<Connection>> {
+        lock(&self.connection).as_ref().filter(|connection| connection.is_open()).map(Arc::clone)
+    }
+
+    async fn connection(&self, address: &Address, entrance: &Entrance) -> Result<Arc<Connection>, Failure> {
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        let mut failed = self.failed.lock().await;
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        if let Some((_, failure)) = failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
+            return Err(failure.clone());
+        }
+        match Connection::open(address, entrance).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                *lock(&self.connection) = Some(Arc::clone(&connection));
+                *failed = None;
+                Ok(connection)
+            }
+            Err(failure) => {
+                *failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+}
+
+impl Node {
+    fn new(address: Address) -> Self {
+        Self { address, lanes: Default::default(), next_lane: AtomicUsize::new(0) }
+    }
+
+    async fn call(
+        &self,
+        entrance: &Entrance,
+        purpose: Purpose,
+        commands: Bytes,
+        n_replies: usize,
+    ) -> Result<Answer, Failure> {
+        let lane = match purpose {
+            Purpose::Read => self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES,
+            Purpose::Write => READING_LANES,
+        };
+        self.lanes[lane].connection(&self.address, entrance).await?.call(commands, n_replies).await
+    }
+}
+
+impl State {
+    fn node(&self, address: Address) -> Arc<Node> {
+        let mut nodes = lock(&self.nodes);
+        Arc::clone(nodes.entry(address).or_insert_with_key(|address| Arc::new(Node::new(address.clone()))))
+    }
+}
+
+/// The replies to commands, wherever they came from.
+#[derive(Debug)]
+pub(super) struct Replies {
+    parts: Vec<Answer>,
+    /// For each command the part and the position in it.
+    places: Vec<(usize, usize)>,
+}
+
+impl Replies {
+    /// The reply to a command, or the line of the error it is.
+    pub(super) fn get(&self, command: usize) -> Result<Reply<'_>, String> {
+        let (part, position) = self.places[command];
+        match self.parts[part].error(position) {
+            None => Ok(Reply::new(self.parts[part].reply(position))),
+            Some(line) => Err(shortened(line)),
+        }
+    }
+}
+
+/// An error line without the arguments that it may quote.
+fn shortened(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    line.split(", with args").next().unwrap_or_default().to_owned()
+}
+
+/// What an error line asks for.
+enum Verdict {
+    /// Another node has the slot.
+    Moved(Address),
+    /// Another node has the key for now.
+    Ask(Address),
+    /// The script has to be sent first.
+    NoScript,
+    /// Trying again may help.
+    Passing,
+    /// It is the answer.
+    Final,
+}
+
+impl Verdict {
+    fn of(line: &[u8], node: &Node) -> Self {
+        let line = String::from_utf8_lossy(line);
+        let mut words = line.split(' ');
+        let target = |address: Option<&str>| {
+            let address = address?;
+            // Without a host it is the one that answered.
+            match address.strip_prefix(':') {
+                Some(port) => Some(Address { host: node.address.host.clone(), port: port.parse().ok()? }),
+                None => Address::parse(address).or_else(|| {
+                    let (host, port) = address.rsplit_once(':')?;
+                    Some(Address { host: host.to_owned(), port: port.parse().ok()? })
+                }),
+            }
+        };
+        match words.next().unwrap_or_default() {
+            "MOVED" => target(words.nth(1)).map_or(Self::Passing, Self::Moved),
+            "ASK" => target(words.nth(1)).map_or(Self::Passing, Self::Ask),
+            "NOSCRIPT" => Self::NoScript,
+            "LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "BUSY" => Self::Passing,
+            _ => Self::Final,
+        }
+    }
+}
+
+/// Commands for one node.
+struct Group {
+    node: Arc<Node>,
+    commands: Vec<usize>,
+    /// Whether each is preceded by `ASKING`.
+    asking: bool,
+}
+
+/// Where single commands were redirected to, and whether they have to ask.
+type Redirects = HashMap<usize, (Address, bool)>;
+
+impl Client {
+    pub(super) fn new(config: &RedisConfig, scripts: &'static [&'static Script]) -> Result<Self> {
+        let options = config.connection()?;
+        let mut seeds = options.nodes;
+        if config.redis_type == RedisType::Redis && seeds.len() > 1 {
+            tracing::warn!(used = %seeds[0], "`redis_type: redis` uses the first of several addresses");
+            seeds.truncate(1);
+        }
+        let entrance = Entrance {
+            login: options.login,
+            database: options.database,
+            client_name: options.client_name,
+            tls: options.tls.as_ref().map(client_config).transpose()?,
+            master_only: config.redis_type == RedisType::RedisSentinel,
+            connect_timeout: options.connect_timeout,
+            response_timeout: options.response_timeout,
+        };
+        let sentinel_entrance = Entrance {
+            login: options.sentinel_login,
+            database: 0,
+            tls: options.sentinel_tls.as_ref().map(client_config).transpose()?,
+            master_only: false,
+            ..entrance.clone()
+        };
+        Ok(Self {
+            redis_type: config.redis_type,
+            sentinel_master: config.sentinel_master.clone(),
+            seeds,
+            entrance,
+            sentinel_entrance,
+            scripts,
+            state: Mutex::new((std::process::id(), Arc::default())),
+        })
+    }
+
+    /// Whether commands with many keys have to be taken apart.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.redis_type == RedisType::RedisCluster
+    }
+
+    fn state(&self) -> Arc<State> {
+        let _working = forking::working();
+        let mut state = lock(&self.state);
+        let process = std::process::id();
+        if state.0 != process {
+            // Closing inherited connections would disturb those of the parent.
+            std::mem::forget(std::mem::replace(&mut *state, (process, Arc::default())));
+        }
+        Arc::clone(&state.1)
+    }
+
+    /// Sends commands to where their keys are and gives all replies, errors of single commands included.
+    pub(super) async fn execute(&self, purpose: Purpose, pipeline: Pipeline) -> Result<Replies> {
+        let commands = pipeline.finish();
+        if commands.len() == 0 {
+            return Ok(Replies { parts: Vec::new(), places: Vec::new() });
+        }
+        let deadline = Instant::now() + self.entrance.response_timeout;
+        let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands)).await;
+        replies.unwrap_or(Err(Failure::Timeout)).map_err(|failure| self.error(failure))
+    }
+
+    async fn execute_until(
+        &self,
+        deadline: Instant,
+        purpose: Purpose,
+        commands: &Commands,
+    ) -> Result<Replies, Failure> {
+        let state = self.state();
+        let mut replies = Replies { parts: Vec::new(), places: vec![(0, 0); commands.len()] };
+        let mut waiting: Vec<usize> = (0..commands.len()).collect();
+        let mut redirects = Redirects::new();
+        let mut attempt = 0;
+        loop {
+            let mut again = Vec::new();
+            let mut trouble = None;
+            let mut moved = false;
+            match self.groups(&state, commands, &waiting, &mut redirects).await {
+                Err(failure) if failure.is_passing() => {
+                    trouble = Some(failure);
+                    again.append(&mut waiting);
+                }
+                Err(failure) => return Err(failure),
+                Ok(groups) => {
+                    let calls = groups.iter().map(|group| self.call_group(group, purpose, commands));
+                    for (group, answer) in groups.iter().zip(join_all(calls).await) {
+                        let answer = match answer {
+                            Ok(answer) => answer,
+                            Err(failure) if failure.is_passing() => {
+                                self.forget(&state);
+                                trouble = Some(failure);
+                                again.extend_from_slice(&group.commands);
+                                continue;
+                            }
+                            Err(failure) => return Err(failure),
+                        };
+                        let mut has_scripts = false;
+                        for (position, command) in group.commands.iter().enumerate() {
+                            let position = if group.asking { 2 * position + 1 } else { position };
+                            let line = answer.error(position);
+                            match line.map_or(Verdict::Final, |line| Verdict::of(line, &group.node)) {
+                                Verdict::Final => {
+                                    replies.places[*command] = (replies.parts.len(), position);
+                                    continue;
+                                }
+                                Verdict::Moved(address) => {
+                                    moved = true;
+                                    redirects.insert(*command, (address, false));
+                                }
+                                Verdict::Ask(address) => drop(redirects.insert(*command, (address, true))),
+                                Verdict::NoScript => {
+                                    if !has_scripts {
+                                        self.load_scripts(&group.node, purpose).await?;
+                                        has_scripts = true;
+                                    }
+                                }
+                                Verdict::Passing => {
+                                    self.forget(&state);
+                                    trouble = line.map(|line| Failure::Unable(shortened(line)));
+                                }
+                            }
+                            again.push(*command);
+                        }
+                        replies.parts.push(answer);
+                    }
+                }
+            }
+            if again.is_empty() {
+                return Ok(replies);
+            }
+            attempt += 1;
+            if moved {
+                self.forget(&state);
+            }
+            let trouble = match trouble {
+                Some(trouble) => {
+                    let delay = backoff(attempt);
+                    let is_over = purpose == Purpose::Read && attempt >= READ_ATTEMPTS;
+                    if is_over || Instant::now() + delay >= deadline {
+                        return Err(trouble);
+                    }
+                    sleep(delay).await;
+                    trouble
+                }
+                None => Failure::Unable("the nodes of the cluster redirect without end".to_owned()),
+            };
+            if attempt >= 64 {
+                return Err(trouble);
+            }
+            again.sort_unstable();
+            waiting = again;
+        }
+    }
+
+    /// Who gets which of the waiting commands. Redirects count once.
+    async fn groups(
+        &self,
+        state: &State,
+        commands: &Commands,
+        waiting: &[usize],
+        redirects: &mut Redirects,
+    ) -> Result<Vec<Group>, Failure> {
+        let one = |node| vec![Group { node, commands: waiting.to_vec(), asking: false }];
+        match self.redis_type {
+            RedisType::Redis => return Ok(one(state.node(self.seeds[0].clone()))),
+            RedisType::RedisSentinel => return Ok(one(self.master(state).await?)),
+            RedisType::RedisCluster => {}
+        }
+        let slots = self.slots(state).await?;
+        let mut groups: Vec<Group> = Vec::new();
+        let mut push = |node: Arc<Node>, command: usize, asking: bool| match groups
+            .iter_mut()
+            .find(|group| Arc::ptr_eq(&group.node, &node) && group.asking == asking)
+        {
+            Some(group) => group.commands.push(command),
+            None => groups.push(Group { node, commands: vec![command], asking }),
+        };
+        for command in waiting {
+            if let Some((address, asking)) = redirects.remove(command) {
+                push(state.node(address), *command, asking);
+                continue;
+            }
+            match slots.owners[usize::from(commands.slot(*command))] {
+                Some(owner) => push(Arc::clone(&slots.nodes[usize::from(owner)]), *command, false),
+                None => {
+                    self.forget(state);
+                    return Err(Failure::Unable("CLUSTERDOWN a hash slot has no node".to_owned()));
+                }
+            }
+        }
+        Ok(groups)
+    }
+
+    async fn call_group(&self, group: &Group, purpose: Purpose, commands: &Commands) -> Result<Answer, Failure> {
+        let (bytes, n_replies) = if group.asking {
+            let mut bytes = BytesMut::new();
+            for command in &group.commands {
+                bytes.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+                bytes.extend_from_slice(commands.command(*command));
+            }
+            (bytes.freeze(), 2 * group.commands.len())
+        } else if group.commands.len() == commands.len() {
+            (commands.all(), commands.len())
+        } else {
+            let mut bytes = BytesMut::new();
+            group.commands.iter().for_each(|command| bytes.extend_from_slice(commands.command(*command)));
+            (bytes.freeze(), group.commands.len())
+        };
+        group.node.call(&self.entrance, purpose, bytes, n_replies).await
+    }
+
+    async fn load_scripts(&self, node: &Node, purpose: Purpose) -> Result<(), Failure> {
+        let mut pipeline = Pipeline::default();
+        for script in self.scripts {
+            pipeline.push(&[b"SCRIPT", b"LOAD", script.source.as_bytes()]);
+        }
+        let commands = pipeline.finish();
+        let answer = node.call(&self.entrance, purpose, commands.all(), commands.len()).await?;
+        match (0..commands.len()).find_map(|number| answer.error(number)) {
+            None => Ok(()),
+            Some(line) => Err(Failure::Unable(shortened(line))),
+        }
+    }
+
+    /// What is known of servers may be out of date.
+    fn forget(&self, state: &State) {
+        match self.redis_type {
+            RedisType::Redis => {}
+            RedisType::RedisSentinel => *lock(&state.master) = None,
+            RedisType::RedisCluster => *lock(&state.slots) = None,
+        }
+    }
+
+    /// The servers that hold keys.
+    pub(super) async fn masters(&self) -> Result<Vec<Arc<Node>>> {
+        let state = self.state();
+        let deadline = Instant::now() + self.entrance.response_timeout;
+        let masters = async {
+            match self.redis_type {
+                RedisType::Redis => Ok(vec![state.node(self.seeds[0].clone())]),
+                RedisType::RedisSentinel => Ok(vec![self.master(&state).await?]),
+                RedisType::RedisCluster => Ok(self.slots(&state).await?.nodes.clone()),
+            }
+        };
+        timeout_at(deadline, masters).await.unwrap_or(Err(Failure::Timeout)).map_err(|failure| self.error(failure))
+    }
+
+    /// Sends one command to a certain server.
+    pub(super) async fn execute_on(&self, node: &Node, pipeline: Pipeline) -> Result<Replies> {
+        let commands = pipeline.finish();
+        let deadline = Instant::now() + self.entrance.response_timeout;
+        let mut attempt = 0;
+        loop {
+            let call = node.call(&self.entrance, Purpose::Write, commands.all(), commands.len());
+            let failure = match timeout_at(deadline, call).await.unwrap_or(Err(Failure::Timeout)) {
+                Ok(answer) => {
+                    let places = (0..commands.len()).map(|position| (0, position)).collect();
+                    return Ok(Replies { parts: vec![answer], places });
+                }
+                Err(failure) => failure,
+            };
+            attempt += 1;
+            let delay = backoff(attempt);
+            if !failure.is_passing() || Instant::now() + delay >= deadline {
+                return Err(self.error(failure));
+            }
+            sleep(delay).await;
+        }
+    }
+
+    /// The server that the sentinels name, once it says itself that it is the master.
+    async fn master(&self, state: &State) -> Result<Arc<Node>, Failure> {
+        if let Some(master) = lock(&state.master).clone() {
+            return Ok(master);
+        }
+        let _refreshing = state.refreshing.lock().await;
+        if let Some(master) = lock(&state.master).clone() {
+            return Ok(master);
+        }
+        let question = Pipeline::of(&[b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self.sentinel_master.as_bytes()]);
+        let question = question.finish();
+        let mut trouble = None;
+        for seed in &self.seeds {
+            let answer =
+                match state.node(seed.clone()).call(&self.sentinel_entrance, Purpose::Read, question.all(), 1).await {
+                    Ok(answer) => answer,
+                    Err(failure) => {
+                        trouble = Some(failure);
+                        continue;
+                    }
+                };
+            let Some(address) = master_address(&answer)? else {
+                let line = answer.error(0).map_or_else(|| "they do not know it".to_owned(), shortened);
+                trouble = Some(Failure::Unable(format!("the sentinel at `{seed}` names no master: {line}")));
+                continue;
+            };
+            let node = state.node(address);
+            // Opening a connection asks for the role; an open one is closed by the server when its role changes.
+            let ping = Pipeline::of(&[b"PING"]).finish();
+            match node.call(&self.entrance, Purpose::Read, ping.all(), 1).await {
+                Ok(_) => {
+                    *lock(&state.master) = Some(Arc::clone(&node));
+                    return Ok(node);
+                }
+                Err(failure) => trouble = Some(failure),
+            }
+        }
+        Err(trouble.unwrap_or(Failure::Malformed))
+    }
+
+    /// Which node has which slot.
+    async fn slots(&self, state: &State) -> Result<Arc<SlotMap>, Failure> {
+        if let Some(slots) = lock(&state.slots).clone() {
+            return Ok(slots);
+        }
+        let _refreshing = state.refreshing.lock().await;
+        if let Some(slots) = lock(&state.slots).clone() {
+            return Ok(slots);
+        }
+        let mut trouble = Failure::Malformed;
+        let known: Vec<Arc<Node>> = lock(&state.nodes).values().map(Arc::clone).collect();
+        let seeds = self.seeds.iter().map(|seed| state.node(seed.clone()));
+        let question = Pipeline::of(&[b"CLUSTER", b"SLOTS"]).finish();
+        for node in seeds.chain(known) {
+            match node.call(&self.entrance, Purpose::Read, question.all(), 1).await {
+                Ok(answer) => match answer.error(0) {
+                    Some(line) => trouble = Failure::Unable(shortened(line)),
+                    None => {
+                        let slots = Arc::new(slot_map(&answer, &node, state)?);
+                        *lock(&state.slots) = Some(Arc::clone(&slots));
+                        return Ok(slots);
+                    }
+                },
+                Err(failure) => trouble = failure,
+            }
+        }
+        Err(trouble)
+    }
+
+    /// What is told about a failure.
+    pub(super) fn error(&self, failure: Failure) -> Error {
+        let (code, hint) = match &failure {
+            Failure::Unreachable(_) => (
+                ErrorCode::Unavailable,
+                "check that Redis runs, and that `online_store.connection_string` names its host and port",
+            ),
+            Failure::Lost(_) => (
+                ErrorCode::Unavailable,
+                "Redis may be restarting; where it expects encrypted connections, add `ssl=true` to \
+                 `online_store.connection_string`",
+            ),
+            Failure::Tls(_) => (
+                ErrorCode::Unavailable,
+                "name the authority with `ssl_ca_certs` in `online_store.connection_string`; without `ssl=true` \
+                 connections are not encrypted",
+            ),
+            Failure::Refused(_) => (
+                ErrorCode::PermissionDenied,
+                "correct `username`, `password` and `db` in `online_store.connection_string`",
+            ),
+            Failure::Busy => (ErrorCode::Unavailable, "send fewer requests at the same time, or give Redis more nodes"),
+            Failure::Timeout => (
+                ErrorCode::Timeout,
+                "Redis is busy or stopped; `socket_timeout` in `online_store.connection_string` says how long to wait",
+            ),
+            Failure::Malformed => {
+                (ErrorCode::Unavailable, "check that the port in `online_store.connection_string` is that of Redis")
+            }
+            Failure::Unable(line) => return self.server_error(line),
+        };
+        Error::new(code, "could not use the online store")
+            .with_context("online store", self)
+            .with_source(failure)
+            .with_hint(hint)
+    }
+
+    /// What is told about an error that a server answered.
+    pub(super) fn server_error(&self, line: &str) -> Error {
+        let (code, hint) = match line.split(' ').next().unwrap_or_default() {
+            "NOPERM" => (
+                ErrorCode::PermissionDenied,
+                "the user needs `+@read +@write +@scripting +scan +ping` and the keys `~*`; with `skip_dedup: true` writing \
+                 needs no scripts",
+            ),
+            "NOAUTH" | "WRONGPASS" => {
+                (ErrorCode::PermissionDenied, "correct `username` and `password` in `online_store.connection_string`")
+            }
+            "OOM" | "MISCONF" => (ErrorCode::Unavailable, "look at the memory and the disk of Redis"),
+            "READONLY" => {
+                (ErrorCode::Unavailable, "name the master, not a replica, or use `redis_type: redis_sentinel`")
+            }
+            "WRONGTYPE" => {
+                (ErrorCode::Unavailable, "another program uses the same keys: give the store a database of its own")
+            }
+            _ if line.contains("cluster support disabled") => {
+                (ErrorCode::InvalidConfiguration, "the server is no cluster: use `redis_type: redis`")
+            }
+            _ => (ErrorCode::Unavailable, "look into the log of Redis, then try again"),
+        };
+        Error::new(code, format!("the online store answered `{line}`"))
+            .with_context("online store", self)
+            .with_hint(hint)
+    }
+}
+
+/// Up to 25, 50, 100… and at most 400 ms, by chance, so that callers do not come back together.
+fn backoff(attempt: u32) -> Duration {
+    let most = 25_000 << attempt.saturating_sub(1).min(4);
+    Duration::from_micros(fastrand::u64(most / 2..=most))
+}
+
+fn master_address(answer: &Answer) -> Result<Option<Address>, Failure> {
+    if answer.error(0).is_some() || answer.reply(0).starts_with(b"*-1") || answer.reply(0).starts_with(b"$-1") {
+        return Ok(None);
+    }
+    let mut reply = Reply::new(answer.reply(0));
+    reply.array()?;
+    let mut text = || reply.text().map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned());
+    let (host, port) = (text()?, text()?);
+    Ok(Some(Address { host, port: port.parse().map_err(|_| Failure::Malformed)? }))
+}
+
+/// Reads the answer to `CLUSTER SLOTS`: first slot, last slot, address of the master, replicas.
+fn slot_map(answer: &Answer, asked: &Node, state: &State) -> Result<SlotMap, Failure> {
+    let mut reply = Reply::new(answer.reply(0));
+    let mut map = SlotMap { nodes: Vec::new(), owners: vec![None; SLOTS] };
+    for _ in 0..reply.array()? {
+        let n_parts = reply.array()?;
+        let mut slot = || match reply.next()? {
+            super::protocol::Element::Integer(slot) => {
+                usize::try_from(slot).ok().filter(|slot| *slot < SLOTS).ok_or(Failure::Malformed)
+            }
+            _ => Err(Failure::Malformed),
+        };
+        let (first, last) = (slot()?, slot()?);
+        let n_facts = reply.array()?;
+        let host = reply.text()?.map(|host| String::from_utf8_lossy(host).into_owned());
+        // Without a host it is the one that was asked.
+        let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.address.host.clone());
+        let super::protocol::Element::Integer(port) = reply.next()? else { return Err(Failure::Malformed) };
+        let node = state.node(Address { host, port: u16::try_from(port).map_err(|_| Failure::Malformed)? });
+        for _ in 2..n_facts {
+            reply.skip()?;
+        }
+        for _ in 3..n_parts {
+            reply.skip()?;
+        }
+        let position = map.nodes.iter().position(|known| Arc::ptr_eq(known, &node)).unwrap_or_else(|| {
+            map.nodes.push(node);
+            map.nodes.len() - 1
+        });
+        let owner = u16::try_from(position).map_err(|_| Failure::Malformed)?;
+        map.owners.get_mut(first..=last).ok_or(Failure::Malformed)?.fill(Some(owner));
+    }
+    match map.nodes.is_empty() {
+        true => Err(Failure::Unable("CLUSTERDOWN no node has any hash slot".to_owned())),
+        false => Ok(map),
+    }
+}

@@ -1,0 +1,520 @@
+//! Redis in Feast's layout: what either of the two writes, the other reads.
+//!
+//! One hash per entity key and project, shared by all views with these join keys:
+//!
+//! | | bytes |
+//! |---|---|
+//! | key | the serialized entity key, then the name of the project |
+//! | field `_ts:<view>` | event time of the view's row, as `google.protobuf.Timestamp` |
+//! | field of a feature | MurmurHash3 (32 bit) of `<view>:<feature>`, little-endian; the value is a serialized `Value`, zero bytes are null |
+//!
+//! Reading is one `HMGET` per entity key, which asks for the fields of all views of the request that share the key, all
+//! in one pipeline; in a cluster one pipeline per node, at the same time. Replies are decoded from the received bytes
+//! straight into columns.
+//!
+//! Writing is one script per several rows. It compares event times where they are stored, so that the newest wins
+//! whoever else writes, and writes a row whole or not at all. Rows with equal event times replace each other in the
+//! order in which they arrive, so that a correction lands; in a batch the greater created time wins. With
+//! `skip_dedup: true` rows are written by plain `HSET`, whatever is stored.
+//!
+//! Limits, all of the layout:
+//! - Created times are not stored, so that of rows with equal event times in two writes the later write wins.
+//! - There are no tables: a view that nobody applied reads as one without rows.
+//! - A feature that a view loses stays in its rows, and is there again when the view gets it back before the next write
+//!   of the row.
+//! - `key_ttl_seconds` lets the whole hash expire, with the rows of all views of the entity; each write starts it anew.
+//! - Dropping a view looks at all keys of the database, unless `full_scan_for_deletion: false`, which leaves the rows.
+
+mod client;
+mod config;
+mod connection;
+mod layout;
+mod protocol;
+mod tls;
+
+use std::fmt;
+
+use arrow::array::{BinaryArray, TimestampMicrosecondBuilder};
+use async_trait::async_trait;
+use feast_core::{
+    EntityKeys, Error, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange,
+};
+use feast_proto::value_codec::{ColumnDecoder, encode_column};
+use futures::TryStreamExt;
+
+pub use self::config::{RedisClient, RedisConfig, RedisType};
+
+use self::client::{Client, Purpose, Replies, Script};
+use self::connection::Failure;
+use self::layout::{KeySpace, check_fields, feature_field, put_time, read_time, time_field};
+use self::protocol::{Element, Malformed, Pipeline, Reply, put_argument};
+use super::newest::newest_rows;
+use crate::write::record_batch;
+
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "3c0fcefbae2800148ca9eb2870373c4b91a00247" };
+static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
+static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
+
+/// Rows per call of the script, which blocks the server meanwhile: a fraction of a millisecond.
+const ROWS_PER_CALL: usize = 64;
+
+/// Bytes of values per call of the script, for wide rows.
+const BYTES_PER_CALL: usize = 1 << 16;
+
+/// Rows that are sent together, and how many such pipelines are under way.
+const ROWS_PER_PIPELINE: usize = 1024;
+const PIPELINES: usize = 4;
+
+/// Keys that are read together; a larger request is several pipelines.
+const KEYS_PER_PIPELINE: usize = 8192;
+
+/// How many keys the server looks at in one step of a scan.
+const SCAN_STEP: &[u8] = b"1000";
+
+/// Redis in Feast's layout.
+pub struct RedisStore {
+    config: RedisConfig,
+    client: Client,
+}
+
+impl RedisStore {
+    /// A store over the servers that the options name. Nothing is opened before the first call.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration`.
+    pub fn connect(options: &serde_json::Value) -> Result<Self> {
+        let config = RedisConfig::parse(options)?;
+        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config })
+    }
+
+    fn malformed(&self) -> Error {
+        self.client.error(Failure::Malformed)
+    }
+
+    /// The reply to a command that succeeded.
+    fn reply<'a>(&self, replies: &'a Replies, command: usize) -> Result<Reply<'a>> {
+        replies.get(command).map_err(|line| self.client.server_error(&line))
+    }
+
+    fn check_replies(&self, replies: &Replies, commands: usize) -> Result<()> {
+        (0..commands).try_for_each(|command| self.reply(replies, command).map(drop))
+    }
+
+    /// Sends rows of a write, chosen by position.
+    async fn write_rows(&self, write: &PreparedWrite<'_>, rows: &[usize]) -> Result<()> {
+        let pipeline = match self.config.skip_dedup {
+            true => write.plain(rows, self.config.key_ttl_seconds),
+            false => write.scripted(rows, self.config.key_ttl_seconds, self.client.is_cluster()),
+        };
+        let commands = pipeline.len();
+        let replies = self.client.execute(Purpose::Write, pipeline).await?;
+        self.check_replies(&replies, commands)
+    }
+
+    /// Removes the rows of views that share project and join keys.
+    async fn drop_rows(&self, space: &KeySpace, tables: &[&OnlineTable]) -> Result<()> {
+        let mut fields: Vec<Vec<u8>> = Vec::new();
+        for table in tables {
+            fields.push(time_field(&table.view));
+            fields.extend(table.columns.iter().map(|column| feature_field(&table.view, &column.name).to_vec()));
+        }
+        let pattern = space.pattern();
+        for node in self.client.masters().await? {
+            let mut cursor = b"0".to_vec();
+            loop {
+                let scan = Pipeline::of(&[b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", SCAN_STEP]);
+                let replies = self.client.execute_on(&node, scan).await?;
+                let (next, keys) = scanned(self.reply(&replies, 0)?).map_err(|_| self.malformed())?;
+                let keys: Vec<&[u8]> = keys.into_iter().filter(|key| space.contains(key)).collect();
+                self.drop_fields(&keys, &fields).await?;
+                if next == b"0" {
+                    break;
+                }
+                cursor = next.to_vec();
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_fields(&self, keys: &[&[u8]], fields: &[Vec<u8>]) -> Result<()> {
+        let mut pipeline = Pipeline::default();
+        let per_call = if self.client.is_cluster() { 1 } else { ROWS_PER_CALL };
+        for keys in keys.chunks(per_call) {
+            pipeline.begin(3 + keys.len() + fields.len());
+            pipeline.argument(b"EVALSHA");
+            pipeline.argument(DELETE.sha1.as_bytes());
+            pipeline.argument(keys.len().to_string().as_bytes());
+            keys.iter().for_each(|key| pipeline.argument(key));
+            fields.iter().for_each(|field| pipeline.argument(field));
+            pipeline.end(Some(keys[0]));
+        }
+        let commands = pipeline.len();
+        let replies = self.client.execute(Purpose::Write, pipeline).await?;
+        self.check_replies(&replies, commands)
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("config", &self.config).field("client", &self.client).finish()
+    }
+}
+
+impl fmt::Display for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.client)
+    }
+}
+
+#[async_trait]
+impl OnlineStore for RedisStore {
+    async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
+        let mut groups: Vec<ReadGroup<'_>> = Vec::new();
+        for (position, read) in reads.iter().enumerate() {
+            match groups.iter_mut().find(|group| group.shares_hashes_with(read)) {
+                Some(group) => group.add(position, read),
+                None => groups.push(ReadGroup::new(position, read)),
+            }
+        }
+        let mut answers: Vec<Option<OnlineRows>> = vec![None; reads.len()];
+        // As a rule all groups go in one pipeline; there are several when there are very many keys.
+        let mut rest = groups.as_mut_slice();
+        while !rest.is_empty() {
+            let mut pipeline = Pipeline::default();
+            let mut asked: Vec<(usize, usize, usize)> = Vec::new();
+            for (number, group) in rest.iter().enumerate() {
+                let room = KEYS_PER_PIPELINE.saturating_sub(pipeline.len());
+                let end = group.keys.len().min(group.decoded + room);
+                asked.push((number, group.decoded, end));
+                group.ask(&mut pipeline, group.decoded..end);
+            }
+            let replies = self.client.execute(Purpose::Read, pipeline).await?;
+            let mut command = 0;
+            for (number, start, end) in asked {
+                let group = &mut rest[number];
+                for _ in start..end {
+                    let reply = self.reply(&replies, command)?;
+                    group.decode(reply).map_err(|trouble| match trouble {
+                        Trouble::Malformed => self.malformed(),
+                        Trouble::Wrong(error) => error,
+                    })?;
+                    command += 1;
+                }
+                group.decoded = end;
+            }
+            let done = rest.iter().take_while(|group| group.decoded == group.keys.len()).count();
+            rest = &mut rest[done..];
+        }
+        for group in groups {
+            let n_keys = group.keys.len();
+            for view in group.views {
+                let position = view.position;
+                answers[position] = Some(view.finish(n_keys)?);
+            }
+        }
+        answers.into_iter().map(|answer| answer.ok_or_else(|| Error::internal("a read has no answer"))).collect()
+    }
+
+    async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
+        let rows = newest_rows(&write);
+        let write = &PreparedWrite::new(write)?;
+        futures::stream::iter(rows.chunks(ROWS_PER_PIPELINE).map(Ok))
+            .try_for_each_concurrent(PIPELINES, |rows| self.write_rows(write, rows))
+            .await
+    }
+
+    async fn update(&self, changes: &[TableChange]) -> Result<()> {
+        let mut drops: Vec<&OnlineTable> = Vec::new();
+        for change in changes {
+            match change {
+                TableChange::Ensure(table) => {
+                    check_fields(table)?;
+                    // Changes apply in order: what was dropped before is dropped before.
+                    self.drop_tables(&std::mem::take(&mut drops)).await?;
+                }
+                TableChange::Drop(table) => drops.push(table),
+            }
+        }
+        self.drop_tables(&drops).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        for node in self.client.masters().await? {
+            let replies = self.client.execute_on(&node, Pipeline::of(&[b"PING"])).await?;
+            match replies.get(0) {
+                // Whoever may not ping is let in all the same.
+                Err(line) if !line.starts_with("NOPERM") => return Err(self.client.server_error(&line)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn preferred_batch_rows(&self) -> usize {
+        16_384
+    }
+}
+
+impl RedisStore {
+    async fn drop_tables(&self, tables: &[&OnlineTable]) -> Result<()> {
+        if !self.config.full_scan_for_deletion {
+            if !tables.is_empty() {
+                tracing::warn!("rows of dropped views stay in Redis, as `full_scan_for_deletion: false` says");
+            }
+            return Ok(());
+        }
+        let names = |table: &OnlineTable| {
+            let mut names: Vec<String> = table.join_keys.iter().map(|key| key.name.clone()).collect();
+            names.sort_unstable();
+            (table.project.clone(), names)
+        };
+        let mut rest = tables.to_vec();
+        while let Some(first) = rest.first().copied() {
+            // One scan for all views with the same keys.
+            let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|table| names(table) == names(first));
+            self.drop_rows(&KeySpace::of(&first.project, &first.join_keys)?, &same).await?;
+            rest = others;
+        }
+        Ok(())
+    }
+}
+
+/// Reads of views that share hashes: the same keys in the same project.
+struct ReadGroup<'a> {
+    project: &'a str,
+    keys: &'a EntityKeys,
+    views: Vec<ViewRead<'a>>,
+    /// Keys whose replies were decoded.
+    decoded: usize,
+}
+
+/// One read, and what of it was decoded.
+struct ViewRead<'a> {
+    position: usize,
+    read: OnlineRead<'a>,
+    columns: Vec<ColumnDecoder>,
+    times: TimestampMicrosecondBuilder,
+}
+
+enum Trouble {
+    Malformed,
+    Wrong(Error),
+}
+
+impl From<Malformed> for Trouble {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl<'a> ReadGroup<'a> {
+    fn new(position: usize, read: &OnlineRead<'a>) -> Self {
+        let mut group = Self { project: &read.table.project, keys: read.keys, views: Vec::new(), decoded: 0 };
+        group.add(position, read);
+        group
+    }
+
+    fn shares_hashes_with(&self, read: &OnlineRead<'_>) -> bool {
+        self.project == read.table.project
+            && (std::ptr::eq(self.keys, read.keys) || self.keys.encoded == read.keys.encoded)
+    }
+
+    fn add(&mut self, position: usize, read: &OnlineRead<'a>) {
+        let n_keys = self.keys.len();
+        let columns =
+            read.columns.iter().map(|column| ColumnDecoder::new(read.table.columns[*column].value_type, n_keys));
+        self.views.push(ViewRead {
+            position,
+            read: *read,
+            columns: columns.collect(),
+            times: TimestampMicrosecondBuilder::with_capacity(n_keys).with_timezone("UTC"),
+        });
+    }
+
+    /// Appends one `HMGET` per key: of each view the wanted features, then the event time.
+    fn ask(&self, pipeline: &mut Pipeline, keys: std::ops::Range<usize>) {
+        let (mut fields, mut n_fields) = (Vec::new(), 0);
+        for view in &self.views {
+            let table = view.read.table;
+            for column in view.read.columns {
+                put_argument(&mut fields, &feature_field(&table.view, &table.columns[*column].name));
+            }
+            put_argument(&mut fields, &time_field(&table.view));
+            n_fields += view.read.columns.len() + 1;
+        }
+        let mut key = Vec::new();
+        for position in keys {
+            key.clear();
+            key.extend_from_slice(self.keys.encoded.value(position));
+            key.extend_from_slice(self.project.as_bytes());
+            pipeline.begin(2 + n_fields);
+            pipeline.argument(b"HMGET");
+            pipeline.argument(&key);
+            pipeline.arguments(&fields);
+            pipeline.end(Some(&key));
+        }
+    }
+
+    fn decode(&mut self, mut reply: Reply<'_>) -> Result<(), Trouble> {
+        reply.array()?;
+        for view in &mut self.views {
+            let mut is_there = false;
+            for (column, decoder) in view.read.columns.iter().zip(&mut view.columns) {
+                match reply.next()? {
+                    Element::Nil => decoder.push_null(),
+                    Element::Text(cell) => {
+                        is_there = true;
+                        decoder.push(cell).map_err(|error| {
+                            Trouble::Wrong(
+                                error
+                                    .with_context("feature", &view.read.table.columns[*column].name)
+                                    .with_context("feature view", &view.read.table.view),
+                            )
+                        })?;
+                    }
+                    _ => return Err(Trouble::Malformed),
+                }
+            }
+            match reply.text()? {
+                // Values without a time: nobody knows since when.
+                None => view.times.append_option(is_there.then_some(0)),
+                Some(bytes) => match read_time(bytes) {
+                    Some(micros) => view.times.append_value(micros),
+                    None => {
+                        let error = Error::unavailable("an event time in the online store is no timestamp");
+                        let error = error.with_context("feature view", &view.read.table.view);
+                        return Err(Trouble::Wrong(error.with_hint(
+                            "another program writes to the same keys: give the store a database of its own",
+                        )));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ViewRead<'_> {
+    fn finish(mut self, n_keys: usize) -> Result<OnlineRows> {
+        let wanted: Vec<Field> =
+            self.read.columns.iter().map(|column| self.read.table.columns[*column].clone()).collect();
+        let values = self.columns.into_iter().map(ColumnDecoder::finish).collect();
+        Ok(OnlineRows { values: record_batch(&wanted, values, n_keys)?, event_timestamps: self.times.finish() })
+    }
+}
+
+/// The next cursor and the keys of a step of a scan.
+fn scanned(mut reply: Reply<'_>) -> Result<(&[u8], Vec<&[u8]>), Malformed> {
+    reply.array()?;
+    let cursor = reply.text()?.ok_or(Malformed)?;
+    let keys = (0..reply.array()?).map(|_| reply.text()?.ok_or(Malformed)).collect::<Result<_, _>>()?;
+    Ok((cursor, keys))
+}
+
+/// A write with its values serialized.
+struct PreparedWrite<'a> {
+    write: OnlineWrite<'a>,
+    cells: Vec<BinaryArray>,
+    time_field: Vec<u8>,
+    fields: Vec<[u8; 4]>,
+}
+
+impl<'a> PreparedWrite<'a> {
+    fn new(write: OnlineWrite<'a>) -> Result<Self> {
+        let table = write.table;
+        let columns = table.columns.iter().zip(write.rows.columns());
+        let cells = columns.map(|(field, column)| {
+            encode_column(column, field.value_type).map_err(|error| error.with_context("feature", &field.name))
+        });
+        Ok(Self {
+            write,
+            cells: cells.collect::<Result<_>>()?,
+            time_field: time_field(&table.view),
+            fields: table.columns.iter().map(|column| feature_field(&table.view, &column.name)).collect(),
+        })
+    }
+
+    fn put_key(&self, key: &mut Vec<u8>, row: usize) {
+        key.clear();
+        key.extend_from_slice(self.write.keys.encoded.value(row));
+        key.extend_from_slice(self.write.table.project.as_bytes());
+    }
+
+    /// About how many bytes the values of a row have.
+    fn row_bytes(&self, row: usize) -> usize {
+        self.cells.iter().map(|cells| cells.value_length(row) as usize + 8).sum()
+    }
+
+    /// Calls of the script, each with several rows where their keys may be together.
+    fn scripted(&self, rows: &[usize], ttl: Option<u32>, is_cluster: bool) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (64 + self.fields.len() * 24));
+        let mut fields = Vec::new();
+        put_argument(&mut fields, ttl.unwrap_or(0).to_string().as_bytes());
+        put_argument(&mut fields, self.fields.len().to_string().as_bytes());
+        put_argument(&mut fields, &self.time_field);
+        self.fields.iter().for_each(|field| put_argument(&mut fields, field));
+        let most = if is_cluster { 1 } else { ROWS_PER_CALL };
+        let (mut key, mut time, mut first_key) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fitting = rest.iter().take(most).take_while(|row| {
+                let fits = bytes < BYTES_PER_CALL;
+                bytes += self.row_bytes(**row);
+                fits
+            });
+            let (call, others) = rest.split_at(fitting.count());
+            rest = others;
+            pipeline.begin(6 + self.fields.len() + call.len() * (2 + self.fields.len()));
+            pipeline.argument(b"EVALSHA");
+            pipeline.argument(WRITE.sha1.as_bytes());
+            pipeline.argument(call.len().to_string().as_bytes());
+            self.put_key(&mut first_key, call[0]);
+            for row in call {
+                self.put_key(&mut key, *row);
+                pipeline.argument(&key);
+            }
+            pipeline.arguments(&fields);
+            for row in call {
+                time.clear();
+                put_time(&mut time, self.write.event_timestamps.value(*row));
+                pipeline.argument(&time);
+                self.cells.iter().for_each(|cells| pipeline.argument(cells.value(*row)));
+            }
+            pipeline.end(Some(&first_key));
+        }
+        pipeline
+    }
+
+    /// One `HSET` per row, whatever is stored.
+    fn plain(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (64 + self.fields.len() * 36));
+        let (mut key, mut time) = (Vec::new(), Vec::new());
+        for row in rows {
+            self.put_key(&mut key, *row);
+            time.clear();
+            put_time(&mut time, self.write.event_timestamps.value(*row));
+            pipeline.begin(4 + 2 * self.fields.len());
+            pipeline.argument(b"HSET");
+            pipeline.argument(&key);
+            pipeline.argument(&self.time_field);
+            pipeline.argument(&time);
+            for (field, cells) in self.fields.iter().zip(&self.cells) {
+                pipeline.argument(field);
+                pipeline.argument(cells.value(*row));
+            }
+            pipeline.end(Some(&key));
+            if let Some(ttl) = ttl.filter(|ttl| *ttl > 0) {
+                pipeline.begin(3);
+                pipeline.argument(b"EXPIRE");
+                pipeline.argument(&key);
+                pipeline.argument(ttl.to_string().as_bytes());
+                pipeline.end(Some(&key));
+            }
+        }
+        pipeline
+    }
+}
+
+#[cfg(test)]
+mod tests;

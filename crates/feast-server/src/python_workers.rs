@@ -1,0 +1,529 @@
+//! Users' Python in processes of its own: the server hands rows over and waits, whatever the function does.
+//!
+//! A worker computes one call at a time. Calls for the same view that wait at the same moment become one; when such a
+//! call fails, each is tried alone, so that nobody gets somebody else's error. A worker that does not answer in time,
+//! or dies, is replaced, and what it was computing when it died is tried once more; a view that keeps doing that to its
+//! workers has to wait ever longer, so that others find one.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use async_trait::async_trait;
+use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
+
+/// What a worker runs. Why it cannot, it tells as its first message.
+const BOOTSTRAP: &str = "\
+import socket, struct
+try:
+    from feast import _worker
+except Exception as error:
+    text = f'{type(error).__name__}: {error}'.encode()
+    socket.socket(fileno=0).sendall(struct.pack('<Q', len(text)) + text)
+else:
+    _worker.main()
+";
+/// Longest time until a worker says that it is ready: it imports what the user's environment holds.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most rows that calls of several requests are put together to.
+const MOST_ROWS: usize = 4096;
+/// Calls that wait for a worker; more are refused.
+const MOST_WAITING: usize = 1024;
+/// Longest time that can be configured for one call.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest message of a worker.
+const LONGEST_ANSWER: u64 = 1 << 30;
+/// Longest time for which nobody tries again what failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// Workers that a view may bring down in a row before it has to wait.
+const FREE_STRIKES: u32 = 2;
+
+/// How users' Python runs.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The interpreter; it needs the module `feast`.
+    pub python: OsString,
+    /// Number of processes.
+    pub workers: usize,
+    /// Longest time for one call.
+    pub timeout: Duration,
+    /// Most memory for one process, in bytes.
+    pub memory_limit: u64,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            python: "python3".into(),
+            workers: cores.min(4),
+            timeout: Duration::from_secs(30),
+            memory_limit: 2 << 30,
+        }
+    }
+}
+
+impl WorkerOptions {
+    /// The options of a `transformations` section: `workers`, `timeout_seconds` and `memory_limit_mb`.
+    ///
+    /// # Errors
+    /// `InvalidConfiguration` for other keys, and for what is no positive number.
+    pub fn configured(python: impl Into<OsString>, section: &Value) -> Result<Self> {
+        const KEYS: [&str; 3] = ["workers", "timeout_seconds", "memory_limit_mb"];
+        let mut given = section.as_object().into_iter().flat_map(|section| section.keys());
+        if let Some(key) = given.find(|key| !KEYS.contains(&key.as_str())) {
+            return Err(Error::invalid_configuration(format!(
+                "`transformations.{key}` is not a key of the configuration"
+            ))
+            .with_hint_opt(did_you_mean(key, KEYS)));
+        }
+        let number = |key: &str| match &section[key] {
+            Value::Null => Ok(None),
+            given => match given.as_f64().filter(|number| number.is_finite() && *number > 0.0) {
+                Some(number) => Ok(Some(number)),
+                None => {
+                    let message = format!("`transformations.{key}` is {given}, which is no positive number");
+                    Err(Error::invalid_configuration(message).with_hint("give a positive number, or leave it out"))
+                }
+            },
+        };
+        let mut options = Self { python: python.into(), ..Self::default() };
+        if let Some(workers) = number("workers")? {
+            options.workers = workers.ceil() as usize;
+        }
+        if let Some(seconds) = number("timeout_seconds")? {
+            options.timeout = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT);
+        }
+        if let Some(megabytes) = number("memory_limit_mb")? {
+            options.memory_limit = (megabytes * f64::from(1 << 20)) as u64;
+        }
+        Ok(options)
+    }
+}
+
+/// Runs functions in Python processes, which start when they are first needed.
+pub struct PythonWorkers(Arc<Pool>);
+
+impl PythonWorkers {
+    /// Workers to come: nothing is started yet.
+    pub fn new(options: WorkerOptions) -> Self {
+        let pool = Pool { options, state: Mutex::default(), arrived: Notify::new() };
+        Self(Arc::new(pool))
+    }
+
+    async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<WorkerAnswer> {
+        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
+        let (reply, answer) = oneshot::channel();
+        let call = Call {
+            view: view.name.clone(),
+            message: feast_proto::encode_object(&object, &view.project).into(),
+            infer,
+            input,
+            alone: false,
+            // Time to wait for a worker, time to share a call, and time to be called alone after that.
+            deadline: Instant::now() + self.0.options.timeout * 3,
+            reply,
+        };
+        self.0.submit(call)?;
+        answer.await.unwrap_or_else(|_| Err(Error::unavailable("the Python workers are stopping")))
+    }
+}
+
+impl fmt::Debug for PythonWorkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PythonWorkers").field(&self.0.options).finish()
+    }
+}
+
+impl Drop for PythonWorkers {
+    fn drop(&mut self) {
+        for worker in self.0.state().tasks.drain(..) {
+            worker.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Transformer for PythonWorkers {
+    async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
+        match self.call(view, input, false).await? {
+            WorkerAnswer::Rows(rows) => Ok(rows),
+            _ => Err(Error::internal("a Python worker answered something else than rows")),
+        }
+    }
+
+    async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
+        match self.call(view, sample, true).await? {
+            WorkerAnswer::Fields(fields) => Ok(fields),
+            _ => Err(Error::internal("a Python worker answered something else than types")),
+        }
+    }
+}
+
+/// One call of a function, and whoever waits for it.
+struct Call {
+    view: String,
+    message: Arc<[u8]>,
+    infer: bool,
+    input: RecordBatch,
+    /// Whether it is not put together with others any more.
+    alone: bool,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<WorkerAnswer>>,
+}
+
+impl Call {
+    fn goes_with(&self, other: &Self) -> bool {
+        !self.alone
+            && !other.alone
+            && !self.infer
+            && !other.infer
+            && self.message == other.message
+            && self.input.schema_ref() == other.input.schema_ref()
+    }
+
+    fn answer(self, answer: Result<WorkerAnswer>) {
+        // Nobody waits for it any more when this fails.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What all workers share.
+struct Pool {
+    options: WorkerOptions,
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Call>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Views that brought their workers down.
+    strikes: HashMap<String, Setback>,
+    /// Why the last worker did not start.
+    does_not_start: Option<Setback>,
+}
+
+/// Something that failed several times in a row, and is left alone for longer each time.
+struct Setback {
+    times: u32,
+    until: Instant,
+    reason: String,
+}
+
+impl Setback {
+    fn again(before: Option<&Self>, reason: String) -> Self {
+        let times = before.map_or(0, |before| before.times) + 1;
+        let pause = SHORTEST_PAUSE.saturating_mul(1 << times.min(16)).min(LONGEST_PAUSE);
+        Self { times, until: Instant::now() + pause, reason }
+    }
+
+    fn lasts(&self) -> bool {
+        self.until > Instant::now()
+    }
+}
+
+impl Pool {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(self: &Arc<Self>, call: Call) -> Result<()> {
+        let mut state = self.state();
+        if state.tasks.is_empty() {
+            state.tasks = (0..self.options.workers.max(1)).map(|_| tokio::spawn(Arc::clone(self).work())).collect();
+        }
+        if let Some(Setback { times, reason, .. }) =
+            state.strikes.get(&call.view).filter(|setback| setback.times > FREE_STRIKES && setback.lasts())
+        {
+            let message = format!("on-demand feature view `{}` is not computed for a moment: {reason}", call.view);
+            return Err(Error::new(ErrorCode::TransformationFailed, message)
+                .with_hint(format!("it did so {times} times in a row; correct its function")));
+        }
+        if state.waiting.len() >= MOST_WAITING {
+            return Err(Error::unavailable(format!(
+                "on-demand feature view `{}` is not computed: {MOST_WAITING} calls wait for the Python workers already",
+                call.view
+            ))
+            .with_hint("try again in a moment, or configure more workers"));
+        }
+        state.waiting.push_back(call);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// One worker: takes calls and keeps a process for them.
+    async fn work(self: Arc<Self>) {
+        let mut process: Option<Process> = None;
+        loop {
+            let arrived = self.arrived.notified();
+            let calls = self.take();
+            if calls.is_empty() {
+                arrived.await;
+                continue;
+            }
+            if !self.state().waiting.is_empty() {
+                // Whoever else is free may take what is left.
+                self.arrived.notify_one();
+            }
+            if process.as_mut().is_some_and(|process| !process.is_alive()) {
+                process = None;
+            }
+            let ready = match process.take() {
+                Some(process) => Ok(process),
+                None => self.start().await,
+            };
+            match ready {
+                Ok(ready) => process = self.run(ready, calls).await,
+                Err(reason) => {
+                    for call in calls {
+                        let message = format!("on-demand feature view `{}` cannot be computed: {reason}", call.view);
+                        call.answer(Err(Error::unavailable(message).with_hint(
+                            "install feast-rs in that Python, or name an interpreter that has it in FEAST_PYTHON",
+                        )));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next call, with those that wait for the same function.
+    fn take(&self) -> Vec<Call> {
+        let mut state = self.state();
+        let now = Instant::now();
+        let mut calls: Vec<Call> = Vec::new();
+        let mut rows = 0;
+        let mut others = VecDeque::with_capacity(state.waiting.len());
+        while let Some(call) = state.waiting.pop_front() {
+            if call.reply.is_closed() {
+                continue;
+            }
+            if call.deadline < now {
+                let message =
+                    format!("on-demand feature view `{}` was not computed in time: no worker was free", call.view);
+                call.answer(Err(Error::new(ErrorCode::Timeout, message).with_hint("configure more workers")));
+                continue;
+            }
+            let fits =
+                calls.first().is_none_or(|first| first.goes_with(&call) && rows + call.input.num_rows() <= MOST_ROWS);
+            if fits {
+                rows += call.input.num_rows();
+                calls.push(call);
+            } else {
+                others.push_back(call);
+            }
+        }
+        state.waiting = others;
+        calls
+    }
+
+    /// A process that is ready, or why there is none.
+    async fn start(&self) -> std::result::Result<Process, String> {
+        if let Some(setback) = self.state().does_not_start.as_ref().filter(|setback| setback.lasts()) {
+            return Err(setback.reason.clone());
+        }
+        let started = Process::start(&self.options).await;
+        let mut state = self.state();
+        state.does_not_start = match &started {
+            Ok(_) => None,
+            Err(reason) => {
+                tracing::error!(%reason, "a Python worker does not start");
+                Some(Setback::again(state.does_not_start.as_ref(), reason.clone()))
+            }
+        };
+        started
+    }
+
+    /// Runs calls in a process; returns the process if it still can be used.
+    async fn run(&self, mut process: Process, calls: Vec<Call>) -> Option<Process> {
+        let Some(first) = calls.first() else { return Some(process) };
+        let (view, message, infer) = (first.view.clone(), Arc::clone(&first.message), first.infer);
+        let inputs = calls.iter().map(|call| &call.input);
+        let request = concat_batches(first.input.schema_ref(), inputs)
+            .map_err(Error::from)
+            .and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                self.answer_or_retry(calls, &error, false);
+                return Some(process);
+            }
+        };
+        match tokio::time::timeout(self.options.timeout, process.ask(&request)).await {
+            Ok(Ok(answer)) => {
+                self.state().strikes.remove(&view);
+                match WorkerAnswer::decode(&answer) {
+                    Ok(answer) => hand_out(calls, answer),
+                    Err(error) => self.answer_or_retry(calls, &error, false),
+                }
+                Some(process)
+            }
+            Ok(Err(_)) => {
+                let ended = process.end().await;
+                self.strike(
+                    &view,
+                    calls,
+                    ErrorCode::TransformationFailed,
+                    format!("its function ended the process that ran it ({ended})"),
+                );
+                None
+            }
+            Err(_) => {
+                process.kill().await;
+                let seconds = self.options.timeout.as_secs_f64();
+                self.strike(
+                    &view,
+                    calls,
+                    ErrorCode::Timeout,
+                    format!("its function took longer than {seconds} s and was stopped"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Notes that a view brought its worker down.
+    fn strike(&self, view: &str, calls: Vec<Call>, code: ErrorCode, reason: String) {
+        tracing::warn!(view, %reason, "a Python worker is replaced");
+        let mut state = self.state();
+        let setback = Setback::again(state.strikes.get(view), reason.clone());
+        state.strikes.insert(view.to_owned(), setback);
+        drop(state);
+        let message = format!("on-demand feature view `{view}` failed: {reason}");
+        // Somebody else may have ended it, or the call before.
+        let innocent = code != ErrorCode::Timeout;
+        self.answer_or_retry(calls, &Error::new(code, message).with_hint("correct its function"), innocent);
+    }
+
+    /// Tells the caller the error. Several are called alone instead, and so is one that may be innocent.
+    fn answer_or_retry(&self, calls: Vec<Call>, error: &Error, innocent: bool) {
+        let again = calls.len() > 1 || innocent && calls.iter().any(|call| !call.alone);
+        if !again {
+            for call in calls {
+                let copy = Error::new(error.code(), error.to_string()).with_hint_opt(error.hint().map(str::to_owned));
+                call.answer(Err(copy));
+            }
+            return;
+        }
+        let mut state = self.state();
+        for call in calls.into_iter().rev() {
+            state.waiting.push_front(Call { alone: true, ..call });
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+}
+
+/// Gives each caller its rows of the answer.
+fn hand_out(calls: Vec<Call>, answer: WorkerAnswer) {
+    let rows = match answer {
+        WorkerAnswer::Rows(rows) => rows,
+        other => {
+            // Types are asked for alone.
+            if let Some(call) = calls.into_iter().next() {
+                call.answer(Ok(other));
+            }
+            return;
+        }
+    };
+    let expected: usize = calls.iter().map(|call| call.input.num_rows()).sum();
+    let mut start = 0;
+    for call in calls {
+        let n_rows = call.input.num_rows();
+        call.answer(match rows.num_rows() == expected {
+            true => Ok(WorkerAnswer::Rows(rows.slice(start, n_rows))),
+            false => Err(Error::internal("a Python worker answered with another number of rows")),
+        });
+        start += n_rows;
+    }
+}
+
+/// A Python process, spoken to over a socket that is its standard input.
+struct Process {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Process {
+    async fn start(options: &WorkerOptions) -> std::result::Result<Self, String> {
+        let shown = options.python.display();
+        let cannot = |error: std::io::Error| format!("`{shown}` cannot be started: {error}");
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
+        ours.set_nonblocking(true).map_err(cannot)?;
+        let mut command = Command::new(&options.python);
+        command
+            .args(["-c", BOOTSTRAP])
+            .arg(options.memory_limit.to_string())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // What a function prints goes to the log; the worker turns its standard output there.
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(cannot)?;
+        // The command keeps the other end open, which hides the end of the child.
+        drop(command);
+        let socket = UnixStream::from_std(ours).map_err(cannot)?;
+        let mut process = Self { child, socket };
+        match tokio::time::timeout(START_TIMEOUT, process.receive()).await {
+            Ok(Ok(greeting)) if greeting.is_empty() => Ok(process),
+            Ok(Ok(reason)) => Err(format!("`{shown}` cannot run it: {}", String::from_utf8_lossy(&reason))),
+            Ok(Err(_)) => Err(format!("`{shown}` ended before it was ready ({})", process.end().await)),
+            Err(_) => Err(format!("`{shown}` was not ready within {} s", START_TIMEOUT.as_secs())),
+        }
+    }
+
+    /// Whether it has not ended meanwhile.
+    fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> std::io::Result<Vec<u8>> {
+        self.socket.write_all(&(request.len() as u64).to_le_bytes()).await?;
+        self.socket.write_all(request).await?;
+        self.receive().await
+    }
+
+    async fn receive(&mut self) -> std::io::Result<Vec<u8>> {
+        let length = self.socket.read_u64_le().await?;
+        if length > LONGEST_ANSWER {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        let mut message = vec![0; length as usize];
+        self.socket.read_exact(&mut message).await?;
+        Ok(message)
+    }
+
+    async fn kill(&mut self) {
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(%error, "a Python worker could not be stopped");
+        }
+    }
+
+    /// How it ended; one that only closed its socket is stopped.
+    async fn end(mut self) -> String {
+        let ended = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
+        match ended {
+            Ok(Ok(status)) => status.to_string(),
+            _ => {
+                self.kill().await;
+                "it stopped answering".to_owned()
+            }
+        }
+    }
+}

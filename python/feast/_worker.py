@@ -1,0 +1,112 @@
+"""A process that runs functions of on-demand feature views for a server: `feast_server`'s workers start it.
+
+It reads requests from the socket that is its standard input and answers them one after the other. What a function
+prints goes to standard error, and reading standard input finds nothing: neither can disturb the conversation.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+
+from feast._feast import Transformations
+
+_LENGTH = struct.Struct("<Q")
+# A process that holds more than this part of its limit after a call makes room for a fresh one.
+_FULL = 0.8
+
+
+def main() -> None:
+    """Serves until the other side closes the socket."""
+    connection = _take_over_socket()
+    limit = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    _limit_memory(limit)
+    # Ctrl-C reaches everybody at the terminal; the server decides when its workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    # The workers are the parallelism; libraries read this when a function first imports them.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    transformations = Transformations()
+    _send(connection, b"")
+    while True:
+        request = _receive(connection)
+        if request is None:
+            break
+        _send(connection, transformations.answer(request))
+        del request
+        if limit and _resident() > limit * _FULL:
+            break
+    # Without waiting for threads that a function may have left behind.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _take_over_socket() -> socket.socket:
+    connection = socket.socket(fileno=os.dup(0))
+    connection.setblocking(True)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return connection
+
+
+def _limit_memory(limit: int) -> None:
+    if not limit:
+        return
+    try:
+        import resource
+    except ImportError:
+        return
+    # What is mapped for sharing or reading, such as libraries, does not count.
+    for kind in ("RLIMIT_DATA", "RLIMIT_CORE"):
+        if hasattr(resource, kind):
+            wanted = limit if kind == "RLIMIT_DATA" else 0
+            _, hard = resource.getrlimit(getattr(resource, kind))
+            if hard != resource.RLIM_INFINITY:
+                wanted = min(wanted, hard)
+            resource.setrlimit(getattr(resource, kind), (wanted, hard))
+
+
+def _end_with_parent(parent: int) -> None:
+    """Ends a process whose server is gone while a function computes for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _resident() -> int:
+    """Bytes of memory in use; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    connection.sendall(_LENGTH.pack(len(message)))
+    if message:
+        connection.sendall(message)
+
+
+def _receive(connection: socket.socket) -> bytes | None:
+    head = _receive_exactly(connection, _LENGTH.size)
+    if head is None:
+        return None
+    return _receive_exactly(connection, _LENGTH.unpack(head)[0])
+
+
+def _receive_exactly(connection: socket.socket, length: int) -> bytes | None:
+    message = connection.recv(length, socket.MSG_WAITALL)
+    while len(message) < length:
+        more = connection.recv(length - len(message), socket.MSG_WAITALL)
+        if not more:
+            return None
+        message += more
+    return message

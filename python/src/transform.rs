@@ -1,0 +1,453 @@
+//! Runs the functions of on-demand views in this interpreter: Arrow in, one call, Arrow out.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field as ArrowField, Schema};
+use async_trait::async_trait;
+use feast_core::{
+    Error, ErrorCode, FeatureView, Field, OPAQUE_VALUE_KEY, ObjectKind, RegistryObject, Result, Transformation,
+    Transformer, ValueType,
+};
+use feast_online::{EntityColumn, EntityRows, coerce_column};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyMapping, PyTuple};
+use pyo3_arrow::{PyArray, PyRecordBatch};
+
+use crate::errors::IntoPyResult;
+use crate::online_features::{Classes, Place, entity_value, values};
+
+/// The module that loads functions and calls those that take frames.
+const HELPERS: &str = "feast.transformation._functions";
+/// Functions kept; views come and go in a process that lives long.
+const MOST_FUNCTIONS: usize = 1024;
+
+/// Runs functions in this process, for processes that are the user's own.
+#[derive(Default)]
+pub(crate) struct InProcessPython {
+    /// By hash of the code they were made from: a changed view has another function.
+    functions: Mutex<HashMap<u64, Py<PyAny>>>,
+    hasher: RandomState,
+}
+
+impl fmt::Debug for InProcessPython {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcessPython")
+    }
+}
+
+#[async_trait]
+impl Transformer for InProcessPython {
+    async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
+        with_python(|py| self.run(py, view, &input))
+    }
+
+    async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
+        with_python(|py| self.types(py, view, &sample))
+    }
+}
+
+/// Holds the interpreter for one call. On a thread of the runtime another one takes over its other work meanwhile.
+fn with_python<T>(call: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
+    tokio::task::block_in_place(|| {
+        Python::try_attach(call).unwrap_or_else(|| Err(Error::unavailable("the interpreter is about to end")))
+    })
+}
+
+/// What a view says about its function.
+struct Function<'a> {
+    name: &'a str,
+    text: &'a str,
+    body: &'a [u8],
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Mode {
+    Columns,
+    Rows,
+    Frame,
+}
+
+impl<'a> Function<'a> {
+    fn of(view: &'a FeatureView) -> Result<Self> {
+        let on_demand = view.on_demand().ok_or_else(|| Error::internal("a stored view was to be computed"))?;
+        if !on_demand.aggregations.is_empty() {
+            let message = format!("on-demand feature view `{}` has aggregations, which do not run here yet", view.name);
+            return Err(Error::unsupported(message).with_hint("compute them in its function"));
+        }
+        let function = match (&on_demand.transformation, &on_demand.user_defined_function) {
+            (Some(Transformation::UserDefinedFunction(function)), _) | (None, Some(function)) => function,
+            (Some(Transformation::Substrait(_)), _) => return Err(other_mode(view, "substrait")),
+            (None, None) => {
+                return Err(failed(view, "has no function").with_hint("declare one, and run `feast apply`"));
+            }
+        };
+        let mode = [on_demand.mode.as_str(), function.mode.as_str()].into_iter().find(|mode| !mode.is_empty());
+        let mode = match mode.unwrap_or("pandas") {
+            "pandas" => Mode::Frame,
+            "python" if on_demand.singleton => Mode::Rows,
+            "python" => Mode::Columns,
+            other => return Err(other_mode(view, other)),
+        };
+        Ok(Self { name: &function.name, text: &function.body_text, body: &function.body, mode })
+    }
+}
+
+fn other_mode(view: &FeatureView, mode: &str) -> Error {
+    Error::unsupported(format!("on-demand feature view `{}` has mode `{mode}`, which does not run here yet", view.name))
+        .with_hint("use mode `python` or `pandas`")
+}
+
+/// A message that begins with the view.
+fn failed(view: &FeatureView, what: impl fmt::Display) -> Error {
+    Error::new(ErrorCode::TransformationFailed, format!("on-demand feature view `{}` {what}", view.name))
+}
+
+impl InProcessPython {
+    /// The function of a view, made when it is first needed.
+    fn function<'py>(&self, py: Python<'py>, view: &FeatureView, code: &Function<'_>) -> Result<Bound<'py, PyAny>> {
+        let hash = self.hasher.hash_one((&view.name, code.name, code.text, code.body));
+        let known = |functions: &HashMap<u64, Py<PyAny>>| functions.get(&hash).map(|one| one.bind(py).clone());
+        if let Some(function) = known(&self.functions.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(function);
+        }
+        // Not under the lock: it runs Python, which may give other threads their turn.
+        let load = || {
+            let body = PyBytes::new(py, code.body);
+            py.import(HELPERS)?.call_method1("load", (view.name.as_str(), code.name, code.text, body))
+        };
+        let function = load().map_err(|exception| {
+            let reason = exception.value(py).to_string();
+            failed(view, "has a function that does not load")
+                .with_source(Cause { reason, exception })
+                .with_hint("correct its function, and run `feast apply`")
+        })?;
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if functions.len() >= MOST_FUNCTIONS {
+            functions.clear();
+        }
+        functions.insert(hash, function.clone().unbind());
+        Ok(function)
+    }
+
+    fn run(&self, py: Python<'_>, view: &FeatureView, input: &RecordBatch) -> Result<RecordBatch> {
+        let code = Function::of(view)?;
+        let function = self.function(py, view, &code)?;
+        let raised = |error: PyErr| raised(py, view, error);
+        let n_rows = input.num_rows();
+        let returned: Vec<Returned<'_>> = match code.mode {
+            Mode::Frame => {
+                let helpers = py.import(HELPERS).map_err(raised)?;
+                let frame = frame(py, &helpers, input).map_err(raised)?;
+                let result = function.call1((frame.clone(),)).map_err(raised)?;
+                let wanted: Vec<(&str, bool)> =
+                    view.features.iter().map(|field| (field.name.as_str(), wants_objects(field.value_type))).collect();
+                let columns = helpers
+                    .call_method1("columns_of_frame", (result, frame, view.name.as_str(), wanted))
+                    .and_then(|columns| columns.extract::<Vec<Bound<'_, PyAny>>>())
+                    .map_err(raised)?;
+                let columns = view.features.iter().zip(columns);
+                columns
+                    .map(|(field, column)| Returned { field, column: Some(column).filter(|c| !c.is_none()) })
+                    .collect()
+            }
+            Mode::Columns | Mode::Rows => {
+                let inputs = columns(py, input).map_err(raised)?;
+                let result = match code.mode {
+                    Mode::Rows => py
+                        .import(HELPERS)
+                        .and_then(|helpers| helpers.call_method1("call_singly", (function, inputs, n_rows))),
+                    _ => function.call1((inputs,)),
+                }
+                .map_err(raised)?;
+                let result = result.cast_into::<PyMapping>().map_err(|error| {
+                    failed(
+                        view,
+                        format_args!("returned {}, expected a dictionary of columns", kind(&error.into_inner())),
+                    )
+                })?;
+                let find = |field: &Field| {
+                    let full = format!("{}__{}", view.name, field.name);
+                    for name in [field.name.as_str(), full.as_str()] {
+                        if result.contains(name)? {
+                            return result.get_item(name).map(Some);
+                        }
+                    }
+                    Ok(None)
+                };
+                view.features
+                    .iter()
+                    .map(|field| Ok(Returned { field, column: find(field).map_err(raised)? }))
+                    .collect::<Result<_>>()?
+            }
+        };
+        let columns = returned.iter().map(|column| column.array(py, view, n_rows)).collect::<Result<Vec<_>>>()?;
+        let fields: Vec<ArrowField> = view.features.iter().map(|f| f.value_type.arrow_field(&f.name)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+    }
+
+    fn types(&self, py: Python<'_>, view: &FeatureView, sample: &RecordBatch) -> Result<Vec<Field>> {
+        let code = Function::of(view)?;
+        let function = self.function(py, view, &code)?;
+        let look = || -> PyResult<Vec<(String, i32)>> {
+            let helpers = py.import(HELPERS)?;
+            match code.mode {
+                Mode::Frame => {
+                    let result = function.call1((frame(py, &helpers, sample)?,))?;
+                    helpers.call_method1("types_of_frame", (result,))?.extract()
+                }
+                Mode::Columns => {
+                    let result = function.call1((columns(py, sample)?,))?;
+                    helpers.call_method1("types_of_columns", (result,))?.extract()
+                }
+                Mode::Rows => {
+                    let result =
+                        helpers.call_method1("call_singly", (function, columns(py, sample)?, sample.num_rows()))?;
+                    helpers.call_method1("types_of_columns", (result,))?.extract()
+                }
+            }
+        };
+        let types = look().map_err(|error| raised(py, view, error))?;
+        Ok(types
+            .into_iter()
+            .map(|(name, number)| Field::new(name, ValueType::from_number(number).unwrap_or_default()))
+            .collect())
+    }
+}
+
+/// The type of a column of an input.
+fn type_of(field: &ArrowField) -> ValueType {
+    let named = field.metadata().get(OPAQUE_VALUE_KEY).and_then(|name| name.parse().ok());
+    named.or_else(|| ValueType::from_arrow(field.data_type())).unwrap_or_default()
+}
+
+/// The columns of an input as lists, by name. A column with two names is one list.
+fn columns<'py>(py: Python<'py>, input: &RecordBatch) -> PyResult<Bound<'py, PyDict>> {
+    let inputs = PyDict::new(py);
+    let classes = Classes::default();
+    let mut made: Vec<(&ArrayRef, Bound<'_, PyList>)> = Vec::new();
+    for (field, column) in input.schema_ref().fields().iter().zip(input.columns()) {
+        let list = match made.iter().find(|(known, _)| Arc::ptr_eq(known, column)) {
+            Some((_, list)) => list.clone(),
+            None => {
+                let list = values(py, column, type_of(field), &classes)?;
+                made.push((column, list.clone()));
+                list
+            }
+        };
+        inputs.set_item(field.name(), list)?;
+    }
+    Ok(inputs)
+}
+
+/// The input as a pandas frame. Numbers have the types that Python's own have, as when Feast serves them.
+fn frame<'py>(py: Python<'py>, helpers: &Bound<'py, PyModule>, input: &RecordBatch) -> PyResult<Bound<'py, PyAny>> {
+    let objects = PyDict::new(py);
+    let classes = Classes::default();
+    let mut fields = Vec::with_capacity(input.num_columns());
+    let mut arrays = Vec::with_capacity(input.num_columns());
+    for (field, column) in input.schema_ref().fields().iter().zip(input.columns()) {
+        let value_type = type_of(field);
+        if wants_objects(value_type) {
+            objects.set_item(field.name(), values(py, column, value_type, &classes)?)?;
+        }
+        let array = match widened(column.data_type()) {
+            Some(wide) => cast(column, &wide).map_err(Error::from).py()?,
+            None => Arc::clone(column),
+        };
+        fields.push(ArrowField::new(field.name(), array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
+    let batch =
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(Error::from).py()?;
+    helpers.call_method1("frame", (PyRecordBatch::new(batch).into_pyarrow(py)?, objects))
+}
+
+fn widened(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Float32 => Some(DataType::Float64),
+        DataType::Int32 => Some(DataType::Int64),
+        DataType::List(item) => {
+            let wide = widened(item.data_type())?;
+            Some(DataType::List(Arc::new(ArrowField::new("item", wide, true))))
+        }
+        _ => None,
+    }
+}
+
+/// Whether pandas has no type of its own for values of this type.
+fn wants_objects(value_type: ValueType) -> bool {
+    use ValueType as T;
+    value_type.is_opaque()
+        || value_type.is_set()
+        || matches!(value_type, T::Json | T::Uuid | T::TimeUuid | T::Decimal)
+        || value_type.item().is_some_and(|item| wants_objects(item))
+}
+
+/// What a function returned for a feature.
+struct Returned<'py> {
+    field: &'py Field,
+    column: Option<Bound<'py, PyAny>>,
+}
+
+impl Returned<'_> {
+    /// The column in its declared type, with one value per row.
+    fn array(&self, py: Python<'_>, view: &FeatureView, n_rows: usize) -> Result<ArrayRef> {
+        let Field { name, value_type, .. } = self.field;
+        let Some(column) = &self.column else {
+            return Err(failed(view, format_args!("did not return `{name}`, which it declares"))
+                .with_hint("the function must return every feature that the view declares"));
+        };
+        let wrong_length = |found: usize| {
+            failed(view, format_args!("returned {found} values for `{name}`, expected {n_rows}, one for each row"))
+                .with_hint("the function must return one value per input row, in order")
+        };
+        let unfit = |error: Error| {
+            failed(view, format_args!("returned a wrong value: {}", error.message()))
+                .with_hint(format!("return values that {value_type} can hold, or declare another type"))
+        };
+        let is_list = |value: &Bound<'_, PyAny>| value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
+        let mut list = column.clone();
+        if !is_list(column) {
+            if column.hasattr("__arrow_c_array__").unwrap_or(false) {
+                let array = column.extract::<PyArray>().map_err(|error| raised(py, view, error))?.into_inner().0;
+                if array.len() != n_rows {
+                    return Err(wrong_length(array.len()));
+                }
+                return coerce_column(&array, *value_type, name).map_err(unfit);
+            }
+            // NumPy arrays and pandas series become lists.
+            list = column.call_method0("tolist").unwrap_or(list);
+        }
+        if !is_list(&list) {
+            return Err(failed(
+                view,
+                format_args!("returned {} for `{name}`, expected a list of {n_rows} values", kind(column)),
+            )
+            .with_hint("the function must return a list with one value per input row"));
+        }
+        let found = list.len().map_err(|error| raised(py, view, error))?;
+        if found != n_rows {
+            return Err(wrong_length(found));
+        }
+        if *value_type == ValueType::Double
+            && let Some(floats) = floats(&list)
+        {
+            return Ok(floats);
+        }
+        let place = Place { table: "the result", column: name };
+        let items = || list.try_iter()?.map(|item| entity_value(place, &item?)).collect::<PyResult<Vec<_>>>();
+        let items = items().map_err(|error| {
+            let reason = error.value(py).to_string();
+            failed(view, format_args!("returned a wrong value: {reason}"))
+        })?;
+        let rows = EntityRows::new(vec![(name.clone(), EntityColumn::Values(items))])?;
+        rows.column(0, *value_type).map_err(unfit)
+    }
+}
+
+/// The fast way for what most functions return.
+fn floats(list: &Bound<'_, PyAny>) -> Option<ArrayRef> {
+    let list = list.cast::<PyList>().ok()?;
+    let mut floats = arrow::array::Float64Builder::with_capacity(list.len());
+    for item in list.iter() {
+        if item.is_none() {
+            floats.append_null();
+        } else {
+            floats.append_value(item.cast_exact::<PyFloat>().ok()?.value());
+        }
+    }
+    Some(Arc::new(floats.finish()))
+}
+
+fn kind(value: &Bound<'_, PyAny>) -> String {
+    let name = value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+    format!("a value of type `{name}`")
+}
+
+/// The error for a function that raised.
+fn raised(py: Python<'_>, view: &FeatureView, exception: PyErr) -> Error {
+    let line = py
+        .import(HELPERS)
+        .and_then(|helpers| helpers.call_method1("line_of", (view.name.as_str(), exception.traceback(py))))
+        .and_then(|line| line.extract::<Option<u32>>())
+        .unwrap_or_default();
+    let place = line.map(|line| format!(" in line {line} of its function")).unwrap_or_default();
+    let told = py.import(HELPERS).and_then(|helpers| helpers.call_method1("told", (exception.value(py),)));
+    let reason = told.and_then(|text| text.extract()).unwrap_or_else(|_| exception.to_string());
+    failed(view, format_args!("failed{place}")).with_source(Cause { reason, exception })
+}
+
+/// The exception behind an error, for a caller in the same process.
+pub(crate) struct Cause {
+    reason: String,
+    pub(crate) exception: PyErr,
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Cause {}
+
+/// What a worker process runs: requests as `feast_server`'s workers send them, answered one after the other.
+#[pyclass(module = "feast._feast", frozen)]
+pub(crate) struct Transformations {
+    python: InProcessPython,
+    /// Views as they came, so that each is decoded once.
+    views: Mutex<HashMap<Vec<u8>, Arc<FeatureView>>>,
+}
+
+#[pymethods]
+impl Transformations {
+    #[new]
+    fn new() -> Self {
+        Self { python: InProcessPython::default(), views: Mutex::default() }
+    }
+
+    /// The answer to one request. What goes wrong is told in the answer.
+    fn answer<'py>(&self, py: Python<'py>, request: &[u8]) -> Bound<'py, PyBytes> {
+        let answered = feast_server::WorkerRequest::decode(request).and_then(|request| {
+            let view = self.view(request.view)?;
+            match request.infer {
+                true => self.python.types(py, &view, &request.input).map(feast_server::WorkerAnswer::Fields),
+                false => self.python.run(py, &view, &request.input).map(feast_server::WorkerAnswer::Rows),
+            }
+        });
+        let answer = answered.unwrap_or_else(|error| feast_server::WorkerAnswer::failure(&error));
+        PyBytes::new(py, &answer.encode())
+    }
+}
+
+impl Transformations {
+    fn view(&self, message: &[u8]) -> Result<Arc<FeatureView>> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(message) {
+            return Ok(Arc::clone(view));
+        }
+        let RegistryObject::FeatureView(view) = feast_proto::decode_object(ObjectKind::OnDemandFeatureView, message)?
+        else {
+            return Err(Error::internal("a view was decoded as something else"));
+        };
+        if views.len() >= MOST_FUNCTIONS {
+            views.clear();
+        }
+        views.insert(message.to_vec(), Arc::clone(&view));
+        Ok(view)
+    }
+}

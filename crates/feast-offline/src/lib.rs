@@ -20,8 +20,8 @@
 //!
 //! Reading order: the rules of time and value ([`OfflineStore::historical`] applies them through `point_in_time`),
 //! what they need (`join_keys`, `timestamps`, `cast`), where rows rest (`sources`), then one file per verb
-//! (`historical`, `latest`, `append`, `dataset`, `logs`, `sql`), and what computes with them (`engines`), and the databases that do all of that themselves.
-//! (`warehouses`).
+//! (`historical`, `latest`, `append`, `dataset`, `logs`, `sql`), what computes with them (`engines`), and the databases
+//! that do all of that themselves (`warehouses`).
 
 mod point_in_time;
 

@@ -508,7 +508,12 @@ mod tests {
 
     fn all(table: &SourceTable) -> ArrayRef {
         let parts = std::sync::Mutex::new(Vec::new());
-        table.scan(&[0], None, 1, &|_, batch| Ok(parts.lock().unwrap().push(Arc::clone(batch.column(0))))).unwrap();
+        table
+            .scan(&[0], None, 1, &|_, batch| {
+                parts.lock().unwrap().push(Arc::clone(batch.column(0)));
+                Ok(())
+            })
+            .unwrap();
         let parts = parts.into_inner().unwrap();
         arrow::compute::concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap()
     }

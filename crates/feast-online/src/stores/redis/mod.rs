@@ -50,7 +50,7 @@ use self::protocol::{Malformed, Pipeline, Reply, put_argument};
 use self::reading::{ReadGroup, Trouble, Widths};
 use super::newest::newest_rows;
 
-static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "3c0fcefbae2800148ca9eb2870373c4b91a00247" };
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
 static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
 static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
 

@@ -1,8 +1,8 @@
 //! From the hashes of entities to the rows of the views that share them.
 //!
 //! Redis keeps a hash of up to some hundred fields as a list. `HMGET` goes through that list for each field it is asked
-//! for: for 250 fields of a hash of 275 that is thirteen times the work of `HGETALL`, which goes through it once. So where
-//! a request wants at least half of the fields of a hash, it takes all of them. How many there are is learned from
+//! for: for the 250 features of 25 views that is thirteen times the work of `HGETALL`, which goes through it once. So
+//! where a request wants at least half of the fields of a hash, it takes all of them. How many there are is learned from
 //! replies: those of `HGETALL` tell, and beside `HMGET` one hash is asked.
 
 use std::hash::{BuildHasher, RandomState};

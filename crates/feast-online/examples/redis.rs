@@ -22,7 +22,6 @@ use feast_testing::services::redis::RedisServer;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
-const VIEWS: usize = 5;
 const FEATURES: usize = 10;
 const BATCH: i64 = 16_384;
 const TIME: i64 = 1_795_176_000_000_000;
@@ -34,8 +33,8 @@ fn main() {
     let mut socket = TcpStream::connect(server.address()).unwrap();
     socket.set_nodelay(true).unwrap();
     let options = |skip_dedup: bool| json!({"connection_string": server.address(), "skip_dedup": skip_dedup});
-    let store = RedisStore::connect(&options(false)).unwrap();
-    let hasty = RedisStore::connect(&options(true)).unwrap();
+    let store = Arc::new(RedisStore::connect(&options(false)).unwrap());
+    let hasty = Arc::new(RedisStore::connect(&options(true)).unwrap());
 
     println!("writing {entities} rows of {FEATURES} features");
     let pipelines = raw_writes(entities);
@@ -52,14 +51,13 @@ fn main() {
     }
 
     let ids: Vec<i64> = (0..1000).collect();
-    server.command(&["FLUSHALL"]);
-    for view in 0..VIEWS {
-        runtime.block_on(write(&store, &format!("view_{view}"), ids.len() as i64, TIME));
-    }
-    for n_keys in [1, 100, 500] {
-        let rounds = 20_000 / n_keys as i64;
-        println!("reading {n_keys} entities, {VIEWS} views of {FEATURES} features, {rounds} times");
-        let tables: Vec<OnlineTable> = (0..VIEWS).map(|view| table(&format!("view_{view}"))).collect();
+    for (n_views, n_keys, rounds) in [(1, 1, 20_000), (5, 1, 20_000), (5, 100, 1_000), (25, 500, 20)] {
+        server.command(&["FLUSHALL"]);
+        let tables: Vec<OnlineTable> = (0..n_views).map(|view| table(&format!("view_{view}"))).collect();
+        for table in &tables {
+            runtime.block_on(write(&store, &table.view, ids.len() as i64, TIME));
+        }
+        println!("reading {n_keys} entities, {n_views} views of {FEATURES} features, {rounds} times");
         let keys = keys(&ids[..n_keys]);
         let columns: Vec<usize> = (0..FEATURES).collect();
         let commands = raw_read(&tables, &keys);
@@ -70,15 +68,16 @@ fn main() {
                 socket.read_exact(&mut replies).unwrap();
             }
         });
-        measure(&server, "store", rounds, || {
-            runtime.block_on(async {
-                for _ in 0..rounds {
-                    let reads: Vec<OnlineRead<'_>> =
-                        tables.iter().map(|table| OnlineRead { table, keys: &keys, columns: &columns }).collect();
-                    assert_eq!(store.read(&reads).await.unwrap().len(), VIEWS);
-                }
-            });
-        });
+        // In a task, as the requests of a server are.
+        let store = Arc::clone(&store);
+        let reading = async move {
+            for _ in 0..rounds {
+                let reads: Vec<OnlineRead<'_>> =
+                    tables.iter().map(|table| OnlineRead { table, keys: &keys, columns: &columns }).collect();
+                assert_eq!(store.read(&reads).await.unwrap().len(), n_views);
+            }
+        };
+        measure(&server, "store", rounds, || runtime.block_on(runtime.spawn(reading)).unwrap());
     }
 }
 

@@ -8,9 +8,9 @@
 //! | field `_ts:<view>` | event time of the view's row, as `google.protobuf.Timestamp` |
 //! | field of a feature | MurmurHash3 (32 bit) of `<view>:<feature>`, little-endian; the value is a serialized `Value`, zero bytes are null |
 //!
-//! Reading is one `HMGET` per entity key, which asks for the fields of all views of the request that share the key, all
-//! in one pipeline; in a cluster one pipeline per node, at the same time. Replies are decoded from the received bytes
-//! straight into columns.
+//! Reading is one command per entity key, which asks for the fields of all views of the request that share the key, all
+//! in one pipeline; in a cluster one pipeline per node, at the same time. The command is `HMGET`, or `HGETALL` where that
+//! is less work (see `reading.rs`). Replies are decoded from the received bytes straight into columns.
 //!
 //! Writing is one script per several rows. It compares event times where they are stored, so that the newest wins
 //! whoever else writes, and writes a row whole or not at all. Rows with equal event times replace each other in the
@@ -30,28 +30,27 @@ mod config;
 mod connection;
 mod layout;
 mod protocol;
+mod reading;
 mod tls;
 
 use std::fmt;
 
-use arrow::array::{BinaryArray, TimestampMicrosecondBuilder};
+use arrow::array::BinaryArray;
 use async_trait::async_trait;
-use feast_core::{
-    EntityKeys, Error, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange,
-};
-use feast_proto::value_codec::{ColumnDecoder, encode_column};
+use feast_core::{Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange};
+use feast_proto::value_codec::encode_column;
 use futures::TryStreamExt;
 
 pub use self::config::{RedisClient, RedisConfig, RedisType};
 
 use self::client::{Client, Purpose, Replies, Script};
 use self::connection::Failure;
-use self::layout::{KeySpace, check_fields, feature_field, put_time, read_time, time_field};
-use self::protocol::{Element, Malformed, Pipeline, Reply, put_argument};
+use self::layout::{KeySpace, check_fields, feature_field, put_time, time_field};
+use self::protocol::{Malformed, Pipeline, Reply, put_argument};
+use self::reading::{ReadGroup, Trouble, Widths};
 use super::newest::newest_rows;
-use crate::write::record_batch;
 
-static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "3c0fcefbae2800148ca9eb2870373c4b91a00247" };
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
 static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
 static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
 
@@ -75,6 +74,7 @@ const SCAN_STEP: &[u8] = b"1000";
 pub struct RedisStore {
     config: RedisConfig,
     client: Client,
+    widths: Widths,
 }
 
 impl RedisStore {
@@ -84,7 +84,7 @@ impl RedisStore {
     /// `InvalidConfiguration`.
     pub fn connect(options: &serde_json::Value) -> Result<Self> {
         let config = RedisConfig::parse(options)?;
-        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config })
+        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config, widths: Widths::default() })
     }
 
     fn malformed(&self) -> Error {
@@ -156,7 +156,7 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("config", &self.config).field("client", &self.client).finish()
+        f.debug_struct("RedisStore").field("config", &self.config).field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -176,40 +176,39 @@ impl OnlineStore for RedisStore {
                 None => groups.push(ReadGroup::new(position, read)),
             }
         }
-        let mut answers: Vec<Option<OnlineRows>> = vec![None; reads.len()];
+        for group in &mut groups {
+            group.choose_way(self.widths.get(group));
+        }
         // As a rule all groups go in one pipeline; there are several when there are very many keys.
         let mut rest = groups.as_mut_slice();
         while !rest.is_empty() {
             let mut pipeline = Pipeline::default();
-            let mut asked: Vec<(usize, usize, usize)> = Vec::new();
-            for (number, group) in rest.iter().enumerate() {
-                let room = KEYS_PER_PIPELINE.saturating_sub(pipeline.len());
-                let end = group.keys.len().min(group.decoded + room);
-                asked.push((number, group.decoded, end));
-                group.ask(&mut pipeline, group.decoded..end);
-            }
+            let asked: Vec<usize> = rest
+                .iter()
+                .map(|group| {
+                    let room = KEYS_PER_PIPELINE.saturating_sub(pipeline.len());
+                    group.ask(&mut pipeline, room)
+                })
+                .collect();
             let replies = self.client.execute(Purpose::Read, pipeline).await?;
             let mut command = 0;
-            for (number, start, end) in asked {
-                let group = &mut rest[number];
-                for _ in start..end {
-                    let reply = self.reply(&replies, command)?;
-                    group.decode(reply).map_err(|trouble| match trouble {
+            for (group, asked) in rest.iter_mut().zip(asked) {
+                for _ in 0..asked {
+                    group.decode(self.reply(&replies, command)?).map_err(|trouble| match trouble {
                         Trouble::Malformed => self.malformed(),
                         Trouble::Wrong(error) => error,
                     })?;
                     command += 1;
                 }
-                group.decoded = end;
             }
-            let done = rest.iter().take_while(|group| group.decoded == group.keys.len()).count();
+            let done = rest.iter().take_while(|group| group.is_done()).count();
             rest = &mut rest[done..];
         }
+        let mut answers: Vec<Option<OnlineRows>> = vec![None; reads.len()];
         for group in groups {
-            let n_keys = group.keys.len();
-            for view in group.views {
-                let position = view.position;
-                answers[position] = Some(view.finish(n_keys)?);
+            self.widths.learn(&group);
+            for (position, rows) in group.finish()? {
+                answers[position] = Some(rows);
             }
         }
         answers.into_iter().map(|answer| answer.ok_or_else(|| Error::internal("a read has no answer"))).collect()
@@ -276,130 +275,6 @@ impl RedisStore {
             rest = others;
         }
         Ok(())
-    }
-}
-
-/// Reads of views that share hashes: the same keys in the same project.
-struct ReadGroup<'a> {
-    project: &'a str,
-    keys: &'a EntityKeys,
-    views: Vec<ViewRead<'a>>,
-    /// Keys whose replies were decoded.
-    decoded: usize,
-}
-
-/// One read, and what of it was decoded.
-struct ViewRead<'a> {
-    position: usize,
-    read: OnlineRead<'a>,
-    columns: Vec<ColumnDecoder>,
-    times: TimestampMicrosecondBuilder,
-}
-
-enum Trouble {
-    Malformed,
-    Wrong(Error),
-}
-
-impl From<Malformed> for Trouble {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
-    }
-}
-
-impl<'a> ReadGroup<'a> {
-    fn new(position: usize, read: &OnlineRead<'a>) -> Self {
-        let mut group = Self { project: &read.table.project, keys: read.keys, views: Vec::new(), decoded: 0 };
-        group.add(position, read);
-        group
-    }
-
-    fn shares_hashes_with(&self, read: &OnlineRead<'_>) -> bool {
-        self.project == read.table.project
-            && (std::ptr::eq(self.keys, read.keys) || self.keys.encoded == read.keys.encoded)
-    }
-
-    fn add(&mut self, position: usize, read: &OnlineRead<'a>) {
-        let n_keys = self.keys.len();
-        let columns =
-            read.columns.iter().map(|column| ColumnDecoder::new(read.table.columns[*column].value_type, n_keys));
-        self.views.push(ViewRead {
-            position,
-            read: *read,
-            columns: columns.collect(),
-            times: TimestampMicrosecondBuilder::with_capacity(n_keys).with_timezone("UTC"),
-        });
-    }
-
-    /// Appends one `HMGET` per key: of each view the wanted features, then the event time.
-    fn ask(&self, pipeline: &mut Pipeline, keys: std::ops::Range<usize>) {
-        let (mut fields, mut n_fields) = (Vec::new(), 0);
-        for view in &self.views {
-            let table = view.read.table;
-            for column in view.read.columns {
-                put_argument(&mut fields, &feature_field(&table.view, &table.columns[*column].name));
-            }
-            put_argument(&mut fields, &time_field(&table.view));
-            n_fields += view.read.columns.len() + 1;
-        }
-        let mut key = Vec::new();
-        for position in keys {
-            key.clear();
-            key.extend_from_slice(self.keys.encoded.value(position));
-            key.extend_from_slice(self.project.as_bytes());
-            pipeline.begin(2 + n_fields);
-            pipeline.argument(b"HMGET");
-            pipeline.argument(&key);
-            pipeline.arguments(&fields);
-            pipeline.end(Some(&key));
-        }
-    }
-
-    fn decode(&mut self, mut reply: Reply<'_>) -> Result<(), Trouble> {
-        reply.array()?;
-        for view in &mut self.views {
-            let mut is_there = false;
-            for (column, decoder) in view.read.columns.iter().zip(&mut view.columns) {
-                match reply.next()? {
-                    Element::Nil => decoder.push_null(),
-                    Element::Text(cell) => {
-                        is_there = true;
-                        decoder.push(cell).map_err(|error| {
-                            Trouble::Wrong(
-                                error
-                                    .with_context("feature", &view.read.table.columns[*column].name)
-                                    .with_context("feature view", &view.read.table.view),
-                            )
-                        })?;
-                    }
-                    _ => return Err(Trouble::Malformed),
-                }
-            }
-            match reply.text()? {
-                // Values without a time: nobody knows since when.
-                None => view.times.append_option(is_there.then_some(0)),
-                Some(bytes) => match read_time(bytes) {
-                    Some(micros) => view.times.append_value(micros),
-                    None => {
-                        let error = Error::unavailable("an event time in the online store is no timestamp");
-                        let error = error.with_context("feature view", &view.read.table.view);
-                        return Err(Trouble::Wrong(error.with_hint(
-                            "another program writes to the same keys: give the store a database of its own",
-                        )));
-                    }
-                },
-            }
-        }
-        Ok(())
-    }
-}
-
-impl ViewRead<'_> {
-    fn finish(mut self, n_keys: usize) -> Result<OnlineRows> {
-        let wanted: Vec<Field> =
-            self.read.columns.iter().map(|column| self.read.table.columns[*column].clone()).collect();
-        let values = self.columns.into_iter().map(ColumnDecoder::finish).collect();
-        Ok(OnlineRows { values: record_batch(&wanted, values, n_keys)?, event_timestamps: self.times.finish() })
     }
 }
 

@@ -129,7 +129,13 @@ pub(super) struct Malformed;
 
 /// Kind, number or nothing, text, and where the next element starts, of the element at a position. `None`: its line has
 /// not arrived.
+#[inline]
 fn header(bytes: &[u8], at: usize) -> Result<Option<(u8, i64, &[u8], usize)>, Malformed> {
+    // Nearly all numbers are the lengths of names and values, with one digit.
+    let line = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+    if let Some([kind @ (b'$' | b'*' | b':'), digit @ b'0'..=b'9', b'\r', b'\n']) = line {
+        return Ok(Some((*kind, i64::from(digit - b'0'), &[], at + 4)));
+    }
     let Some(kind) = bytes.get(at).copied() else { return Ok(None) };
     if matches!(kind, b'+' | b'-') {
         let Some(length) = bytes[at + 1..].windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };

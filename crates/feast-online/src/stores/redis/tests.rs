@@ -15,6 +15,7 @@ use feast_testing::{Limit, StartedStore};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::write::record_batch;
 
 const LIMITS: &[Limit] = &[Limit::NoTables, Limit::NoCreatedTimes, Limit::LostColumnsComeBack];
 const T0: i64 = 1_795_176_000_000_000;
@@ -252,6 +253,14 @@ async fn wide_rows_are_written_and_read_whole() {
     assert!(server.dump().is_empty());
 }
 
+/// How often a command was called.
+fn calls(server: &RedisServer, command: &str) -> i64 {
+    let stats = server.command(&["INFO", "commandstats"]);
+    let prefix = format!("cmdstat_{command}:calls=");
+    let count = stats.lines().find_map(|line| line.strip_prefix(&prefix)?.split(',').next()?.parse().ok());
+    count.unwrap_or(0)
+}
+
 #[tokio::test]
 async fn one_request_asks_once_per_entity() {
     let server = RedisServer::start();
@@ -260,20 +269,62 @@ async fn one_request_asks_once_per_entity() {
     for table in &tables {
         write(&store, table, &[(1, T0, 10), (2, T0, 20)]).await;
     }
-    let calls = || {
-        let stats = server.command(&["INFO", "commandstats"]);
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_hmget:")).map(str::to_owned);
-        line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse::<i64>().unwrap())
-    };
-    let before = calls();
     let keys = keys(&[1, 2, 3]);
     let reads = tables.each_ref().map(|table| OnlineRead { table, keys: &keys, columns: &[1] });
     let answers = store.read(&reads).await.unwrap();
-    let values: Vec<i64> = answers
-        .iter()
-        .map(|answer: &OnlineRows| answer.values.column(0).as_primitive::<Int64Type>().value(1))
-        .collect();
-    assert_eq!((values, calls() - before), (vec![20, 20, 20], 3));
+    let values = answers.iter().map(|answer: &OnlineRows| answer.values.column(0).as_primitive::<Int64Type>().value(1));
+    assert_eq!((values.collect::<Vec<i64>>(), calls(&server, "hmget")), (vec![20, 20, 20], 3));
+}
+
+#[tokio::test]
+async fn whole_hashes_are_read_where_that_is_less_work() {
+    let server = RedisServer::start();
+    let store = store(&server.address(), json!({}));
+    let columns: Vec<Field> = (0..20).map(|number| Field::new(format!("f{number}"), ValueType::Int64)).collect();
+    let (table, other) = (OnlineTable { columns, ..drivers("proj", "wide") }, drivers("proj", "other"));
+    // Hashes of different fields in different orders.
+    write(&store, &other, &[(3, T0, 10)]).await;
+    let ids = keys(&[1, 2, 3]);
+    let number = |row: i64, column: i64| 100 * row + column;
+    let arrays =
+        (0..20).map(|column| Arc::new(Int64Array::from_iter_values((1..4).map(|row| number(row, column)))) as ArrayRef);
+    let rows = record_batch(&table.columns, arrays.collect(), 3).unwrap();
+    let times = TimestampMicrosecondArray::from(vec![T0; 3]);
+    let wide =
+        OnlineWrite { table: &table, keys: &ids, rows: &rows, event_timestamps: &times, created_timestamps: None };
+    store.write(wide).await.unwrap();
+    write(&store, &other, &[(1, T0, 20)]).await;
+
+    let asked = keys(&[3, 9, 1, 2]);
+    let (backwards, some): (Vec<usize>, Vec<usize>) = ((0..20).rev().collect(), (5..14).collect());
+    let trips = async |columns: &[usize]| {
+        let reads = [
+            OnlineRead { table: &table, keys: &asked, columns },
+            OnlineRead { table: &other, keys: &asked, columns: &[1] },
+            OnlineRead { table: &table, keys: &asked, columns: &[7, 0] },
+        ];
+        let answers = store.read(&reads).await.unwrap();
+        let of = |answer: &OnlineRows, column: usize| {
+            answer.values.column(column).as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+        };
+        for (position, column) in columns.iter().enumerate() {
+            let value = |row: i64| Some(number(row, *column as i64));
+            assert_eq!(of(&answers[0], position), [value(3), None, value(1), value(2)]);
+        }
+        assert_eq!(of(&answers[1], 0), [Some(10), None, Some(20), None]);
+        assert_eq!(of(&answers[2], 0), [Some(307), None, Some(107), Some(207)]);
+        let there = |answer: &OnlineRows| answer.event_timestamps.iter().map(|time| time.is_some()).collect::<Vec<_>>();
+        assert_eq!(
+            (there(&answers[0]), there(&answers[1])),
+            (vec![true, false, true, true], vec![true, false, true, false])
+        );
+        (calls(&server, "hmget"), calls(&server, "hgetall"))
+    };
+    assert_eq!(trips(&backwards).await, (4, 0), "nothing is known of the hashes");
+    assert_eq!(trips(&backwards).await, (4, 4), "most of each hash is wanted");
+    assert_eq!(trips(&some[..1]).await, (8, 4), "few fields are wanted");
+    assert_eq!(trips(&some).await, (8, 8), "at least half");
+    assert_eq!(trips(&some[..7]).await, (12, 8), "less than half");
 }
 
 #[tokio::test]

@@ -33,26 +33,36 @@ local function is_newer(stored, given)
   return stored_seconds > seconds or stored_seconds == seconds and stored_nanos > nanos
 end
 
-local ttl, features, time_field = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local call = redis.call
+local call, keys, given = redis.call, KEYS, ARGV
+local ttl, features, time_field = tonumber(given[1]), tonumber(given[2]), given[3]
 -- unpack has a limit, so that a very wide row takes several calls; nobody sees it in between.
 local most = 1000
+local row = {false, time_field, false}
+local function put_names(first, last)
+  for feature = first, last do row[4 + 2 * (feature - first)] = given[3 + feature] end
+end
+local is_wide = features > most
+if not is_wide then put_names(1, features) end
+
 local at = 3 + features
-local row = {}
-for number = 1, #KEYS do
-  local key, given = KEYS[number], ARGV[at + 1]
+for number = 1, #keys do
+  local key, time = keys[number], given[at + 1]
   local stored = call('HGET', key, time_field)
-  if not (stored and is_newer(stored, given)) then
+  if not (stored and is_newer(stored, time)) then
+    row[1], row[3] = key, time
     local first = 1
     repeat
-      local last = math.min(first + most - 1, features)
-      row[1], row[2], row[3] = key, time_field, given
-      local place = 4
-      for feature = first, last do
-        row[place], row[place + 1] = ARGV[3 + feature], ARGV[at + 1 + feature]
+      local last = features
+      if is_wide then
+        last = math.min(first + most - 1, features)
+        put_names(first, last)
+      end
+      local place = 5
+      for feature = at + 1 + first, at + 1 + last do
+        row[place] = given[feature]
         place = place + 2
       end
-      call('HSET', unpack(row, 1, place - 1))
+      call('HSET', unpack(row, 1, place - 2))
       first = last + 1
     until first > features
     if ttl > 0 then call('EXPIRE', key, ttl) end

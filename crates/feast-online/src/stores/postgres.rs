@@ -25,6 +25,9 @@
 //! Statements are sent with the commit, so that a write takes one round trip and a client that dies in its middle leaves
 //! nothing half done. A call that is cancelled or times out closes its connection; the pool opens another one.
 //!
+//! Plans are made once per connection and not for the keys at hand: those of a generic plan go through the index, while
+//! PostgreSQL may scan the whole of a table of which it has no statistics yet.
+//!
 //! Limits: 2,700 bytes per key (PostgreSQL's index); 63 bytes per name of a table, where PostgreSQL cuts longer ones:
 //! views whose tables would be one are refused.
 
@@ -273,7 +276,8 @@ impl PostgresConfig {
             tls: MakeTls(Arc::new(TlsOptions { verify, authorities: self.sslrootcert_path.clone(), identity })),
             attempts,
             session: format!(
-                "SET search_path TO {search_path}; SET statement_timeout TO {}; SET standard_conforming_strings TO on",
+                "SET search_path TO {search_path}; SET statement_timeout TO {}; SET standard_conforming_strings TO on; \
+                 SET plan_cache_mode TO force_generic_plan",
                 CALL_TIMEOUT.as_millis()
             ),
         }

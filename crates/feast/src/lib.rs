@@ -18,6 +18,7 @@ mod observer;
 mod store;
 
 mod apply;
+mod check_online_store;
 mod definitions;
 mod delete;
 mod get_historical_features;
@@ -29,6 +30,7 @@ mod saved_dataset;
 mod versions;
 
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
+pub use check_online_store::{OnlineStoreReport, OnlineTableProblem, OnlineTableReport};
 pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig};
 pub use definitions::{Definitions, LoadProblem, problems_error};
 pub use get_historical_features::HistoricalFeatures;

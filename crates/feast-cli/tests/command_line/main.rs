@@ -7,4 +7,5 @@ mod arguments;
 mod changes;
 mod init;
 mod objects;
+mod online_store;
 mod values;

@@ -7,8 +7,8 @@ use feast_core::ObjectKind;
 
 use crate::commands::{
     apply, completion, configuration, delete, endpoint, explain, feature_views, features, get_historical_features,
-    get_online_features, init, later, materialize, materialize_incremental, objects, permissions, plan, projects,
-    registry_dump, serve, teardown, version,
+    get_online_features, init, later, materialize, materialize_incremental, objects, online_store, permissions, plan,
+    projects, registry_dump, serve, teardown, version,
 };
 use crate::exit::Outcome;
 use crate::session::Session;
@@ -119,6 +119,9 @@ pub(crate) enum Command {
     /// Show and delete permissions
     #[command(subcommand)]
     Permissions(permissions::Permissions),
+    /// Look after the online store
+    #[command(subcommand)]
+    OnlineStore(online_store::OnlineStoreCommand),
     Delete(delete::Delete),
     RegistryDump(registry_dump::RegistryDump),
     Configuration(configuration::Configuration),
@@ -184,6 +187,7 @@ impl Command {
             Self::SavedDatasets(command) => command.run(session, ObjectKind::SavedDataset),
             Self::ValidationReferences(command) => command.run(session, ObjectKind::ValidationReference),
             Self::Permissions(command) => command.run(session),
+            Self::OnlineStore(command) => command.run(session),
             Self::Delete(command) => command.run(session),
             Self::RegistryDump(command) => command.run(session),
             Self::Configuration(command) => command.run(session),

@@ -114,6 +114,21 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// How many rows one [`write`](Self::write) should carry.
     fn preferred_batch_rows(&self) -> usize;
+
+    /// The tables that the backend has for a project, as far as their names tell; `None` where it has no tables, or
+    /// cannot list them.
+    async fn stored_tables(&self, _project: &str) -> Result<Option<Vec<StoredTable>>> {
+        Ok(None)
+    }
+}
+
+/// A table that a backend has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTable {
+    /// Its name.
+    pub name: String,
+    /// Columns that it lacks, and that [`OnlineStore::update`] would add.
+    pub missing_columns: Vec<String>,
 }
 
 /// One line of a table of known stores.

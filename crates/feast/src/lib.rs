@@ -19,6 +19,7 @@ mod online_serving;
 mod store;
 
 mod apply;
+mod check_online_store;
 mod definitions;
 mod delete;
 mod explain_online;
@@ -34,6 +35,7 @@ mod try_on_demand_views;
 mod versions;
 
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
+pub use check_online_store::{OnlineStoreReport, OnlineTableProblem, OnlineTableReport};
 pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig};
 pub use definitions::{Definitions, LoadProblem, problems_error};
 pub use explain_online::{Cause, ExplainedValues, ExplainedView, OnlineExplanation, Phase, parse_selection};

@@ -17,6 +17,7 @@ pub(crate) mod delete;
 pub(crate) mod feature_views;
 pub(crate) mod features;
 pub(crate) mod objects;
+pub(crate) mod online_store;
 pub(crate) mod permissions;
 pub(crate) mod projects;
 pub(crate) mod registry_dump;

@@ -34,6 +34,7 @@ fn help_names_every_command() {
       saved-datasets           Show and delete saved datasets
       validation-references    Show and delete validation references
       permissions              Show and delete permissions
+      online-store             Look after the online store
       delete                   Delete one object, of whatever kind, and the online table of a view
       registry-dump            Print everything the registry holds of this project
       configuration            Show the configuration with defaults filled in and secrets masked

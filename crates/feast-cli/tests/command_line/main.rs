@@ -9,5 +9,6 @@ mod explain;
 mod init;
 mod objects;
 mod on_demand;
+mod online_store;
 mod serve;
 mod values;

@@ -41,7 +41,8 @@ use chrono::DateTime;
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, TimeoutType};
 use feast_core::{
-    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange, list_names,
+    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable, TableChange,
+    list_names,
 };
 use hashbrown::HashMap;
 use mysql_async::prelude::Queryable;
@@ -82,6 +83,9 @@ const MOST_KEY_BYTES: usize = 256;
 /// more than none.
 const EVENT_UNIT: i128 = 18_500_000_000_000_000_000;
 const CREATED_SHIFT: i128 = 9_223_372_036_854_775_809;
+
+/// Our columns.
+const MICROS: [&str; 2] = ["event_ts_micros", "created_ts_micros"];
 
 /// Error numbers of the server.
 mod number {
@@ -266,6 +270,16 @@ impl OnlineStore for MysqlStore {
     fn preferred_batch_rows(&self) -> usize {
         MOST_KEYS
     }
+
+    async fn stored_tables(&self, project: &str) -> Result<Option<Vec<StoredTable>>> {
+        let mut attempts = Attempts::within(CALL_TIMEOUT);
+        loop {
+            match attempts.run(self, self.list_once(project)).await {
+                Ok(tables) => return Ok(Some(tables)),
+                Err(failure) => attempts.pause(failure).await?,
+            }
+        }
+    }
 }
 
 /// A connection for one call. Unless it is given back it is closed, because an answer may still be on its way.
@@ -405,7 +419,7 @@ impl MysqlStore {
         if columns.is_empty() {
             return Err(Failure::from(missing_table(table, self)));
         }
-        let exact = ["event_ts_micros", "created_ts_micros"].iter().all(|name| columns.iter().any(|has| has == name));
+        let exact = MICROS.iter().all(|name| columns.iter().any(|has| has == name));
         self.exact().insert(name, exact);
         Ok(exact)
     }
@@ -567,6 +581,33 @@ impl MysqlStore {
         connection.query_drop(batch).await.map_err(failed)
     }
 
+    async fn list_once(&self, project: &str) -> Result<Vec<StoredTable>, Failure> {
+        let mut lease = self.lease().await?;
+        let prefix = name_list([format!("{project}_").as_str()]);
+        let list = format!(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE() \
+             AND LEFT(table_name, CHAR_LENGTH({prefix})) = {prefix} ORDER BY table_name"
+        );
+        let rows: Vec<Row> = lease.connection()?.query(list).await.map_err(|error| self.failure("read", error))?;
+        lease.give_back();
+        let text = |row: &Row, column| String::from_utf8_lossy(bytes(row, column)).into_owned();
+        let mut tables: Vec<(String, Vec<String>)> = Vec::new();
+        for row in &rows {
+            let (table, column) = (text(row, 0), text(row, 1).to_lowercase());
+            match tables.last_mut().filter(|(last, _)| *last == table) {
+                Some((_, columns)) => columns.push(column),
+                None => tables.push((table, vec![column])),
+            }
+        }
+        let has = |columns: &[String], name: &str| columns.iter().any(|column| column == name);
+        tables.retain(|(_, columns)| has(columns, "entity_key") && has(columns, "feature_name"));
+        let missing = |columns: &[String]| {
+            MICROS.iter().filter(|name| !has(columns, name)).map(|name| (*name).to_owned()).collect()
+        };
+        let tables = tables.into_iter().map(|(name, columns)| StoredTable { missing_columns: missing(&columns), name });
+        Ok(tables.collect())
+    }
+
     async fn update_once(&self, changes: &[TableChange]) -> Result<(), Failure> {
         let mut lease = self.lease().await?;
         let connection = lease.connection()?;
@@ -615,7 +656,7 @@ async fn missing(connection: &mut Conn, name: &str) -> Result<Vec<String>, mysql
              PRIMARY KEY(entity_key, feature_name))"
         ));
     }
-    for column in ["event_ts_micros", "created_ts_micros"] {
+    for column in MICROS {
         if !columns.is_empty() && !columns.iter().any(|known| known == column) {
             statements.push(format!("ALTER TABLE {table} ADD COLUMN {column} BIGINT NULL DEFAULT NULL"));
         }
@@ -935,7 +976,12 @@ mod tests {
         assert_eq!(read(&store, &table, 1001).await.unwrap(), (Some(noon), vec![Some(1)]));
         write(&store, &table, &[1001], noon + 5, &[int(3)]).await.unwrap();
         assert_eq!(read(&store, &table, 1001).await.unwrap(), (Some(noon), vec![Some(3)]));
+        let listed = StoredTable { name: "p_v".to_owned(), missing_columns: MICROS.map(str::to_owned).to_vec() };
+        assert_eq!(store.stored_tables("p").await.unwrap(), Some(vec![listed.clone()]));
         ensure(&store, &table).await;
+        let listed = StoredTable { missing_columns: vec![], ..listed };
+        assert_eq!(store.stored_tables("p").await.unwrap(), Some(vec![listed]));
+        assert_eq!(store.stored_tables("q").await.unwrap(), Some(vec![]));
         write(&store, &table, &[1001], noon + 1_500_000, &[int(4)]).await.unwrap();
         assert_eq!(read(&store, &table, 1001).await.unwrap(), (Some(noon + 1_500_000), vec![Some(4)]));
         // Feast goes back in time, as it does.

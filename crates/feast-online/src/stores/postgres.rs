@@ -25,6 +25,9 @@
 //! Statements are sent with the commit, so that a write takes one round trip and a client that dies in its middle leaves
 //! nothing half done. A call that is cancelled or times out closes its connection; the pool opens another one.
 //!
+//! Plans are made once per connection and not for the keys at hand: those of a generic plan go through the index, while
+//! PostgreSQL may scan the whole of a table of which it has no statistics yet.
+//!
 //! Limits: 2,700 bytes per key (PostgreSQL's index); 63 bytes per name of a table, where PostgreSQL cuts longer ones:
 //! views whose tables would be one are refused.
 
@@ -44,8 +47,8 @@ use deadpool_postgres::{
     ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use feast_core::{
-    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange, ValueType,
-    list_names,
+    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable, TableChange,
+    ValueType, list_names,
 };
 use hashbrown::HashMap;
 use serde::Deserialize;
@@ -273,7 +276,8 @@ impl PostgresConfig {
             tls: MakeTls(Arc::new(TlsOptions { verify, authorities: self.sslrootcert_path.clone(), identity })),
             attempts,
             session: format!(
-                "SET search_path TO {search_path}; SET statement_timeout TO {}; SET standard_conforming_strings TO on",
+                "SET search_path TO {search_path}; SET statement_timeout TO {}; SET standard_conforming_strings TO on; \
+                 SET plan_cache_mode TO force_generic_plan",
                 CALL_TIMEOUT.as_millis()
             ),
         }
@@ -436,6 +440,16 @@ impl OnlineStore for PostgresStore {
 
     fn preferred_batch_rows(&self) -> usize {
         MOST_CHUNK_ROWS
+    }
+
+    async fn stored_tables(&self, project: &str) -> Result<Option<Vec<StoredTable>>> {
+        let mut attempts = Attempts::within(CALL_TIMEOUT);
+        loop {
+            match attempts.run(self, self.list_once(project)).await {
+                Ok(tables) => return Ok(Some(tables)),
+                Err(failure) => attempts.pause(failure).await?,
+            }
+        }
     }
 }
 
@@ -702,6 +716,22 @@ impl PostgresStore {
         Ok(shape)
     }
 
+    async fn list_once(&self, project: &str) -> Result<Vec<StoredTable>, Failure> {
+        let mut lease = self.lease().await?;
+        let rows = lease
+            .client()?
+            .query(TABLES, &[&self.config.schema(), &format!("{project}_")])
+            .await
+            .map_err(|error| self.failure("read", error))?;
+        lease.give_back();
+        let tables = rows.iter().map(|row| {
+            let columns: Vec<&str> = row.get(1);
+            let missing = self.missing_columns(&columns).into_iter().map(|(name, _)| name.to_owned());
+            StoredTable { name: row.get(0), missing_columns: missing.collect() }
+        });
+        Ok(tables.collect())
+    }
+
     async fn update_once(&self, changes: &[TableChange]) -> Result<(), Failure> {
         let mut lease = self.lease().await?;
         let client = lease.client()?;
@@ -745,9 +775,9 @@ impl PostgresStore {
         let tables: Vec<String> = changes.iter().filter_map(ensured).collect();
         let wanted: Vec<String> = tables.iter().map(|table| self.qualified(table)).collect();
         let rows = client.query(COLUMNS, &[&wanted]).await.map_err(failed)?;
-        let mut columns: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
+        let mut columns: HashMap<&str, Vec<&str>> = HashMap::new();
         for row in &rows {
-            columns.entry(row.get(0)).or_default().push((row.get(1), row.get(2)));
+            columns.entry(row.get(0)).or_default().push(row.get(1));
         }
         let indexes = tables.iter().flat_map(|table| [format!("{table}_ek"), format!("{table}_fts_idx")]);
         let indexes: Vec<String> = indexes.map(|index| self.qualified(&index)).collect();
@@ -763,7 +793,13 @@ impl PostgresStore {
                     let qualified = self.qualified(&name);
                     match columns.get(qualified.as_str()) {
                         None => statements.push(self.create(&qualified)),
-                        Some(found) => statements.extend(self.missing_columns(&qualified, found)),
+                        Some(found) => {
+                            let missing = self.missing_columns(found);
+                            let added = missing.iter().map(|(name, sql_type)| {
+                                format!("ALTER TABLE {qualified} ADD COLUMN IF NOT EXISTS {name} {sql_type} NULL")
+                            });
+                            statements.extend(added);
+                        }
                     }
                     let ek = format!("{name}_ek");
                     if !indexes.contains(self.qualified(&ek).as_str()) {
@@ -802,22 +838,29 @@ impl PostgresStore {
         )
     }
 
-    fn missing_columns(&self, qualified: &str, found: &[(&str, &str)]) -> Option<String> {
+    /// Names and types of what a table lacks.
+    fn missing_columns(&self, found: &[&str]) -> Vec<(&'static str, &'static str)> {
         let mut wanted =
             vec![("value_text", "TEXT"), ("vector_value", self.vector_type()), ("created_ts", "TIMESTAMPTZ")];
         if self.config.enable_openai_compatible_store {
             wanted.push(("value_num", "DOUBLE PRECISION"));
         }
-        wanted.retain(|(name, _)| !found.iter().any(|(known, _)| known == name));
-        let added: Vec<String> =
-            wanted.iter().map(|(name, sql_type)| format!("ADD COLUMN IF NOT EXISTS {name} {sql_type} NULL")).collect();
-        (!added.is_empty()).then(|| format!("ALTER TABLE {qualified} {}", added.join(", ")))
+        wanted.retain(|(name, _)| !found.contains(name));
+        wanted
     }
 
     fn vector_type(&self) -> &'static str {
         if self.config.vector_enabled { "vector" } else { "BYTEA" }
     }
 }
+
+/// Tables of a schema whose names start so and that look like ours: name, columns.
+const TABLES: &str = "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c \
+                      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                      WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) \
+                      AND c.relkind IN ('r', 'p') AND starts_with(c.relname, $2) \
+                      GROUP BY c.relname HAVING array_agg(a.attname::text) @> ARRAY['entity_key', 'feature_name'] \
+                      ORDER BY 1";
 
 /// Columns of tables given by name: table, column, type.
 const COLUMNS: &str = "SELECT t.name, a.attname::text, format_type(a.atttypid, NULL) \
@@ -1303,7 +1346,13 @@ mod tests {
         let table = table(&[("a", ValueType::Int64)]);
         write(&store, &table, 1, 1, vec![int(5)]).await.unwrap();
         assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(1), vec![Some(5)]));
+        let missing = ["value_text", "vector_value", "value_num"].map(str::to_owned).to_vec();
+        let listed = StoredTable { name: "p_v".to_owned(), missing_columns: missing };
+        assert_eq!(store.stored_tables("p").await.unwrap(), Some(vec![listed.clone()]));
+        assert_eq!(store.stored_tables("q").await.unwrap(), Some(vec![]));
         ensure(&store, &table).await;
+        let listed = StoredTable { missing_columns: vec![], ..listed };
+        assert_eq!(store.stored_tables("p").await.unwrap(), Some(vec![listed]));
         write(&store, &table, 1, 1, vec![int(6)]).await.unwrap();
         assert_eq!(server.execute(&database, "SELECT value_text, value_num, vector_value FROM p_v"), "6|6|");
         // Somebody else takes a column away.

@@ -36,7 +36,7 @@ use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
     EntityKeys, Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
-    TableChange, ValueType, did_you_mean,
+    StoredTable, TableChange, ValueType, did_you_mean,
 };
 use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{HashMap, HashSet};
@@ -240,6 +240,11 @@ impl OnlineStore for SqliteStore {
     /// More than a transaction holds: the rows are sorted, and the more there are, the fewer pages of the file change.
     fn preferred_batch_rows(&self) -> usize {
         250_000
+    }
+
+    async fn stored_tables(&self, project: &str) -> Result<Option<Vec<StoredTable>>> {
+        let prefix = format!("{project}_");
+        self.blocking(move |database| database.stored_tables(&prefix).map(Some)).await
     }
 }
 
@@ -638,6 +643,41 @@ impl Database {
         Ok(())
     }
 
+    fn stored_tables(&self, prefix: &str) -> Result<Vec<StoredTable>> {
+        let Some(reader) = self.reader()? else { return Ok(Vec::new()) };
+        let list = || {
+            let connection = &reader.connection;
+            let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND substr(name, 1, length(?1)) = ?1";
+            let mut statement = connection.prepare(sql)?;
+            let names = statement.query_map([prefix], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+            let mut tables = Vec::with_capacity(names.len());
+            for name in names {
+                let shape = Shape::of(connection, &name)?.unwrap_or_default();
+                let missing = self.missing_columns(shape).map(|column| column.name.to_owned());
+                tables.push(StoredTable { missing_columns: missing.collect(), name });
+            }
+            Ok(tables)
+        };
+        let tables = list().map_err(|error| self.failed("read", error));
+        self.give_back(reader);
+        tables
+    }
+
+    /// What a table lacks, in order.
+    fn missing_columns(&self, shape: Shape) -> impl Iterator<Item = Column> {
+        let number = self.config.enable_openai_compatible_store;
+        [
+            (shape.value_text, Column { name: "value_text", sql_type: "TEXT" }),
+            (shape.value_num || !number, Column { name: "value_num", sql_type: "REAL" }),
+            (shape.vector_value, Column { name: "vector_value", sql_type: "BLOB" }),
+            (shape.event_ts_micros, Column { name: "event_ts_micros", sql_type: "INTEGER" }),
+            (shape.created_ts_micros, Column { name: "created_ts_micros", sql_type: "INTEGER" }),
+        ]
+        .into_iter()
+        .filter(|(has, _)| !has)
+        .map(|(_, column)| column)
+    }
+
     fn ensure(&self, connection: &Connection, name: &str) -> rusqlite::Result<()> {
         let table = quoted(name);
         let value_num = if self.config.enable_openai_compatible_store { " value_num REAL," } else { "" };
@@ -648,18 +688,17 @@ impl Database {
              created_ts_micros INTEGER, PRIMARY KEY(entity_key, feature_name))"
         ))?;
         let Some(shape) = Shape::of(connection, name)? else { return Ok(()) };
-        let missing = [
-            (shape.value_text, "value_text TEXT"),
-            (shape.value_num || value_num.is_empty(), "value_num REAL"),
-            (shape.vector_value, "vector_value BLOB"),
-            (shape.event_ts_micros, "event_ts_micros INTEGER"),
-            (shape.created_ts_micros, "created_ts_micros INTEGER"),
-        ];
-        for (_, column) in missing.iter().filter(|(has, _)| !has) {
-            connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column}"))?;
+        for Column { name, sql_type } in self.missing_columns(shape) {
+            connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {name} {sql_type}"))?;
         }
         Ok(())
     }
+}
+
+/// A column that tables have today.
+struct Column {
+    name: &'static str,
+    sql_type: &'static str,
 }
 
 /// Which optional columns a table has; tables written by older versions of Feast lack some.
@@ -1002,6 +1041,9 @@ mod tests {
                       PRIMARY KEY(entity_key, feature_name))";
         connection.execute_batch(narrow).unwrap();
         assert!(store.read(&reads).await.unwrap()[0].event_timestamps.is_null(0));
+        let listed = store.stored_tables("p").await.unwrap().unwrap();
+        assert_eq!(listed[0].name, "p_vectors");
+        assert_eq!(listed[0].missing_columns, ["event_ts_micros", "created_ts_micros"]);
         write(&store, &vectors(), 2_000_001, &[1.0]).await;
         assert_eq!(store.read(&reads).await.unwrap()[0].event_timestamps.value(0), 2_000_000);
     }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::Schema;
 use feast_core::{
     DataSourceOptions, Error, ErrorCode, Field, OnDemandSource, PlannedJoinKey, PlannedOnDemandView, PlannedView,
     Result, RetrievalPlan, ValueType,
 };
 
 use crate::coerce_column;
-use crate::write::record_batch;
 
 /// The input of one on-demand view: its source features under their full and their short names, its request data, and
 /// the join keys of its sources. A short name that two sources have is left out, since nobody could say which is meant.
@@ -71,7 +71,10 @@ pub fn on_demand_input(
     for (key, values) in entity_columns.iter().filter(|(key, _)| keys.iter().any(|own| own.column == key.column)) {
         input.push(&key.column, key.value_type, values);
     }
-    record_batch(&input.fields, input.columns, n_rows)
+    // Marked with their types: text alone does not tell what is a UUID.
+    let fields: Vec<_> = input.fields.iter().map(|field| field.value_type.arrow_field(&field.name)).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), input.columns, &options)?)
 }
 
 /// Columns with distinct names: of several with one name the first counts.

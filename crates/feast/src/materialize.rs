@@ -16,6 +16,7 @@ use feast_online::online_rows;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use crate::on_demand::follows_from_history;
 use crate::{Event, FeatureStore};
 
 /// Writes in flight at the same time.
@@ -95,7 +96,12 @@ impl FeatureStore {
             |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
             let views = contents.feature_views.values();
-            return Ok(views.filter(|view| materializable(view) && !view.disabled).cloned().collect());
+            // What only a request or a caller can complete is written by them.
+            let complete = |view: &FeatureView| view.on_demand().is_none() || follows_from_history(&contents, view);
+            return Ok(views
+                .filter(|view| materializable(view) && !view.disabled && complete(view))
+                .cloned()
+                .collect());
         }
         names
             .iter()

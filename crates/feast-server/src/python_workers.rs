@@ -344,7 +344,8 @@ impl Pool {
         state.does_not_start = match &started {
             Ok(_) => None,
             Err(reason) => {
-                tracing::error!(%reason, "a Python worker does not start");
+                // Whoever waits is told.
+                tracing::debug!(%reason, "a Python worker does not start");
                 Some(Setback::again(state.does_not_start.as_ref(), reason.clone()))
             }
         };

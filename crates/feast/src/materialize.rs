@@ -21,6 +21,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use crate::on_demand::follows_from_history;
 use crate::{Event, FeatureStore};
 
 /// Writes in flight at the same time.
@@ -108,7 +109,12 @@ impl FeatureStore {
             |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
             let views = contents.feature_views.values();
-            return Ok(views.filter(|view| materializable(view) && !view.disabled).cloned().collect());
+            // What only a request or a caller can complete is written by them.
+            let complete = |view: &FeatureView| view.on_demand().is_none() || follows_from_history(&contents, view);
+            return Ok(views
+                .filter(|view| materializable(view) && !view.disabled && complete(view))
+                .cloned()
+                .collect());
         }
         names
             .iter()

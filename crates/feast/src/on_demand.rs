@@ -259,6 +259,11 @@ fn input_of_rows(plan: &RetrievalPlan, view: &PlannedOnDemandView, rows: &Record
 }
 
 /// Whether the rows of a view follow from the history of its sources alone.
+pub(crate) fn follows_from_history(contents: &ProjectContents, view: &FeatureView) -> bool {
+    computing_plan(contents, view).is_ok_and(|plan| check_materializable(view, &plan).is_ok())
+}
+
+/// Says why the rows of a view do not follow from the history of its sources alone.
 fn check_materializable(view: &FeatureView, plan: &RetrievalPlan) -> Result<()> {
     let refused = |what: String| {
         Err(Error::unsupported(format!("on-demand feature view `{}` cannot be materialized: {what}", view.name))

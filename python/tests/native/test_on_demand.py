@@ -504,6 +504,30 @@ def test_stored_views_are_materialized_and_written_and_not_computed_when_read(
     assert history["percent"].tolist() == [0.10000000149011612 * 100]
 
 
+@on_demand_feature_view(
+    entities=[DRIVERS["driver"]],
+    sources=[STATS, REQUEST],
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="asked", dtype=Float64)],
+    mode="python",
+    write_to_online_store=True,
+)
+def stored_request(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"asked": [rate + val for rate, val in zip(inputs["conv_rate"], inputs["val"])]}
+
+
+def test_what_needs_a_request_is_written_and_not_materialized(tmp_path: Path) -> None:
+    store = FeatureStore(repo_path=str(write_repository(tmp_path)))
+    store.apply([*DRIVERS.values(), stored, stored_request])
+    store.materialize(T0 - timedelta(days=30), T0 + timedelta(days=1))
+    assert percents(store)[0] == RATES[0] * 100
+    with pytest.raises(NotImplementedError, match="it needs `val`, which only a request has"):
+        store.materialize(T0 - timedelta(days=30), T0, feature_views=["stored_request"])
+    inputs = {"driver_id": [7], "conv_rate": [0.5], "trips": [1], "city": ["x"], "val": [2]}
+    store.write_to_online_store("stored_request", inputs=inputs)
+    answer = store.get_online_features(features=["stored_request:asked"], entity_rows=[{"driver_id": 7}])
+    assert answer.to_dict()["asked"] == [2.5]
+
+
 def test_a_push_brings_the_views_up_to_date_that_follow_from_it(tmp_path: Path) -> None:
     store = FeatureStore(repo_path=str(write_repository(tmp_path)))
     store.apply([*DRIVERS.values(), pushed_twice])

@@ -54,7 +54,7 @@ fn a_python_beside_the_program_computes_them() {
     ----- stdout -----
     driver_id   percent
     1001        30
-    1002        null
+    1002
     ----- stderr -----
     ");
 }

@@ -92,10 +92,9 @@ bench-transform: wheel peer ## on-demand feature views over HTTP and over histor
 		--results .build/bench $(BENCH_ARGUMENTS)
 
 bench-online: dist/feast peer ## requests for online features: this server and Feast's on the same store; BENCH_ARGUMENTS="--store redis"
-	$(say) "bench-online: building the floor"
-	@$(CARGO) build --release --locked -p feast-server -p feast-python --example constant_body
+	@$(CARGO) build --release --locked -p feast-cli -p feast-python -p feast-server --bin feast --bin constant_body
 	$(say) "bench-online: measuring (about three minutes per store)"
-	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/examples/constant_body" \
+	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/constant_body" \
 		--peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build

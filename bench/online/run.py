@@ -315,7 +315,7 @@ def main() -> None:
     """Measures, prints the table and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", type=Path, required=True, help="the standalone command")
-    parser.add_argument("--constant", type=Path, required=True, help="the example `constant_body` of feast-server")
+    parser.add_argument("--constant", type=Path, required=True, help="the program `constant_body` of feast-server")
     parser.add_argument("--peer", type=Path, required=True, help="environment with feast==0.67.0")
     parser.add_argument("--store", action="append", choices=["sqlite", "redis"], help="default: sqlite")
     parser.add_argument("--case", action="append", choices=list(CASES), help="default: all")

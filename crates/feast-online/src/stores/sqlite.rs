@@ -25,7 +25,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
@@ -53,6 +53,9 @@ use crate::write::record_batch;
 
 /// How long a call waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How soon it shows that another process has added our columns to a table of Feast's.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Requests that read at the same time; more of them wait.
 const MOST_READERS: usize = 8;
@@ -312,8 +315,8 @@ struct Database {
 struct Opened {
     connection: Connection,
     identity: Option<FileIdentity>,
-    /// Which tables have our columns for parts of seconds.
-    exact: HashMap<String, bool>,
+    /// Which tables have our columns for parts of seconds, and since when that is known.
+    exact: HashMap<String, (bool, Instant)>,
 }
 
 type FileIdentity = (u64, u64);
@@ -465,14 +468,12 @@ impl Database {
         for read in reads {
             let name = read.table.name();
             let exact = match reader.exact.get(&name) {
-                Some(exact) => *exact,
-                None => {
+                Some((exact, known)) if *exact || known.elapsed() < LOOK_AGAIN => *exact,
+                _ => {
                     let shape = Shape::of(&transaction, &name)
                         .map_err(|error| self.failed("read", error))?
                         .ok_or_else(|| missing_table(&read.table, self))?;
-                    if shape.exact {
-                        reader.exact.insert(name.clone(), true);
-                    }
+                    reader.exact.insert(name.clone(), (shape.exact, Instant::now()));
                     shape.exact
                 }
             };

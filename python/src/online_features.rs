@@ -113,11 +113,21 @@ fn lookup<'a>(
 }
 
 fn values<'py>(py: Python<'py>, column: &OnlineColumn, classes: &Classes) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for row in 0..column.values.len() {
-        list.append(value(py, &column.values, column.value_type, row, classes)?)?;
+    let array = &column.values;
+    // Whole columns of numbers need no look at each value's type.
+    if array.null_count() == 0 {
+        match column.value_type {
+            ValueType::Int64 => return PyList::new(py, array.as_primitive::<Int64Type>().values().iter().copied()),
+            ValueType::Double => return PyList::new(py, array.as_primitive::<Float64Type>().values().iter().copied()),
+            ValueType::Float => {
+                let floats = array.as_primitive::<Float32Type>().values().iter();
+                return PyList::new(py, floats.map(|float| f64::from(*float)));
+            }
+            _ => {}
+        }
     }
-    Ok(list)
+    let values = (0..array.len()).map(|row| value(py, array, column.value_type, row, classes));
+    PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// One value as Feast's users know it; a missing value is `None`.

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _feast(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    runtime::watch_forks(module)?;
+    runtime::watch_process(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<store::Store>()?;
     module.add_class::<retrieval_job::RetrievalJob>()?;

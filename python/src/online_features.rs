@@ -119,11 +119,20 @@ pub(crate) fn values<'py>(
     value_type: ValueType,
     classes: &Classes,
 ) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for row in 0..column.len() {
-        list.append(value(py, column, value_type, row, classes)?)?;
+    // Whole columns of numbers need no look at each value's type.
+    if column.null_count() == 0 {
+        match value_type {
+            ValueType::Int64 => return PyList::new(py, column.as_primitive::<Int64Type>().values().iter().copied()),
+            ValueType::Double => return PyList::new(py, column.as_primitive::<Float64Type>().values().iter().copied()),
+            ValueType::Float => {
+                let floats = column.as_primitive::<Float32Type>().values().iter();
+                return PyList::new(py, floats.map(|float| f64::from(*float)));
+            }
+            _ => {}
+        }
     }
-    Ok(list)
+    let values = (0..column.len()).map(|row| value(py, column, value_type, row, classes));
+    PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// One value as Feast's users know it; a missing value is `None`.

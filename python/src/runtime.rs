@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -142,6 +142,7 @@ where
     let task = runtime().py()?.spawn(async move {
         let done = call.await;
         // Nobody waits any more when the interpreter is about to end.
+        let Some(_delivering) = Delivering::begin() else { return };
         Python::try_attach(|py| {
             let delivered = match done.py().and_then(|value| value.into_py_any(py)) {
                 Ok(value) => deliver(py, &event_loop, &waiting, "set_result", value),
@@ -178,19 +179,58 @@ fn deliver(py: Python<'_>, event_loop: &Py<PyAny>, future: &Py<PyAny>, method: &
     Ok(())
 }
 
-/// Makes forks of Python safe for what is open here.
-pub(crate) fn watch_forks(module: &Bound<'_, PyModule>) -> PyResult<()> {
+/// Threads that are handing a result to Python.
+static DELIVERING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether Python is about to end.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// How long the end of Python waits for results that are being handed over.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(5);
+
+/// A result is being handed over. A thread that asks for the interpreter while Python ends is stopped by force, which
+/// the process does not survive; so Python waits for those that have begun, and no more begin.
+struct Delivering;
+
+impl Delivering {
+    fn begin() -> Option<Self> {
+        DELIVERING.fetch_add(1, Ordering::SeqCst);
+        let begun = Self;
+        (!ENDING.load(Ordering::SeqCst)).then_some(begun)
+    }
+}
+
+impl Drop for Delivering {
+    fn drop(&mut self) {
+        DELIVERING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Python calls this before it ends.
+#[pyfunction]
+fn before_end(py: Python<'_>) {
+    ENDING.store(true, Ordering::SeqCst);
+    let asked = Instant::now();
+    py.detach(|| {
+        while DELIVERING.load(Ordering::SeqCst) > 0 && asked.elapsed() < LONGEST_DELIVERY {
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+}
+
+/// Makes forks of Python safe for what is open here, and its end for results that are on their way.
+pub(crate) fn watch_process(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    py.import("atexit")?.call_method1("register", (wrap_pyfunction!(before_end, module)?,))?;
     let os = py.import("os")?;
     // Not every system forks.
     if !os.hasattr("register_at_fork")? {
         return Ok(());
     }
-    let after = wrap_pyfunction!(after_fork, module)?;
     let hooks = PyDict::new(py);
     hooks.set_item("before", wrap_pyfunction!(before_fork, module)?)?;
-    hooks.set_item("after_in_parent", &after)?;
-    hooks.set_item("after_in_child", &after)?;
+    hooks.set_item("after_in_parent", wrap_pyfunction!(after_fork, module)?)?;
+    hooks.set_item("after_in_child", wrap_pyfunction!(after_fork_in_child, module)?)?;
     os.call_method("register_at_fork", (), Some(&hooks)).map(drop)
 }
 
@@ -201,5 +241,12 @@ fn before_fork(py: Python<'_>) {
 
 #[pyfunction]
 fn after_fork() {
+    feast_online::after_fork();
+}
+
+#[pyfunction]
+fn after_fork_in_child() {
+    // The threads that were handing something over do not exist here.
+    DELIVERING.store(0, Ordering::SeqCst);
     feast_online::after_fork();
 }

@@ -465,6 +465,21 @@ def program(repository: Path, *lines: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_program_ends_well_after_awaited_calls(full: FeatureStore) -> None:
+    # The thread that hands over the last answer may still be at it when Python ends.
+    lines = """
+        import asyncio
+        store = feast.FeatureStore(repo_path=".")
+        async def calls():
+            for _ in range(30):
+                await store.get_online_features_async(["driver_stats:trips"], [{"driver_id": 1001}])
+        asyncio.run(calls())
+    """
+    for _ in range(12):
+        ended = program(Path(full.repo_path), *textwrap.dedent(lines).splitlines())
+        assert ended.returncode == 0, ended.stderr
+
+
 def test_a_process_may_end_in_the_middle_of_calls(full: FeatureStore) -> None:
     done = program(
         full.repo_path,

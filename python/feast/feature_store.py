@@ -621,8 +621,14 @@ class FeatureStore:
         version: str | None = None,
         force: bool = False,
         run_async: bool = False,
+        *,
+        shard: str | None = None,
     ) -> None:
-        """Copies the latest values between two times, both included, into the online store."""
+        """Copies the latest values between two times, both included, into the online store.
+
+        `shard`, such as `"1/4"`, copies those of a part of the entity keys; when all parts are there, the span is
+        recorded as materialized.
+        """
         start, end = (
             _frames.microseconds(start_date, "start_date"),
             _frames.microseconds(end_date, "end_date"),
@@ -637,6 +643,7 @@ class FeatureStore:
             "full_feature_names": full_feature_names,
             "version": version,
             "force": force,
+            "shard": shard,
         }
         self._native.materialize(start, end, json.dumps(options), None)
 
@@ -648,13 +655,19 @@ class FeatureStore:
         version: str | None = None,
         force: bool = False,
         run_async: bool = False,
+        *,
+        shard: str | None = None,
     ) -> None:
-        """Copies what is new since the last materialization of each view into the online store."""
+        """Copies what is new since the last materialization of each view into the online store.
+
+        `shard` is as in `materialize`.
+        """
         options = {
             "feature_views": _view_names(feature_views),
             "full_feature_names": full_feature_names,
             "version": version,
             "force": force,
+            "shard": shard,
         }
         self._native.materialize(
             None, _frames.microseconds(end_date, "end_date"), json.dumps(options), None

@@ -17,13 +17,22 @@ from feast.online_response import OnlineResponse
 ADDED = {"FeatureStore.get_historical_features": ", as_of=None"}
 SHAPES = {"KEYWORD_ONLY": "*", "VAR_KEYWORD": "**"}
 
+# Keywords that Feast does not have; calls written for Feast do not name them.
+OURS = {
+    ("materialize", "shard"),
+    ("materialize_incremental", "shard"),
+}
+
 
 def described(member) -> str:
     if isinstance(member, property):
         return "property"
     parameters = []
     for name, parameter in inspect.signature(member).parameters.items():
-        if name != "self":
+        if (member.__name__, name) in OURS:
+            assert parameter.kind is parameter.KEYWORD_ONLY
+            assert parameter.default is None
+        elif name != "self":
             default = "" if parameter.default is parameter.empty else f"={parameter.default}"
             parameters.append(SHAPES.get(parameter.kind.name, "") + name + default)
     return ("async " if inspect.iscoroutinefunction(member) else "") + f"({', '.join(parameters)})"

@@ -7,4 +7,5 @@ mod arguments;
 mod changes;
 mod init;
 mod objects;
+mod registry;
 mod values;

@@ -97,8 +97,7 @@ impl Repository {
 pub(crate) fn feast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_feast"));
     command.args(arguments);
-    for variable in
-        [
+    for variable in [
         "FEATURE_REPO_DIR_ENV_VAR",
         "FEAST_FS_YAML_FILE_PATH",
         "FEAST_OUTPUT",
@@ -110,6 +109,7 @@ pub(crate) fn feast(arguments: &[&str]) -> Command {
     ] {
         command.env_remove(variable);
     }
+    command.env("FEAST_AUTHOR", "ada@example");
     command
 }
 

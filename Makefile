@@ -30,7 +30,7 @@ PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python"
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline bench-online bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
+.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,14 @@ bench-online: dist/feast peer ## requests for online features: this server and F
 	$(say) "bench-online: measuring (about three minutes per store)"
 	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/constant_body" \
 		--peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
+
+
+bench-registry: wheel binary peer ## apply, plan and list with 1,000 feature views in a SQL registry, beside Feast 0.67.0
+	$(say) "bench-registry: installing the wheel into .build/demo"
+	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
+	$(say) "bench-registry: measuring (some minutes, most of them Feast's)"
+	@"$(VENV)/bin/python" bench/registry.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
+		--results .build/bench $(BENCH_ARGUMENTS)
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
 

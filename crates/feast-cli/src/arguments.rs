@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use feast_core::ObjectKind;
 
 use crate::commands::{
-    apply, completion, configuration, delete, endpoint, explain, feature_views, features, get_historical_features,
-    get_online_features, init, later, materialize, materialize_incremental, objects, online_store, permissions, plan,
-    projects, registry_dump, serve, teardown, version,
+    apply, completion, configuration, delete, doctor, endpoint, explain, feature_views, features,
+    get_historical_features, get_online_features, init, later, materialize, materialize_incremental, objects,
+    online_store, permissions, plan, projects, registry, registry_dump, serve, teardown, version,
 };
 use crate::exit::Outcome;
 use crate::session::Session;
@@ -123,7 +123,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     OnlineStore(online_store::OnlineStoreCommand),
     Delete(delete::Delete),
+    /// Look at the history of the registry, go back in it, create its tables
+    #[command(subcommand)]
+    Registry(registry::Registry),
     RegistryDump(registry_dump::RegistryDump),
+    Doctor(doctor::Doctor),
     Configuration(configuration::Configuration),
     Endpoint(endpoint::Endpoint),
     Version(version::Version),
@@ -149,8 +153,6 @@ pub(crate) enum Command {
     Mlflow(later::Later),
     #[command(hide = true)]
     Mcp(later::Later),
-    #[command(hide = true)]
-    Registry(later::Later),
     #[command(hide = true)]
     Validate(later::Later),
     #[command(hide = true)]
@@ -189,7 +191,9 @@ impl Command {
             Self::Permissions(command) => command.run(session),
             Self::OnlineStore(command) => command.run(session),
             Self::Delete(command) => command.run(session),
+            Self::Registry(command) => command.run(session),
             Self::RegistryDump(command) => command.run(session),
+            Self::Doctor(command) => command.run(session),
             Self::Configuration(command) => command.run(session),
             Self::Endpoint(command) => command.run(session),
             Self::Version(command) => command.run(session),
@@ -204,7 +208,6 @@ impl Command {
             Self::Dbt(command) => command.run("dbt"),
             Self::Mlflow(command) => command.run("mlflow"),
             Self::Mcp(command) => command.run("mcp"),
-            Self::Registry(command) => command.run("registry"),
             Self::Validate(command) => command.run("validate"),
             Self::DemoNotebooks(command) => command.run("demo-notebooks"),
         }

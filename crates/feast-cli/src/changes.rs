@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use feast::{ApplyPlan, TableAction, TablePlan};
-use feast_core::{Action, DUMMY_ENTITY, FieldChange, ObjectChange};
+use feast_core::{Action, ChangeClass, DUMMY_ENTITY, FieldChange, ObjectChange};
 use serde_json::Value;
 
 use crate::terminal::{Style, Terminal};
@@ -23,6 +23,7 @@ pub(crate) fn planned(plan: &ApplyPlan, store: &str, terminal: &Terminal) -> Str
         };
         line(&mut text, &terminal.styled(style, format_args!("{sign} {} {}", change.object.kind, change.object.name)));
         fields(&mut text, &change.fields, "    ", terminal);
+        meaning(&mut text, change, terminal);
     }
     for table in &plan.tables {
         let (sign, style) = match table.action {
@@ -81,6 +82,22 @@ fn shown(plan: &ApplyPlan) -> impl Iterator<Item = &ObjectChange> {
     plan.diff.changes.iter().filter(|change| change.object.name != DUMMY_ENTITY)
 }
 
+/// Says who is concerned, where somebody is.
+fn meaning(text: &mut String, change: &ObjectChange, terminal: &Terminal) {
+    let users = change.affects.iter().map(|user| format!("{} {}", user.kind, user.name)).collect::<Vec<_>>().join(", ");
+    match (change.class, users.is_empty()) {
+        (ChangeClass::Breaking, true) => {
+            line(text, &format!("    {}", terminal.styled(Style::Removed, "breaking")));
+        }
+        (ChangeClass::Breaking, false) => {
+            let breaking = terminal.styled(Style::Removed, "breaking");
+            line(text, &format!("    {breaking}, used by {users}"));
+        }
+        (_, false) => line(text, &format!("    used by {users}")),
+        (_, true) => {}
+    }
+}
+
 fn tables_in_words(tables: &[TablePlan]) -> String {
     let mut words = String::new();
     for (action, word) in
@@ -107,7 +124,7 @@ fn undefined(text: &mut String, plan: &ApplyPlan) {
     line(text, "Use `feast apply --prune` to delete what is not defined.");
 }
 
-fn fields(text: &mut String, changes: &[FieldChange], indent: &str, terminal: &Terminal) {
+pub(crate) fn fields(text: &mut String, changes: &[FieldChange], indent: &str, terminal: &Terminal) {
     for change in changes {
         let (before, after) = (change.before.as_ref(), change.after.as_ref());
         if is_multiline(before) || is_multiline(after) {
@@ -119,7 +136,7 @@ fn fields(text: &mut String, changes: &[FieldChange], indent: &str, terminal: &T
     }
 }
 
-fn line(text: &mut String, line: &str) {
+pub(crate) fn line(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }

@@ -68,6 +68,16 @@ impl Session {
         Ok(config)
     }
 
+    /// The configuration as it is written.
+    pub(crate) fn config_text(&self) -> Result<String> {
+        let path = self.config_file.clone().unwrap_or_else(|| self.repo_path.join(feast::CONFIG_FILE));
+        std::fs::read_to_string(&path).map_err(|error| {
+            Error::new(ErrorCode::FileNotFound, format!("the configuration `{}` cannot be read", path.display()))
+                .with_hint("run `feast` inside a feature repository, or name one with `--chdir`")
+                .with_source(error)
+        })
+    }
+
     /// Opens the feature store.
     pub(crate) fn store(&self) -> Result<FeatureStore> {
         let config = self.config()?;

@@ -30,6 +30,20 @@ pub struct FieldChange {
     pub after: Option<Value>,
 }
 
+/// How much a change means for those who use the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeClass {
+    /// The object is new: nobody uses it yet.
+    Addition,
+    /// Descriptions, tags, owners: nothing that is computed or stored.
+    Metadata,
+    /// What is computed or stored changes, and everything that worked goes on working.
+    Schema,
+    /// Something that worked may not work any more: features or keys are gone or have another type.
+    Breaking,
+}
+
 /// What happens to one object.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ObjectChange {
@@ -40,6 +54,10 @@ pub struct ObjectChange {
     pub object: ObjectRef,
     /// For updates, what differs.
     pub fields: Vec<FieldChange>,
+    /// How much it means.
+    pub class: ChangeClass,
+    /// What of the registry uses the object: views, feature services, saved datasets.
+    pub affects: Vec<ObjectRef>,
     /// The new definition; `None` for deletes.
     #[serde(skip)]
     pub definition: Option<RegistryObject>,
@@ -54,6 +72,24 @@ pub struct RegistryDiff {
     pub changes: Vec<ObjectChange>,
     /// Objects of the registry that the repository does not define and that stay.
     pub undefined: Vec<ObjectRef>,
+}
+
+impl ObjectChange {
+    /// What happens to an object that `current` may have.
+    pub fn new(
+        action: Action,
+        object: ObjectRef,
+        fields: Vec<FieldChange>,
+        definition: Option<RegistryObject>,
+        current: Option<&ProjectContents>,
+    ) -> Self {
+        let class = class_of(action, object.kind, &fields, definition.as_ref());
+        let affects = match (class, current) {
+            (ChangeClass::Addition | ChangeClass::Metadata, _) | (_, None) => Vec::new(),
+            (_, Some(current)) => users_of(current, &object),
+        };
+        Self { action, object, fields, class, affects, definition }
+    }
 }
 
 impl RegistryDiff {
@@ -75,12 +111,8 @@ pub fn diff(current: Option<&ProjectContents>, desired: &ProjectContents, prune:
         wanted.sort_by(|a, b| a.name().cmp(b.name()));
         for object in wanted {
             let stored = current.and_then(|contents| contents.get(&object.reference()));
-            let change = |action, fields| ObjectChange {
-                action,
-                object: object.reference(),
-                fields,
-                definition: Some(object.clone()),
-            };
+            let change =
+                |action, fields| ObjectChange::new(action, object.reference(), fields, Some(object.clone()), current);
             match stored {
                 None => result.changes.push(change(Action::Create, Vec::new())),
                 Some(stored) => {
@@ -100,13 +132,8 @@ pub fn diff(current: Option<&ProjectContents>, desired: &ProjectContents, prune:
                 continue;
             }
             if prune {
-                let fields = Vec::new();
-                result.changes.push(ObjectChange {
-                    action: Action::Delete,
-                    object: reference,
-                    fields,
-                    definition: None,
-                });
+                let change = ObjectChange::new(Action::Delete, reference, Vec::new(), None, Some(current));
+                result.changes.push(change);
             } else {
                 result.undefined.push(reference);
             }
@@ -115,10 +142,137 @@ pub fn diff(current: Option<&ProjectContents>, desired: &ProjectContents, prune:
     result
 }
 
+/// Fields that only people read.
+const METADATA: &[&str] = &["description", "tags", "owner", "org"];
+
+fn class_of(
+    action: Action,
+    kind: ObjectKind,
+    fields: &[FieldChange],
+    definition: Option<&RegistryObject>,
+) -> ChangeClass {
+    match action {
+        Action::Create => ChangeClass::Addition,
+        Action::Delete if kind.is_feature_view() || kind == ObjectKind::FeatureService => ChangeClass::Breaking,
+        Action::Delete => ChangeClass::Schema,
+        Action::Update => {
+            let class = |change: &FieldChange| field_class(kind, change, definition);
+            fields.iter().map(class).max().unwrap_or(ChangeClass::Metadata)
+        }
+    }
+}
+
+fn field_class(kind: ObjectKind, change: &FieldChange, definition: Option<&RegistryObject>) -> ChangeClass {
+    let parts: Vec<&str> = change.field.split('.').collect();
+    let (first, last) = (parts.first().copied().unwrap_or_default(), parts.last().copied().unwrap_or_default());
+    // Features and projections have names of their own, which may be `tags` or `owner`.
+    let of_item = match first {
+        "features" | "entity_columns" | "projections" => parts.get(2).copied().unwrap_or_default(),
+        _ => last,
+    };
+    if METADATA.contains(&first) || METADATA.contains(&of_item) || kind == ObjectKind::Project {
+        return ChangeClass::Metadata;
+    }
+    let gone = change.before.is_some() && change.after.is_none();
+    let breaking = match first {
+        "features" => match parts.len() {
+            // Lists that cannot be compared item by item: by their names.
+            1 => !keeps_names(change),
+            2 => gone,
+            _ => last == "value_type",
+        },
+        "entities" | "entity_columns" | "join_key" | "value_type" => true,
+        "projections" => match parts.len() {
+            1 => !keeps_names(change),
+            2 => gone,
+            _ => gone || matches!(last, "alias" | "value_type" | "join_key_map") || !keeps_names(change),
+        },
+        "online" => change.after == Some(Value::Bool(false)),
+        "disabled" => change.after == Some(Value::Bool(true)),
+        _ => false,
+    };
+    let other_kind = kind.is_feature_view() && definition.is_some_and(|object| object.kind() != kind);
+    if breaking || other_kind { ChangeClass::Breaking } else { ChangeClass::Schema }
+}
+
+/// Whether all names of a list that was before are in it afterwards.
+fn keeps_names(change: &FieldChange) -> bool {
+    let names = |value: &Option<Value>| -> Vec<String> {
+        let items = value.as_ref().and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(name_of).map(str::to_owned).collect()
+    };
+    let after = names(&change.after);
+    names(&change.before).iter().all(|name| after.contains(name))
+}
+
+/// What of the registry uses an object, also by way of others.
+fn users_of(current: &ProjectContents, object: &ObjectRef) -> Vec<ObjectRef> {
+    let views: Vec<ObjectRef> = match object.kind {
+        ObjectKind::Entity => current
+            .feature_views
+            .values()
+            .filter(|view| view.entities.contains(&object.name))
+            .map(|view| view.reference())
+            .collect(),
+        ObjectKind::DataSource => current
+            .feature_views
+            .values()
+            .filter(|view| view.data_sources().iter().any(|source| source.name == object.name))
+            .map(|view| view.reference())
+            .collect(),
+        _ => Vec::new(),
+    };
+    let mut names: Vec<&str> = views.iter().map(|view| view.name.as_str()).collect();
+    if object.kind.is_feature_view() {
+        names.push(&object.name);
+    }
+    let reads = |projections: &[crate::FeatureViewProjection]| {
+        projections.iter().any(|projection| names.contains(&projection.feature_view_name.as_str()))
+    };
+    let on_demand = current.feature_views.values().filter(|view| {
+        view.on_demand().is_some_and(|on_demand| {
+            on_demand.sources.values().any(|source| match source {
+                crate::OnDemandSource::FeatureView(view) => names.contains(&view.name.as_str()),
+                crate::OnDemandSource::Projection(projection) => names.contains(&projection.feature_view_name.as_str()),
+                crate::OnDemandSource::Request(_) => false,
+            })
+        })
+    });
+    let on_demand: Vec<ObjectRef> = on_demand.map(|view| view.reference()).collect();
+    let services = current.feature_services.values().filter(|service| reads(&service.projections));
+    let services: Vec<ObjectRef> =
+        services.map(|service| ObjectRef::new(ObjectKind::FeatureService, &service.name)).collect();
+    let datasets = current.saved_datasets.values().filter(|dataset| {
+        let of_view = |feature: &String| feature.split(':').next().is_some_and(|view| names.contains(&view));
+        dataset.features.iter().any(of_view)
+            || services.iter().any(|service| service.name == dataset.feature_service_name)
+            || object.kind == ObjectKind::FeatureService && dataset.feature_service_name == object.name
+    });
+    let datasets: Vec<ObjectRef> =
+        datasets.map(|dataset| ObjectRef::new(ObjectKind::SavedDataset, &dataset.name)).collect();
+    let mut users = views.clone();
+    users.extend(on_demand);
+    users.extend(services);
+    users.extend(datasets);
+    users.retain(|user| user != object);
+    users
+}
+
+/// The fields in which two definitions of an object differ, whatever a registry records beside them.
+pub fn changed_fields(before: &RegistryObject, after: &RegistryObject) -> Vec<FieldChange> {
+    compare(before, after)
+}
+
 /// The fields in which two definitions of an object differ.
 fn compare(stored: &RegistryObject, desired: &RegistryObject) -> Vec<FieldChange> {
     if let (RegistryObject::FeatureView(a), RegistryObject::FeatureView(b)) = (stored, desired)
         && Arc::ptr_eq(a, b)
+    {
+        return Vec::new();
+    }
+    // Most objects of a large repository are as they were: texts are cheaper to compare than trees.
+    if let (Ok(before), Ok(after)) = (serde_json::to_vec(stored), serde_json::to_vec(desired))
+        && before == after
     {
         return Vec::new();
     }
@@ -203,6 +357,40 @@ mod tests {
         assert_eq!(changes.len(), 1);
         let fields: Vec<&str> = changes[0].fields.iter().map(|change| change.field.as_str()).collect();
         assert_eq!(fields, ["features.trips.value_type", "features.city"]);
+    }
+
+    #[test]
+    fn changes_are_classed_by_what_they_mean_for_users() {
+        let mut current = contents(&[("trips", ValueType::Int64), ("rate", ValueType::Float)]);
+        let projection =
+            crate::FeatureViewProjection { feature_view_name: "driver_stats".to_owned(), ..Default::default() };
+        let service = crate::FeatureService {
+            name: "model".to_owned(),
+            projections: vec![projection],
+            ..crate::FeatureService::default()
+        };
+        current.put(RegistryObject::FeatureService(Arc::new(service)));
+        let class = |change: &dyn Fn(&mut FeatureView)| {
+            let mut desired = contents(&[("trips", ValueType::Int64), ("rate", ValueType::Float)]);
+            let mut view = FeatureView::clone(&desired.feature_views["driver_stats"]);
+            change(&mut view);
+            desired.put(RegistryObject::FeatureView(Arc::new(view)));
+            let changes = diff(Some(&current), &desired, false).changes;
+            assert_eq!(changes.len(), 1);
+            (changes[0].class, changes[0].affects.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let model = vec!["feature service `model`".to_owned()];
+        let described = class(&|view| view.description = "new".to_owned());
+        assert_eq!(described, (ChangeClass::Metadata, Vec::new()));
+        let tagged = class(&|view| drop(view.features[0].tags.insert("a".to_owned(), "b".to_owned())));
+        assert_eq!(tagged, (ChangeClass::Metadata, Vec::new()));
+        let added = class(&|view| view.features.push(Field::new("city", ValueType::String)));
+        assert_eq!(added, (ChangeClass::Schema, model.clone()));
+        assert_eq!(class(&|view| drop(view.features.pop())), (ChangeClass::Breaking, model.clone()));
+        let retyped = class(&|view| view.features[0].value_type = ValueType::Int32);
+        assert_eq!(retyped, (ChangeClass::Breaking, model.clone()));
+        assert_eq!(class(&|view| view.features.reverse()).0, ChangeClass::Schema);
+        assert_eq!(class(&|view| view.entities.push("driver".to_owned())), (ChangeClass::Breaking, model));
     }
 
     #[test]

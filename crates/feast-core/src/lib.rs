@@ -46,7 +46,7 @@ mod time_to_live;
 mod transformer;
 
 pub use data_source::{DataSource, DataSourceOptions, FileFormat, StreamFormat, TableFormat, TableReference};
-pub use diff::{Action, FieldChange, ObjectChange, RegistryDiff, diff};
+pub use diff::{Action, ChangeClass, FieldChange, ObjectChange, RegistryDiff, changed_fields, diff};
 pub use entity::{DUMMY_ENTITY, DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, Entity};
 pub use entity_key::{ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys};
 pub use error::{Error, ErrorCode, ErrorKind, Result};

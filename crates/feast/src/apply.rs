@@ -10,10 +10,12 @@ use chrono::Utc;
 use feast_core::{
     Action, DUMMY_ENTITY, DataSource, DataSourceOptions, Entity, Error, ErrorCode, FeatureView, ManagedTable,
     ObjectChange, ObjectKind, ObjectRef, OnlineTable, Problem, ProjectContents, RegistryChange, RegistryChanges,
-    RegistryDiff, RegistryObject, RegistrySnapshot, Result, SourceSchemas, TableChange, diff, infer, validate,
+    RegistryDiff, RegistryObject, RegistrySnapshot, RegistryVersion, Result, SourceSchemas, TableChange,
+    changed_fields, diff, infer, validate,
 };
 use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::delete::{online_tables, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
@@ -30,6 +32,8 @@ pub struct ApplyOptions {
     pub skip_source_validation: bool,
     /// Does not check feature views against their sources.
     pub skip_feature_view_validation: bool,
+    /// The only changes that may be applied, as [`ApplyPlan::outline`] tells them: those that somebody has approved.
+    pub approved: Option<Value>,
 }
 
 /// What an `apply` will do, or has done.
@@ -42,6 +46,9 @@ pub struct ApplyPlan {
     pub tables: Vec<TablePlan>,
     /// What the user may want to know.
     pub warnings: Vec<String>,
+    /// The version of the registry that the definitions were compared with; none for a registry that does not exist.
+    #[serde(skip)]
+    pub base: Option<RegistryVersion>,
     /// The definitions after inference.
     #[serde(skip)]
     pub inferred: ProjectContents,
@@ -75,6 +82,16 @@ impl ApplyPlan {
     pub fn is_empty(&self) -> bool {
         self.diff.is_empty() && self.tables.is_empty()
     }
+
+    /// What happens to which object and table, without what is only worth knowing. Two plans with the same outline do
+    /// the same.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be told.
+    pub fn outline(&self) -> Result<Value> {
+        let told = serde_json::to_value((&self.diff.project, &self.diff.changes, &self.tables));
+        told.map_err(|error| Error::internal("a plan cannot be told").with_source(error))
+    }
 }
 
 impl FeatureStore {
@@ -93,14 +110,29 @@ impl FeatureStore {
     /// As [`FeatureStore::plan`]; `Conflict` when others keep changing the same registry. Nothing is half applied: the
     /// registry is changed in one commit, and tables created before it are harmless.
     pub async fn apply(&self, definitions: &Definitions, options: &ApplyOptions) -> Result<ApplyPlan> {
+        let mut first: Option<(Arc<RegistrySnapshot>, ApplyPlan)> = None;
         for attempt in 1..=COMMIT_ATTEMPTS {
             let snapshot = self.registry.refresh().await?;
             let plan = self.plan_against(&snapshot, definitions, options).await?;
+            if let Some(approved) = &options.approved
+                && plan.outline()? != *approved
+            {
+                return Err(Error::new(
+                    ErrorCode::Conflict,
+                    "the registry has changed since the plan was made: applying now would do something else",
+                )
+                .with_hint("look at `feast plan` again and save it anew"));
+            }
+            if let Some((before, planned)) = &first {
+                let [before, now] = [before, &snapshot].map(|snapshot| snapshot.projects.get(self.project()));
+                refuse_moved(before.map(Arc::as_ref), now.map(Arc::as_ref), planned, &plan)?;
+            }
             self.create_tables(&plan).await?;
             let changes = self.changes(&snapshot, &plan);
             if !changes.changes.is_empty() {
                 match self.registry.commit(snapshot.version.as_ref(), &changes).await {
                     Err(error) if error.code() == ErrorCode::Conflict => {
+                        first.get_or_insert((snapshot, plan));
                         pause(attempt).await;
                         continue;
                     }
@@ -145,7 +177,7 @@ impl FeatureStore {
         add_deletes(&mut diff, current, &options.delete)?;
         let tables = self.table_plans(current, &diff);
         let warnings = self.config.warnings.clone();
-        Ok(ApplyPlan { diff, tables, warnings, inferred: desired })
+        Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired })
     }
 
     /// A repository without a project object keeps the project as it is, or makes one from the configuration.
@@ -334,6 +366,31 @@ impl FeatureStore {
     }
 }
 
+/// Somebody else committed in between. Where that concerned other objects, or did what this apply does, it goes on;
+/// what would undo their change is for people to decide.
+fn refuse_moved(
+    before: Option<&ProjectContents>,
+    now: Option<&ProjectContents>,
+    planned: &ApplyPlan,
+    plan: &ApplyPlan,
+) -> Result<()> {
+    let moved = |change: &&ObjectChange| {
+        let of = |contents: Option<&ProjectContents>| contents.and_then(|contents| contents.get(&change.object));
+        match (of(before), of(now)) {
+            (Some(before), Some(now)) => !changed_fields(&before, &now).is_empty(),
+            (before, now) => before.is_some() != now.is_some(),
+        }
+    };
+    let still = |change: &&ObjectChange| plan.diff.changes.iter().any(|other| other.object == change.object);
+    let moved: Vec<String> =
+        planned.diff.changes.iter().filter(still).filter(moved).map(|change| change.object.to_string()).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::Conflict, format!("somebody else has just changed {}", moved.join(", ")))
+        .with_hint("nothing was applied; see with `feast plan` what applying would change now"))
+}
+
 /// Message and cause: the name of the source, which errors have as context, is there already.
 fn words(error: &Error) -> String {
     match std::error::Error::source(error) {
@@ -404,8 +461,7 @@ fn add_deletes(diff: &mut RegistryDiff, current: Option<&ProjectContents>, delet
         }
         diff.undefined.retain(|undefined| undefined != object);
         diff.changes.retain(|change| change.object != *object);
-        let fields = Vec::new();
-        diff.changes.push(ObjectChange { action: Action::Delete, object: object.clone(), fields, definition: None });
+        diff.changes.push(ObjectChange::new(Action::Delete, object.clone(), Vec::new(), None, current));
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! `feast apply`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
+use feast::{Definitions, SavedPlan};
+use feast_core::{Error, ErrorCode, Result};
 
 use super::plan::{Checks, online_store_type};
 use crate::changes;
@@ -16,6 +20,10 @@ pub(crate) struct Apply {
     /// Delete what the registry has and the repository does not define
     #[arg(long)]
     prune: bool,
+    /// Do exactly what `plan --out` has saved, without looking at the repository; fails when the registry has changed
+    /// so that it would be something else
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prune", "skip_source_validation", "skip_feature_view_validation"])]
+    plan: Option<PathBuf>,
     /// Accepted for Feast's sake: applying shows no progress bar
     #[arg(long, hide = true)]
     no_progress: bool,
@@ -31,12 +39,20 @@ impl Apply {
             terminal.warn("`--no-promote` has no effect yet: new versions become the current ones");
         }
         let store = session.store()?;
-        let definitions = session.definitions(store.project())?;
+        let saved = self.plan.as_deref().map(read_plan).transpose()?;
+        let definitions = match saved {
+            Some(_) => Definitions::default(),
+            None => session.definitions(store.project())?,
+        };
         let for_people = matches!(terminal.format(), None | Some(Format::Table));
         if for_people {
             terminal.print(format_args!("Applying changes for project {}", store.project()));
         }
-        let plan = session.wait(store.apply(&definitions, &self.checks.options(self.prune)))?;
+        let options = self.checks.options(self.prune);
+        let plan = match &saved {
+            Some(saved) => session.wait(store.apply_saved(saved))?,
+            None => session.wait(store.apply(&definitions, &options))?,
+        };
         for warning in plan.warnings.iter().filter(|warning| !store.config().warnings.contains(warning)) {
             terminal.warn(warning);
         }
@@ -46,4 +62,13 @@ impl Apply {
         }
         Ok(Exit::Done)
     }
+}
+
+fn read_plan(path: &Path) -> Result<SavedPlan> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(ErrorCode::FileNotFound, format!("the plan `{}` cannot be read", path.display()))
+            .with_hint("make one with `feast plan --out FILE`")
+            .with_source(error)
+    })?;
+    SavedPlan::parse(&text).map_err(|error| error.with_context("file", path.display()))
 }

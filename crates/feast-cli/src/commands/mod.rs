@@ -20,10 +20,12 @@ pub(crate) mod objects;
 pub(crate) mod online_store;
 pub(crate) mod permissions;
 pub(crate) mod projects;
+pub(crate) mod registry;
 pub(crate) mod registry_dump;
 
 pub(crate) mod completion;
 pub(crate) mod configuration;
+pub(crate) mod doctor;
 pub(crate) mod endpoint;
 pub(crate) mod version;
 

@@ -1,7 +1,10 @@
 //! `feast plan`.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use feast::{ApplyOptions, FeatureStore};
+use feast::{ApplyOptions, FeatureStore, SavedPlan};
+use feast_core::Error;
 
 use crate::changes;
 use crate::exit::{Exit, Outcome};
@@ -19,6 +22,9 @@ pub(crate) struct Plan {
     /// Exit with 2 when there are changes
     #[arg(long)]
     exit_code: bool,
+    /// Save the plan, for `apply --plan`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// How closely definitions are checked.
@@ -47,7 +53,16 @@ impl Plan {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let store = session.store()?;
         let definitions = session.definitions(store.project())?;
-        let plan = session.wait(store.plan(&definitions, &self.checks.options(self.prune)))?;
+        let options = self.checks.options(self.prune);
+        let plan = session.wait(store.plan(&definitions, &options))?;
+        if let Some(path) = &self.out {
+            let saved = super::to_value(&SavedPlan::new(&plan, &options)?)?;
+            std::fs::write(path, saved.to_string()).map_err(|error| {
+                Error::invalid_request(format!("the plan cannot be saved in `{}`", path.display()))
+                    .with_hint("name a file in a folder that exists and that this user may write to")
+                    .with_source(error)
+            })?;
+        }
         for warning in plan.warnings.iter().filter(|warning| !store.config().warnings.contains(warning)) {
             session.terminal().warn(warning);
         }

@@ -36,7 +36,9 @@ fn help_names_every_command() {
       permissions              Show and delete permissions
       online-store             Look after the online store
       delete                   Delete one object, of whatever kind, and the online table of a view
+      registry                 Look at the history of the registry, go back in it, create its tables
       registry-dump            Print everything the registry holds of this project
+      doctor                   Examine the configuration and the registry, and change nothing
       configuration            Show the configuration with defaults filled in and secrets masked
       endpoint                 Show the address of the deployed feature server
       version                  Show the version

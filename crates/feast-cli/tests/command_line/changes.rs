@@ -83,6 +83,7 @@ fn changes_are_told_field_by_field() {
         features.conv_rate.value_type: FLOAT -> DOUBLE
         features.rating: (none) -> {name: rating, value_type: FLOAT}
         ttl: 86400s -> 172800s
+        breaking, used by feature service driver_activity
     ~ sqlite table rides_driver_hourly_stats
 
     Plan: 0 to create, 1 to update, 0 to delete; 1 table to update
@@ -120,7 +121,9 @@ fn what_is_not_defined_is_deleted_only_when_asked() {
     exit code: 0
     ----- stdout -----
     - feature view driver_hourly_stats
+        breaking, used by feature service driver_activity
     - feature service driver_activity
+        breaking
     - sqlite table rides_driver_hourly_stats
 
     Plan: 0 to create, 0 to update, 2 to delete; 1 table to drop
@@ -170,6 +173,10 @@ fn a_plan_is_also_for_programs() {
       - field: ttl
         before: 86400s
         after: 172800s
+      class: breaking
+      affects:
+      - kind: feature_service
+        name: driver_activity
     undefined:
     - kind: feature_service
       name: driver_activity

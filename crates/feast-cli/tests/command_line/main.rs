@@ -10,5 +10,6 @@ mod init;
 mod objects;
 mod on_demand;
 mod online_store;
+mod registry;
 mod serve;
 mod values;

@@ -109,6 +109,7 @@ pub(crate) fn feast(arguments: &[&str]) -> Command {
     ] {
         command.env_remove(variable);
     }
+    command.env("FEAST_AUTHOR", "ada@example");
     command
 }
 

@@ -16,7 +16,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{hint, iter, mem};
+use std::{hint, iter, mem, thread};
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
@@ -125,9 +125,16 @@ impl SharedSlots {
     fn offer(&self, position: usize, offered: Slot) -> bool {
         let slot = &self.slots[position];
         let mut row = slot.row.load(Ordering::Relaxed);
+        let mut waited = 0u32;
         loop {
             if row == LOCKED {
-                hint::spin_loop();
+                waited += 1;
+                // A slot is held for an instant, unless its thread was put to sleep meanwhile.
+                if waited.is_multiple_of(64) {
+                    thread::yield_now()
+                } else {
+                    hint::spin_loop()
+                }
                 row = slot.row.load(Ordering::Relaxed);
                 continue;
             }

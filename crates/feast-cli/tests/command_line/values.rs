@@ -200,7 +200,7 @@ fn a_request_for_history_is_explained_and_checked_for_leaks() {
     exit code: 0
     ----- stdout -----
     feature_view          feature           has_created_timestamp   changed   not_yet_known
-    driver_hourly_stats   avg_daily_trips   false                   1         1
+    driver_hourly_stats   avg_daily_trips   true                    1         1
     ----- stderr -----
     ");
     assert_told!(repository.run(&[&request[..], &["--memory-limit", "lots"]].concat()), @r#"

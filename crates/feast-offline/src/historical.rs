@@ -432,9 +432,10 @@ impl Historical {
             + self.open.views.len() * VIEW
             // What is read, and once more a column of it while it is put together.
             + features.map(|width| width + width / 4).sum::<usize>();
-        // What readers hold while they decode.
+        // What readers hold while they decode, and rows that wait for others.
         let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
-        let readers = (columns * parallel::threads() * READER_COLUMN).min(self.options.memory / 2);
+        let readers = columns * READER_COLUMN + self.open.views.len() * PointInTimeJoin::MOST_WAITING_SIZE;
+        let readers = (parallel::threads() * readers).min(self.options.memory / 2);
         let room = (self.options.memory - readers).saturating_sub(self.entity.held());
         (room / per_row.max(1)).max(LEAST_ROWS)
     }
@@ -650,9 +651,10 @@ impl ViewJoin<'_> {
                 canonical(scanned.array(batch, *column)?, key_type, &table.describe(*column))
             });
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        let mut taken = tell.then(Vec::new);
-        self.join.offer(&keys, rows, taken.as_mut())?;
-        Ok(taken)
+        if tell {
+            return self.join.offer_now(&keys, rows).map(Some);
+        }
+        self.join.offer(&keys, rows).map(|()| None)
     }
 }
 

@@ -236,6 +236,7 @@ struct Bucket {
 impl IntegerTable {
     const LEAST_BUCKETS: usize = 16;
 
+    #[inline]
     fn insert(&mut self, key: i64) -> u32 {
         if self.buckets.len() < 2 * (self.n_keys as usize + 1) {
             self.grow();
@@ -249,11 +250,13 @@ impl IntegerTable {
         bucket.number
     }
 
+    #[inline]
     fn find(&self, key: i64) -> u32 {
         if self.buckets.is_empty() { NO_KEY } else { self.buckets[self.place(key)].number }
     }
 
     /// The bucket of a key, or the free one where it belongs.
+    #[inline]
     fn place(&self, key: i64) -> usize {
         let mask = self.buckets.len() - 1;
         let mut at = spread(key) & mask;
@@ -278,6 +281,7 @@ impl IntegerTable {
 }
 
 /// Spreads keys over all bits; keys of real data are dense, or multiples of something.
+#[inline]
 fn spread(key: i64) -> usize {
     let product = u128::from(key as u64 ^ 0x9E37_79B9_7F4A_7C15) * 0xD1B5_4A32_D192_ED03;
     (product as u64 ^ (product >> 64) as u64) as usize

@@ -31,6 +31,7 @@ use crate::LatestRequest;
 use crate::entity_rows::EntityRowsBuilder;
 use crate::historical::{JoinOptions, OpenPlan};
 use crate::latest::Latest;
+use crate::parallel;
 use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Rule, Timelines};
 use crate::sources::SourceTable;
 use crate::timestamps::instant;
@@ -340,8 +341,8 @@ fn both_ways_of_reading_agree_over_row_groups_and_files() {
     check_cases(LARGE, 200, check_files);
 }
 
-/// The join alone, its feature rows offered from the last to the first.
-fn joined_backwards(case: &Case) -> Vec<Option<i64>> {
+/// The join alone, its feature rows offered from the last to the first, by several threads at once.
+fn joined_backwards(case: &Case, threads: usize) -> Vec<Option<i64>> {
     let columns = |keys: &[Key]| -> Vec<ArrayRef> {
         let ids: Int64Array = keys.iter().map(|key| key.0).collect();
         let cities: StringArray = keys.iter().map(|key| key.1).collect();
@@ -362,14 +363,17 @@ fn joined_backwards(case: &Case) -> Vec<Option<i64>> {
         known_until: case.known_until.map(|until| until * 1_000_000),
     };
     let join = PointInTimeJoin::new(timelines, rule, case.has_created);
-    for (chunk, rows) in case.features.chunks(case.rows_per_group).enumerate().rev() {
+    let chunks: Vec<(usize, &[FeatureRow])> = case.features.chunks(case.rows_per_group).enumerate().rev().collect();
+    parallel::for_each(threads, chunks.len(), &|chunk| {
+        let (chunk, rows) = chunks[chunk];
         let keys: Vec<Key> = rows.iter().map(|row| row.key).collect();
         let event = micros(rows.iter().map(|row| row.event).collect());
         let created = micros(rows.iter().map(|row| row.created).collect());
         let first_row = (chunk * case.rows_per_group) as u64;
         let rows = FeatureRows { first_row, event: &event, created: case.has_created.then_some(&created) };
-        join.offer(&columns(&keys), rows, None).unwrap();
-    }
+        join.offer(&columns(&keys), rows)
+    })
+    .unwrap();
     join.finish().into_iter().map(|row| (row != NO_ROW).then_some(row as i64)).collect()
 }
 
@@ -377,9 +381,31 @@ fn joined_backwards(case: &Case) -> Vec<Option<i64>> {
 fn the_order_of_offers_does_not_matter() {
     check_cases(LARGE, 4000, |case, _| {
         let [both, ..] = expected(case);
-        prop_assert_eq!(joined_backwards(case), both);
+        prop_assert_eq!(joined_backwards(case, 2), both);
         Ok(())
     });
+}
+
+#[test]
+fn threads_that_offer_at_once_lose_nothing() {
+    // Few slots, many offers that beat each other in every order, many of them equal but for their position.
+    let key = (Some(1), Some("a"));
+    let feature = |row: i64| FeatureRow { key, event: Some(row * 7919 % 97), created: Some(row * 104_729 % 13) };
+    let case = Case {
+        features: (0..100_000).map(feature).collect(),
+        entities: (0..10).map(|row| (key, Some(row * 10))).collect(),
+        ttl: None,
+        has_created: true,
+        known_at_entity_time: false,
+        known_until: None,
+        rows_per_group: 1000,
+        n_files: 1,
+        window: (0, 0),
+    };
+    let [both, ..] = expected(&case);
+    for _ in 0..10 {
+        assert_eq!(joined_backwards(&case, 8), both);
+    }
 }
 
 #[test]

@@ -14,9 +14,9 @@
 //! These are plain functions over batches, not a node of a query plan: nothing here needs a planner yet. Entity rows
 //! are independent of each other, so that this module can be run on any part of them.
 
-use std::hint;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{hint, iter, mem, thread};
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
@@ -125,9 +125,16 @@ impl SharedSlots {
     fn offer(&self, position: usize, offered: Slot) -> bool {
         let slot = &self.slots[position];
         let mut row = slot.row.load(Ordering::Relaxed);
+        let mut waited = 0u32;
         loop {
             if row == LOCKED {
-                hint::spin_loop();
+                waited += 1;
+                // A slot is held for an instant, unless its thread was put to sleep meanwhile.
+                if waited.is_multiple_of(64) {
+                    thread::yield_now()
+                } else {
+                    hint::spin_loop()
+                }
                 row = slot.row.load(Ordering::Relaxed);
                 continue;
             }
@@ -254,22 +261,73 @@ impl Rule {
 pub(crate) struct PointInTimeJoin {
     timelines: Arc<Timelines>,
     rule: Rule,
+    /// Of the rule, in microseconds.
+    ttl: Option<i64>,
     /// Event times outside can match no entity row.
     window: (i64, i64),
     slots: SharedSlots,
+    /// How far to shift a key's number for the region of its slots; all are in one region where memory is near anyway.
+    region_shift: u32,
+    n_regions: usize,
+    /// Rows that wait for more of their region; a thread takes one, or begins one.
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 /// Rows looked at together: enough that waiting for memory overlaps, few enough to stay in the nearest cache.
 const CHUNK: usize = 256;
+/// Bytes of slots that stay in a near cache while rows go to them. Tests have few slots and want several regions.
+const REGION: usize = if cfg!(test) { 64 } else { 384 << 10 };
+/// More regions would be more streams of rows than a processor writes at a time.
+const MOST_REGIONS: usize = 256;
+
+/// Rows that wait at most, for each thread.
+const MOST_WAITING: usize = 1 << 20;
+
+/// Feature rows that were admitted, by region of the slots they go to.
+///
+/// Slots of many entity rows do not fit a cache, and feature rows go to them in no order. Letting rows wait until there
+/// are many for a region and then going through them region by region costs writing and reading a few bytes per row,
+/// and saves most of the waiting for memory.
+#[derive(Default)]
+struct Waiting {
+    regions: Vec<Region>,
+    len: usize,
+    /// Rows are counted from here.
+    first_row: u64,
+}
+
+#[derive(Default)]
+struct Region {
+    rows: Vec<WaitingRow>,
+    /// Empty where the source has no created times.
+    created: Vec<i64>,
+}
+
+struct WaitingRow {
+    event: i64,
+    number: u32,
+    row: u32,
+}
 
 impl PointInTimeJoin {
+    /// Bytes of waiting rows for each thread, at most.
+    pub(crate) const MOST_WAITING_SIZE: usize = MOST_WAITING * (size_of::<WaitingRow>() + size_of::<i64>());
+
     /// A join that has seen no feature row. `has_created` says whether the source has created times.
     pub(crate) fn new(timelines: Arc<Timelines>, rule: Rule, has_created: bool) -> Self {
-        let slots = SharedSlots::new(timelines.times.len(), has_created);
+        let n_slots = timelines.times.len();
+        let slots = SharedSlots::new(n_slots, has_created);
         let (first, last) = timelines.bounds;
-        let first = rule.ttl.micros().map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
+        let ttl = rule.ttl.micros();
+        let first = ttl.map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
         let last = rule.known_until.map_or(last, |until| last.min(until));
-        Self { timelines, rule, window: (first, last), slots }
+        let n_keys = timelines.keys.len().max(1);
+        let size = n_slots * (size_of::<i64>() + size_of::<SharedSlot>() + if has_created { 8 } else { 0 });
+        let wanted = (size / REGION).clamp(1, MOST_REGIONS);
+        let region_shift = n_keys.div_ceil(wanted).next_power_of_two().trailing_zeros();
+        let n_regions = ((n_keys - 1) >> region_shift) + 1;
+        let waiting = Mutex::default();
+        Self { timelines, rule, ttl, window: (first, last), slots, region_shift, n_regions, waiting }
     }
 
     /// Whether there is an entity row that a feature row could match.
@@ -282,46 +340,103 @@ impl PointInTimeJoin {
         self.window
     }
 
-    /// Offers feature rows with their key columns. Returns which rows are the best of a slot for now, if asked.
-    pub(crate) fn offer(
-        &self,
-        keys: &[ArrayRef],
-        rows: FeatureRows<'_>,
-        mut taken: Option<&mut Vec<bool>>,
-    ) -> Result<()> {
-        let n_rows = rows.event.len();
-        if let Some(taken) = &mut taken {
-            taken.resize(n_rows, false);
+    /// Offers feature rows with their key columns.
+    pub(crate) fn offer(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<()> {
+        let numbers = self.numbers(keys, rows)?;
+        let admitted = (0..).zip(numbers).filter_map(|(index, number)| self.admitted(rows, index, number));
+        if self.n_regions == 1 {
+            self.settle_all(admitted, |_, _| ());
+            return Ok(());
         }
-        let mut numbers = Vec::with_capacity(n_rows);
-        self.timelines.keys.find(keys, n_rows, &mut numbers)?;
-        let mut candidates: Vec<(usize, usize)> = Vec::with_capacity(CHUNK);
-        // Each step touches memory that the next one needs; doing a step for many rows overlaps the waiting.
-        for start in (0..n_rows).step_by(CHUNK) {
-            let chunk = start..(start + CHUNK).min(n_rows);
-            candidates.clear();
-            candidates.extend(chunk.filter_map(|index| Some((index, self.position(numbers[index], rows, index)?))));
-            candidates.retain(|(index, position)| self.slots.may_win(*position, rows.event.value(*index)));
-            for (index, position) in &candidates {
-                if rows.slot(*index).is_some_and(|slot| self.slots.offer(*position, slot))
-                    && let Some(taken) = &mut taken
-                {
-                    taken[*index] = true;
-                }
+        let mut waiting = self.waiting().pop().unwrap_or_default();
+        waiting.regions.resize_with(self.n_regions, Region::default);
+        let last_row = rows.first_row + rows.event.len() as u64;
+        if rows.first_row < waiting.first_row || last_row - waiting.first_row > u64::from(u32::MAX) {
+            self.settle(&mut waiting);
+        }
+        if waiting.len == 0 {
+            waiting.first_row = rows.first_row;
+        }
+        let has_created = rows.created.is_some();
+        for (number, slot) in admitted {
+            let region = &mut waiting.regions[(number >> self.region_shift) as usize];
+            let row = (slot.row - waiting.first_row) as u32;
+            region.rows.push(WaitingRow { event: slot.event, number, row });
+            if has_created {
+                region.created.push(slot.created);
             }
+            waiting.len += 1;
         }
+        // So many that most slots which come near are used several times.
+        let full = if cfg!(test) { 16 } else { self.timelines.times.len().clamp(1 << 14, MOST_WAITING) };
+        if waiting.len >= full {
+            self.settle(&mut waiting);
+        }
+        self.waiting().push(waiting);
         Ok(())
     }
 
-    /// The first entity row of a key that may see a feature row, if any may.
-    fn position(&self, number: u32, rows: FeatureRows<'_>, index: usize) -> Option<usize> {
+    /// Offers feature rows at once, and returns which of them are the best of a slot for now.
+    pub(crate) fn offer_now(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<bool>> {
+        let numbers = self.numbers(keys, rows)?;
+        let mut taken = vec![false; numbers.len()];
+        let admitted = (0..).zip(numbers).filter_map(|(index, number)| self.admitted(rows, index, number));
+        self.settle_all(admitted, |slot, better| taken[(slot.row - rows.first_row) as usize] = better);
+        Ok(taken)
+    }
+
+    fn numbers(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<u32>> {
+        let mut numbers = Vec::with_capacity(rows.event.len());
+        self.timelines.keys.find(keys, rows.event.len(), &mut numbers)?;
+        Ok(numbers)
+    }
+
+    /// A feature row with the number of its key, if any entity row could see it.
+    fn admitted(&self, rows: FeatureRows<'_>, index: usize, number: u32) -> Option<(u32, Slot)> {
         if number == NO_KEY {
             return None;
         }
         let (first, last) = self.window;
         let slot = rows.slot(index).filter(|slot| (first..=last).contains(&slot.event))?;
         let created_is_missing = rows.created.is_some_and(|created| created.is_null(index));
-        let visible_from = self.rule.visible_from(slot, created_is_missing)?;
+        self.rule.visible_from(slot, created_is_missing)?;
+        Some((number, slot))
+    }
+
+    /// Brings waiting rows to their slots, region by region.
+    fn settle(&self, waiting: &mut Waiting) {
+        let first_row = waiting.first_row;
+        for region in &mut waiting.regions {
+            let created = region.created.drain(..).map(Some).chain(iter::repeat(None));
+            let rows = region.rows.drain(..).zip(created).map(|(waiting, created)| {
+                let row = first_row + u64::from(waiting.row);
+                (waiting.number, Slot { event: waiting.event, created: created.unwrap_or(i64::MIN), row })
+            });
+            self.settle_all(rows, |_, _| ());
+        }
+        waiting.len = 0;
+    }
+
+    /// Brings rows to their slots, and tells of each that has one whether it is the best for now.
+    fn settle_all(&self, rows: impl Iterator<Item = (u32, Slot)>, mut tell: impl FnMut(Slot, bool)) {
+        let mut rows = rows.filter_map(|(number, slot)| Some((self.position(number, slot)?, slot)));
+        let mut near: Vec<(usize, Slot)> = Vec::with_capacity(CHUNK);
+        // Each step touches memory that the next one needs; doing a step for many rows overlaps the waiting.
+        loop {
+            near.extend(rows.by_ref().take(CHUNK));
+            if near.is_empty() {
+                return;
+            }
+            near.retain(|(position, slot)| self.slots.may_win(*position, slot.event));
+            for (position, slot) in near.drain(..) {
+                tell(slot, self.slots.offer(position, slot));
+            }
+        }
+    }
+
+    /// The slot of the first entity row of a key that may see an admitted feature row, if any may.
+    fn position(&self, number: u32, slot: Slot) -> Option<usize> {
+        let visible_from = self.rule.visible_from(slot, false)?;
         let start = self.timelines.starts[number as usize] as usize;
         let end = self.timelines.starts[number as usize + 1] as usize;
         let timeline = &self.timelines.times[start..end];
@@ -329,6 +444,11 @@ impl PointInTimeJoin {
         // Too old for the first entity row that sees it is too old for all after it.
         let time = timeline.get(ahead)?;
         (!self.is_too_old(slot.event, *time)).then_some(start + ahead)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        // Nothing fails while it is held.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The feature rows that are the best of a slot for now, in source order. Rows not listed have lost for good, as
@@ -344,6 +464,10 @@ impl PointInTimeJoin {
 
     /// The feature row of each entity row, in the order of the entity rows; [`NO_ROW`] where there is none.
     pub(crate) fn finish(self) -> Vec<u64> {
+        let rest = mem::take(&mut *self.waiting());
+        for mut waiting in rest {
+            self.settle(&mut waiting);
+        }
         let mut winners = vec![NO_ROW; self.timelines.n_entity_rows];
         for key in self.timelines.starts.windows(2) {
             let mut best = Slot::EMPTY;
@@ -361,6 +485,6 @@ impl PointInTimeJoin {
     }
 
     fn is_too_old(&self, event: i64, entity_time: i64) -> bool {
-        self.rule.ttl.micros().is_some_and(|ttl| event < entity_time.saturating_sub(ttl))
+        self.ttl.is_some_and(|ttl| event < entity_time.saturating_sub(ttl))
     }
 }

@@ -146,9 +146,9 @@ impl OfflineStore {
         Ok(self)
     }
 
-    /// Bytes that one request may use.
+    /// Bytes that one request may plan with: allocators keep some to themselves.
     fn memory(&self) -> usize {
-        self.memory_limit.unwrap_or(usize::MAX)
+        self.memory_limit.map_or(usize::MAX, |limit| limit - limit / 8)
     }
 
     /// Where `to_remote_storage` writes, when configured.

@@ -109,7 +109,7 @@ impl ParquetRows {
                 let mut position = row_group.first_row + range.start as u64;
                 let selection = (range.len() < row_group.n_rows)
                     .then(|| RowSelection::from_consecutive_ranges([range.clone()].into_iter(), row_group.n_rows));
-                self.read(schema, columns, row_group, selection, &mut |batch| {
+                self.read(schema, columns, row_group, selection, BATCH_ROWS, &mut |batch| {
                     let n_rows = batch.num_rows() as u64;
                     on_rows(position, batch)?;
                     position += n_rows;
@@ -148,8 +148,10 @@ impl ParquetRows {
                 chosen.set_bit((position - row_group.first_row) as usize, true);
             }
             let selection = RowSelection::from_boolean_buffer(chosen.finish());
+            // Rows between the chosen ones are decoded too, and all of a batch should stay in a near cache.
+            let batch_rows = (2 * BATCH_ROWS * range.len() / row_group.n_rows).clamp(BATCH_ROWS / 16, BATCH_ROWS);
             let mut rank = range.start as u64;
-            self.read(schema, columns, row_group, Some(selection), &mut |batch| {
+            self.read(schema, columns, row_group, Some(selection), batch_rows, &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
                 on_rows(rank, batch)?;
                 rank += n_rows;
@@ -182,6 +184,7 @@ impl ParquetRows {
         columns: &[usize],
         row_group: &RowGroup,
         selection: Option<RowSelection>,
+        batch_rows: usize,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let path = &self.files.files[row_group.file];
@@ -195,7 +198,7 @@ impl ParquetRows {
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
-            .with_batch_size(BATCH_ROWS);
+            .with_batch_size(batch_rows);
         if let Some(selection) = selection {
             reader = reader.with_row_selection(selection);
         }

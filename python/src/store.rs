@@ -9,6 +9,7 @@ use feast::{
     RepoConfig, Window,
 };
 use feast_core::{DataSourceOptions, Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_offline::MaterializationTask;
 use feast_server::ServeOptions;
 use prost::Message;
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ use pyo3::types::PyDict;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::adapters;
 use crate::errors::IntoPyResult;
 use crate::frames::{ArrowStream, read_batch, read_batches};
 use crate::online_features::{OnlineFeatures, entity_rows};
@@ -39,7 +41,7 @@ impl Store {
         }
         // What the parent has opened is the parent's: nothing of it may be used or closed here.
         std::mem::forget(store);
-        let fresh = FeatureStore::open(self.config.clone())?;
+        let fresh = adapters::open(self.config.clone())?;
         std::mem::forget(self.replace(fresh.clone()));
         Ok(fresh)
     }
@@ -60,7 +62,7 @@ impl Store {
         let repo_path = std::path::Path::new(repo_path);
         let parse = if interpolate { RepoConfig::parse } else { RepoConfig::parse_literal };
         let config = parse(config_yaml, repo_path).py()?;
-        let store = wait(py, async { FeatureStore::open(config.clone()) })?;
+        let store = wait(py, async { adapters::open(config.clone()) })?;
         Ok(Self { config, opened: Mutex::new((std::process::id(), store)) })
     }
 
@@ -264,6 +266,17 @@ impl Store {
         serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()
     }
 
+    /// Loads a view with the engine of this process and records nothing: the way of engines that are written in Python.
+    fn load(&self, py: Python<'_>, kind: &str, message: &[u8], start: i64, end: i64) -> PyResult<u64> {
+        let store = self.store().py()?;
+        let RegistryObject::FeatureView(view) = feast_proto::decode_object(kind.parse().py()?, message).py()? else {
+            return Err(Error::invalid_request(format!("a {kind} is no feature view"))).py();
+        };
+        let (start, end) = (instant(start).py()?, instant(end).py()?);
+        let task = MaterializationTask { project: store.project().to_owned(), view, start, end, shard: Shard::WHOLE };
+        wait_long(py, async move { store.load(task).await })
+    }
+
     fn write_to_offline_store(
         &self,
         py: Python<'_>,
@@ -276,6 +289,19 @@ impl Store {
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
         wait_long(py, async move { store.write_to_offline_store(&feature_view, rows).await })
+    }
+
+    /// The rows of a data source with an event time between two times.
+    fn source_rows(&self, py: Python<'_>, source: &[u8], start: i64, end: i64) -> PyResult<ArrowStream> {
+        let RegistryObject::DataSource(source) = feast_proto::decode_object(ObjectKind::DataSource, source).py()?
+        else {
+            return Err(Error::internal("a data source was decoded as something else")).py();
+        };
+        let (start, end) = (instant(start).py()?, instant(end).py()?);
+        let store = self.store().py()?;
+        let started = Instant::now();
+        let rows = wait_long(py, async move { store.offline_store().rows(&source, start, end).await })?;
+        ArrowStream::new(rows, None, started)
     }
 
     #[pyo3(signature = (storage, timeout=None))]
@@ -375,7 +401,7 @@ impl Store {
 
     /// Closes all connections; the next call opens them again.
     fn close(&self) -> PyResult<()> {
-        let fresh = FeatureStore::open(self.config.clone()).py()?;
+        let fresh = adapters::open(self.config.clone()).py()?;
         drop(self.replace(fresh));
         Ok(())
     }

@@ -72,7 +72,7 @@ impl Session {
         let config = self.config()?;
         // Some stores start tasks when they are opened.
         let _runtime = self.runtime()?.enter();
-        FeatureStore::open(config)
+        self.loader.open(config)
     }
 
     /// Loads the definitions of the repository.

@@ -41,6 +41,7 @@ mod latest;
 mod parallel;
 mod sql;
 mod store;
+mod window_rows;
 
 mod engines;
 

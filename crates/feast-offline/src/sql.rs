@@ -1,4 +1,4 @@
-//! Entity rows given as a query: the one use of DataFusion.
+//! Entity rows given as a query.
 //!
 //! Each data source that the query names is a table under its name in lower case or as declared; what follows the last
 //! dot of a name works too. Queries read; statements that change anything are refused.
@@ -33,12 +33,7 @@ pub(crate) async fn entity_rows(
     base: &Path,
     memory_limit: Option<usize>,
 ) -> Result<EntityRows> {
-    let mut runtime = RuntimeEnvBuilder::new();
-    if let Some(limit) = memory_limit {
-        runtime = runtime.with_memory_limit(limit, 1.0);
-    }
-    let runtime = runtime.build_arc().map_err(|error| refused(sql, error))?;
-    let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+    let context = session(memory_limit).map_err(|error| refused(sql, error))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(|error| refused(sql, error))?;
@@ -57,6 +52,15 @@ pub(crate) async fn entity_rows(
     let plan = interruptible(plan).map_err(|error| refused(sql, error))?;
     let batches = collect(plan, context.task_ctx()).await.map_err(|error| refused(sql, error))?;
     EntityRows::new(schema, batches)
+}
+
+/// A session of DataFusion that spills beyond a number of bytes.
+pub(crate) fn session(memory_limit: Option<usize>) -> Result<SessionContext, DataFusionError> {
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(limit) = memory_limit {
+        runtime = runtime.with_memory_limit(limit, 1.0);
+    }
+    Ok(SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc()?))
 }
 
 /// The same plan, in which every step pauses now and then: a join can make many rows from few, and whoever gives up on

@@ -30,7 +30,7 @@ PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python"
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform wheel binary clean python-tests rust-tests dev-module tools venv peer
+.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform wheel binary clean python-tests rust-tests dev-module services tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -41,17 +41,17 @@ demo: wheel ## the whole story on real flights: build the wheel, install it, run
 	$(say) "demo: running examples/flights (about a minute)"
 	@"$(DEMO)/bin/python" examples/flights/demo.py
 
-test: dev-module peer ## all tests: Rust, Python, examples, and both against Feast 0.67.0
+test: services dev-module peer ## all tests: Rust, Python, examples, and both against Feast 0.67.0
 	@status=0; \
 	printf '\n==> Rust tests (a few minutes)\n'; $(RUST_TESTS) || status=1; \
 	printf '\n==> Python tests, also against Feast 0.67.0 (a few minutes)\n'; $(PYTHON_TESTS) || status=1; \
 	if [ $$status = 0 ]; then printf '\n==> all tests passed\n'; \
 	else printf '\n==> some tests failed, see above\n'; fi; exit $$status
 
-rust-tests: dev-module ## only the Rust tests
+rust-tests: services dev-module ## only the Rust tests
 	@$(RUST_TESTS)
 
-python-tests: dev-module peer ## only the Python tests and those of the examples; PYTEST_ARGUMENTS="-k push"
+python-tests: services dev-module peer ## only the Python tests and those of the examples; PYTEST_ARGUMENTS="-k push"
 	@$(PYTHON_TESTS)
 
 # One compilation for the Rust tests and for the native module: same profile, same features.
@@ -135,6 +135,10 @@ tools:
 		echo "error: \`$(PYTHON)\` not found; install Python 3.11 or newer (Debian: apt-get install python3 python3-venv)" >&2; exit 1; }
 	@command -v cc >/dev/null 2>&1 || { \
 		echo "error: no C compiler \`cc\`; Debian: apt-get install gcc libc6-dev" >&2; exit 1; }
+
+services: ## the servers that tests talk to (Redis, PostgreSQL, MariaDB), from Debian's packages
+	$(say) "services: the servers that tests start (a minute the first time)"
+	@scripts/services.sh
 
 venv: tools
 	$(say) ".build/venv: what building and testing need (half a minute the first time)"

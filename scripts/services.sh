@@ -11,10 +11,13 @@ need mariadbd mariadb-server
 need '/usr/lib/postgresql/*/bin/initdb' postgresql
 need redis-server redis-server
 need openssl openssl
-need /usr/sbin/mariadbd mariadb-server
 
 [ -z "$missing" ] && exit 0
-echo "installing$missing"
+command -v apt-get >/dev/null 2>&1 || {
+    echo "error: the tests need the servers$missing (names of Debian's packages); install them and try again" >&2
+    exit 1
+}
+echo "    installing$missing"
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of packages

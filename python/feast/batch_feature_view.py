@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ClassVar, Union
@@ -11,7 +12,7 @@ from feast._definition import checked_list
 from feast.aggregation import Aggregation
 from feast.data_source import DataSource, SourceType
 from feast.entity import Entity
-from feast.feature_view import FeatureView, batch_source_of, source_of
+from feast.feature_view import AGGREGATIONS_TAG, FeatureView, batch_source_of, source_of
 from feast.field import Field
 from feast.transformation.base import Transformation, mode_text, source_text
 from feast.transformation.mode import TransformationMode
@@ -97,6 +98,18 @@ class BatchFeatureView(FeatureView):
         """The transformation made of `udf`, if there is one."""
         return made_of_udf(self._where, self.udf, self.udf_string, self.mode, _MODES)
 
+    def to_proto_spec(self, seen: dict[str, Any]) -> Any:
+        """The message `feast.core.FeatureViewSpec`."""
+        spec = super().to_proto_spec(seen)
+        if self.aggregations:
+            spec.tags[AGGREGATIONS_TAG] = json.dumps(
+                [
+                    [one.name, one.column, one.function, _micros(one.time_window), _micros(one.slide_interval)]
+                    for one in self.aggregations
+                ]
+            )
+        return spec
+
     @classmethod
     def from_proto(cls, feature_view_proto: Any, skip_udf: bool = False) -> BatchFeatureView:
         """Reads `feast.core.FeatureView`; the transformation comes back without its function."""
@@ -108,10 +121,24 @@ class BatchFeatureView(FeatureView):
             source=source_of(spec),
             sink_source=batch_source_of(spec) if spec.source_views else None,
             feature_transformation=transformation,
+            aggregations=[
+                Aggregation(column, function, _span(window), _span(slide), name)
+                for name, column, function, window, slide in json.loads(
+                    spec.tags.get(AGGREGATIONS_TAG, "[]")
+                )
+            ],
         )
         view.udf_string = getattr(transformation, "udf_string", "")
         view._read(spec, feature_view_proto.meta)
         return view
+
+
+def _micros(span: timedelta | None) -> int | None:
+    return None if span is None else span // timedelta(microseconds=1)
+
+
+def _span(micros: int | None) -> timedelta | None:
+    return None if micros is None else timedelta(microseconds=micros)
 
 
 def _check_source(where: str, source: Any) -> None:

@@ -24,6 +24,9 @@ from feast.value_type import ValueType
 if TYPE_CHECKING:
     from feast.transformation.mode import TransformationMode
 
+# The message of batch views has no place for aggregations: they travel as a tag.
+AGGREGATIONS_TAG = "feast-rs.aggregations"
+
 # A view without entities has one row for all: it is stored under this entity and key.
 DUMMY_ENTITY_ID = "__dummy_id"
 DUMMY_ENTITY_NAME = "__dummy"
@@ -331,7 +334,9 @@ class FeatureView(BaseFeatureView):
         text. `skip_udf` is accepted because callers pass it.
         """
         spec = feature_view_proto.spec
-        if cls is FeatureView and spec.HasField("feature_transformation"):
+        if cls is FeatureView and (
+            spec.HasField("feature_transformation") or AGGREGATIONS_TAG in spec.tags
+        ):
             from feast.batch_feature_view import BatchFeatureView
 
             return BatchFeatureView.from_proto(feature_view_proto, skip_udf)
@@ -352,7 +357,8 @@ class FeatureView(BaseFeatureView):
         self.features = [Field.from_proto(one) for one in spec.features]
         self.entity_columns = [Field.from_proto(one) for one in spec.entity_columns]
         self.description = spec.description
-        self.tags = dict(spec.tags)
+        # The engine keeps some things of its own as tags.
+        self.tags = {name: text for name, text in spec.tags.items() if not name.startswith("feast-rs.")}
         self.owner = spec.owner
         self.org = spec.org
         self.ttl = from_duration(spec, "ttl")

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use feast::LoadProblem;
+use feast::{FeatureStore, LoadProblem, RepoConfig};
 use feast_cli::{DefinitionLoader, LoadedRepository};
 use feast_core::{Error, Result, Transformer};
 use pyo3::prelude::*;
 
+use crate::adapters;
 use crate::transform::InProcessPython;
 
 /// Runs a command line, program name first, and returns the exit code.
@@ -59,6 +60,10 @@ impl DefinitionLoader for InProcess {
         Python::attach(|py| load(py, repo_path, project)).map_err(|error| {
             Error::internal("the definitions of the repository could not be loaded").with_source(error.to_string())
         })
+    }
+
+    fn open(&self, config: RepoConfig) -> Result<FeatureStore> {
+        adapters::open(config)
     }
 }
 

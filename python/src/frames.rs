@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchReader, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchIterator, RecordBatchReader, StructArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, SchemaRef};
 use arrow::error::ArrowError;
@@ -42,6 +42,12 @@ pub(crate) fn read_batches(frame: &Bound<'_, PyAny>) -> PyResult<(SchemaRef, Vec
         Error::invalid_request("the rows cannot be read").with_source(error).with_hint("check where they come from")
     };
     Ok((schema, batches.map_err(unreadable).py()?))
+}
+
+/// Rows as an object with `__arrow_c_stream__`.
+pub(crate) fn rows_to_python(py: Python<'_>, schema: SchemaRef, rows: Vec<RecordBatch>) -> PyResult<Py<ArrowStream>> {
+    let reader: Reader = Box::new(RecordBatchIterator::new(rows.into_iter().map(Ok), schema));
+    Py::new(py, ArrowStream { reader: Mutex::new(Some(reader)), failure: Arc::default() })
 }
 
 /// The rows of an object with `__arrow_c_stream__` as one batch.

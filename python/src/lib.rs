@@ -4,6 +4,7 @@
 //! Arrow streams, definitions as protobuf bytes, scalars, JSON texts and exceptions, nothing else. The user's API is
 //! the Python code around it.
 
+mod adapters;
 mod command_line;
 mod errors;
 mod frames;

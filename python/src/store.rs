@@ -9,6 +9,7 @@ use feast::{
     RepoConfig, Window,
 };
 use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_offline::MaterializationTask;
 use feast_server::{PythonWorkers, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
@@ -16,13 +17,13 @@ use pyo3::types::PyDict;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::adapters;
 use crate::command_line::interpreter;
 use crate::errors::IntoPyResult;
 use crate::frames::{ArrowStream, read_batch, read_batches};
 use crate::online_features::{OnlineFeatures, entity_rows};
 use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options, time_limit};
 use crate::runtime::{awaitable, runtime, wait, wait_long, watched};
-use crate::transform::InProcessPython;
 
 /// One feature store: the parts of a `feature_store.yaml`.
 #[pyclass(module = "feast._feast", frozen)]
@@ -41,7 +42,7 @@ impl Store {
         }
         // What the parent has opened is the parent's: nothing of it may be used or closed here.
         std::mem::forget(store);
-        let fresh = open(self.config.clone())?;
+        let fresh = adapters::open(self.config.clone())?;
         std::mem::forget(self.replace(fresh.clone()));
         Ok(fresh)
     }
@@ -62,7 +63,7 @@ impl Store {
         let repo_path = std::path::Path::new(repo_path);
         let parse = if interpolate { RepoConfig::parse } else { RepoConfig::parse_literal };
         let config = parse(config_yaml, repo_path).py()?;
-        let store = wait(py, async { open(config.clone()) })?;
+        let store = wait(py, async { adapters::open(config.clone()) })?;
         Ok(Self { config, opened: Mutex::new((std::process::id(), store)) })
     }
 
@@ -267,6 +268,17 @@ impl Store {
         serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()
     }
 
+    /// Loads a view with the engine of this process and records nothing: the way of engines that are written in Python.
+    fn load(&self, py: Python<'_>, kind: &str, message: &[u8], start: i64, end: i64) -> PyResult<u64> {
+        let store = self.store().py()?;
+        let RegistryObject::FeatureView(view) = feast_proto::decode_object(kind.parse().py()?, message).py()? else {
+            return Err(Error::invalid_request(format!("a {kind} is no feature view"))).py();
+        };
+        let (start, end) = (instant(start).py()?, instant(end).py()?);
+        let task = MaterializationTask { project: store.project().to_owned(), view, start, end, shard: Shard::WHOLE };
+        wait_long(py, async move { store.load(task).await })
+    }
+
     fn write_to_offline_store(
         &self,
         py: Python<'_>,
@@ -291,6 +303,19 @@ impl Store {
         let rows = read_batch(frame)?;
         let store = self.store().py()?;
         wait_long(py, async move { store.write_logged_features(&service, rows).await })
+    }
+
+    /// The rows of a data source with an event time between two times.
+    fn source_rows(&self, py: Python<'_>, source: &[u8], start: i64, end: i64) -> PyResult<ArrowStream> {
+        let RegistryObject::DataSource(source) = feast_proto::decode_object(ObjectKind::DataSource, source).py()?
+        else {
+            return Err(Error::internal("a data source was decoded as something else")).py();
+        };
+        let (start, end) = (instant(start).py()?, instant(end).py()?);
+        let store = self.store().py()?;
+        let started = Instant::now();
+        let rows = wait_long(py, async move { store.offline_store().rows(&source, start, end).await })?;
+        ArrowStream::new(rows, None, started)
     }
 
     #[pyo3(signature = (storage, timeout=None))]
@@ -403,15 +428,10 @@ impl Store {
 
     /// Closes all connections; the next call opens them again.
     fn close(&self) -> PyResult<()> {
-        let fresh = open(self.config.clone()).py()?;
+        let fresh = adapters::open(self.config.clone()).py()?;
         drop(self.replace(fresh));
         Ok(())
     }
-}
-
-/// A store that runs users' functions in this process.
-fn open(config: RepoConfig) -> Result<FeatureStore> {
-    Ok(FeatureStore::open(config)?.transformed_by(Arc::new(InProcessPython::default())))
 }
 
 impl Store {

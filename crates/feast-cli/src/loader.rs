@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use feast::{Definitions, LoadProblem};
+use feast::{Definitions, FeatureStore, LoadProblem, RepoConfig};
 use feast_core::{Error, ErrorCode, Result, Transformer};
 use serde::Deserialize;
 
 /// Names the Python interpreter that loads definitions when the command runs outside of Python.
 const PYTHON_VARIABLE: &str = "FEAST_PYTHON";
 
-/// Imports the Python files of a repository and collects what they define.
+/// What needs Python: importing the files of a repository and collecting what they define, and running what is in them.
 pub trait DefinitionLoader: fmt::Debug + Send + Sync {
     /// Loads the repository at `repo_path`, which belongs to `project`.
     ///
@@ -31,6 +31,9 @@ pub trait DefinitionLoader: fmt::Debug + Send + Sync {
     fn transformer(&self) -> Option<Arc<dyn Transformer>> {
         None
     }
+
+    /// Opens a feature store, with the parts of it that are written in Python where there is Python.
+    fn open(&self, config: RepoConfig) -> Result<FeatureStore>;
 }
 
 /// What a repository defines, as Python hands it over.
@@ -147,6 +150,10 @@ impl DefinitionLoader for ChildPython {
         } else {
             Err(lost(&shown).with_context("exit", status))
         }
+    }
+
+    fn open(&self, config: RepoConfig) -> Result<FeatureStore> {
+        FeatureStore::open(config)
     }
 }
 

@@ -87,7 +87,7 @@ impl Session {
             Some(transformer) => transformer,
             None => Arc::new(self.python_workers(&config, None)?),
         };
-        Ok(FeatureStore::open(config)?.transformed_by(transformer))
+        Ok(self.loader.open(config)?.transformed_by(transformer))
     }
 
     /// Processes for users' functions, so many as given or configured. They start when they are first needed.

@@ -143,6 +143,8 @@ pub struct BatchFeatures {
     pub transformation: Option<Transformation>,
     /// Mode of the transformation; empty without one.
     pub mode: String,
+    /// How the rows of an entity key become one.
+    pub aggregations: Vec<Aggregation>,
     /// Whether written rows are checked against the schema.
     pub enable_validation: bool,
 }
@@ -307,6 +309,21 @@ impl FeatureView {
         match &self.kind {
             FeatureViewKind::OnDemand(on_demand) => on_demand.write_to_online_store,
             _ => self.online,
+        }
+    }
+
+    /// Whether the rows of the view are computed, and not those of its source.
+    pub fn is_computed(&self) -> bool {
+        match &self.kind {
+            FeatureViewKind::Batch(batch) => {
+                batch.transformation.is_some() || !batch.source_views.is_empty() || !batch.aggregations.is_empty()
+            }
+            FeatureViewKind::Stream(stream) => {
+                stream.transformation.is_some()
+                    || stream.user_defined_function.is_some()
+                    || !stream.aggregations.is_empty()
+            }
+            FeatureViewKind::OnDemand(_) | FeatureViewKind::Label(_) => false,
         }
     }
 

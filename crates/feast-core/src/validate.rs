@@ -301,13 +301,6 @@ fn check_inputs(
 
 /// Every column a view reads exists in its source, in a type that can become the declared one.
 fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec<Problem>) {
-    let has_transformation = match &view.kind {
-        crate::FeatureViewKind::Batch(batch) => batch.transformation.is_some() || !batch.source_views.is_empty(),
-        crate::FeatureViewKind::Stream(stream) => {
-            stream.transformation.is_some() || stream.user_defined_function.is_some() || !stream.aggregations.is_empty()
-        }
-        _ => false,
-    };
     let Some(source) = view.batch_source() else { return };
     let Some(schema) = schemas.get(&source.name) else { return };
     let columns: Vec<&str> = schema.fields().iter().map(|field| source.mapped(field.name())).collect();
@@ -321,7 +314,7 @@ fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec
         .with_hint_opt(did_you_mean(name, columns.iter().copied()))
     };
     let keys: Vec<Field> = if view.is_entity_less() { Vec::new() } else { view.entity_columns.clone() };
-    let features: &[Field] = if has_transformation { &[] } else { &view.features };
+    let features: &[Field] = if view.is_computed() { &[] } else { &view.features };
     for (role, field) in keys.iter().map(|f| ("join key", f)).chain(features.iter().map(|f| ("feature", f))) {
         match find(&field.name) {
             None => problems.push(missing(role, &field.name)),

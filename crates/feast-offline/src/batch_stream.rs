@@ -34,6 +34,18 @@ impl BatchStream {
         self.expected_rows.clone()
     }
 
+    /// The same stream; `kept` is dropped with it.
+    pub(crate) fn holding(mut self, kept: impl Send + 'static) -> Self {
+        let batches = std::mem::replace(&mut self.batches, stream::empty().boxed());
+        self.batches = batches
+            .map(move |batch| {
+                let _kept = &kept;
+                batch
+            })
+            .boxed();
+        self
+    }
+
     /// The schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema

@@ -49,6 +49,7 @@ mod parallel;
 mod sql;
 mod store;
 mod warehouses;
+mod window_rows;
 
 mod engines;
 

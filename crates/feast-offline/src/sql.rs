@@ -1,4 +1,4 @@
-//! Entity rows given as a query: the one use of DataFusion.
+//! Entity rows given as a query.
 //!
 //! Each data source that the query names is a table under its name in lower case or as declared; what follows the last
 //! dot of a name works too. Queries read; statements that change anything are refused.
@@ -42,12 +42,7 @@ pub(crate) async fn entity_rows(
     memory_limit: Option<usize>,
     kept: usize,
 ) -> Result<EntityRows> {
-    let mut runtime = RuntimeEnvBuilder::new();
-    if let Some(limit) = memory_limit {
-        runtime = runtime.with_memory_limit(limit, 1.0);
-    }
-    let runtime = runtime.build_arc().map_err(|error| refused(sql, error))?;
-    let context = SessionContext::new_with_config_rt(SessionConfig::new(), runtime);
+    let context = session(memory_limit).map_err(|error| refused(sql, error))?;
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(|error| refused(sql, error))?;
@@ -71,6 +66,15 @@ pub(crate) async fn entity_rows(
         rows = blocking(move || rows.push(batch).map(|()| rows)).await?;
     }
     rows.finish()
+}
+
+/// A session of DataFusion that spills beyond a number of bytes.
+pub(crate) fn session(memory_limit: Option<usize>) -> Result<SessionContext, DataFusionError> {
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(limit) = memory_limit {
+        runtime = runtime.with_memory_limit(limit, 1.0);
+    }
+    Ok(SessionContext::new_with_config_rt(SessionConfig::new(), runtime.build_arc()?))
 }
 
 /// The same plan, in which every step pauses now and then: a join can make many rows from few, and whoever gives up on

@@ -19,6 +19,7 @@ use crate::parallel::blocking;
 use crate::sources::SourceTable;
 use crate::view_columns::batch_source;
 use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
+use crate::window_rows::WindowRows;
 use crate::{
     BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, logs,
     sql,
@@ -260,6 +261,36 @@ impl OfflineStore {
             Latest::new(request, memory / 2, || SourceTable::open(&source, &base))
         });
         Ok(latest.await?.start())
+    }
+
+    /// All rows of a source with an event time in a window, both ends included, in the order of the source: all columns,
+    /// of the types that they have there, under the names that feature views use.
+    ///
+    /// # Errors
+    /// `FileNotFound` and `MissingColumns`.
+    pub async fn rows(
+        &self,
+        source: &DataSource,
+        start: feast_core::Timestamp,
+        end: feast_core::Timestamp,
+    ) -> Result<BatchStream> {
+        Ok(self.window_rows(source, start, end).await?.read())
+    }
+
+    pub(crate) async fn window_rows(
+        &self,
+        source: &DataSource,
+        start: feast_core::Timestamp,
+        end: feast_core::Timestamp,
+    ) -> Result<WindowRows> {
+        let (source, base) = (source.clone(), self.base.clone());
+        blocking(move || WindowRows::new(SourceTable::open(&source, &base)?, &source, start, end)).await
+    }
+
+    /// A session of DataFusion within the memory limit.
+    pub(crate) fn session(&self) -> Result<datafusion::prelude::SessionContext> {
+        sql::session(self.memory_limit)
+            .map_err(|error| Error::internal("DataFusion could not be started").with_source(error))
     }
 
     /// Adds rows to the files of a source and returns how many. A reader sees all of them or none.

@@ -11,7 +11,7 @@ use feast_core::{
 use crate::core;
 use crate::core::on_demand_source::Source;
 use crate::malformed::{Decoded, Malformed, from_number};
-use crate::{data_source, feature_service, field, shard_progress, time, transformation};
+use crate::{batch_aggregations, data_source, feature_service, field, shard_progress, time, transformation};
 
 /// Views inside views beyond this depth are an attack, not a definition.
 const DEEPEST: usize = 16;
@@ -37,7 +37,8 @@ pub(crate) fn to_message(view: &FeatureView, project: &str) -> ViewMessage {
 }
 
 fn batch_message(view: &FeatureView, batch: &BatchFeatures, project: &str) -> core::FeatureView {
-    let spec = core::FeatureViewSpec { tags: shard_progress::to_tags(view), ..batch_spec(view, batch, project) };
+    let mut spec = batch_spec(view, batch, project);
+    shard_progress::add_to_tags(view, &mut spec.tags);
     core::FeatureView { spec: Some(spec), meta: Some(meta_message(&view.meta)) }
 }
 
@@ -47,7 +48,7 @@ fn batch_spec(view: &FeatureView, batch: &BatchFeatures, project: &str) -> core:
         project: project.to_owned(),
         entities: view.entities.clone(),
         features: field::to_messages(&view.features),
-        tags: view.tags.clone(),
+        tags: batch_aggregations::to_tags(&view.tags, &batch.aggregations),
         ttl: time::duration_message(view.ttl),
         batch_source: data_source::nested(batch.batch_source.as_ref()),
         online: view.online,
@@ -229,6 +230,7 @@ fn batch(message: core::FeatureView, depth: usize) -> Decoded<FeatureView> {
         source_views: spec.source_views.into_iter().map(source_view).collect::<Decoded<_>>()?,
         transformation: spec.feature_transformation.and_then(transformation::from_message),
         mode: spec.mode,
+        aggregations: batch_aggregations::take_from_tags(&mut spec.tags),
         enable_validation: spec.enable_validation,
     });
     Ok(FeatureView {

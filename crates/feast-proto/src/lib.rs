@@ -18,6 +18,7 @@ mod snapshot;
 
 pub mod value_codec;
 
+mod batch_aggregations;
 mod data_source;
 mod entity;
 mod feature_service;

@@ -13,6 +13,11 @@ const TAG: &str = "feast-rs.shards";
 /// The tags of a view as its message has them.
 pub(crate) fn to_tags(view: &FeatureView) -> Tags {
     let mut tags = view.tags.clone();
+    add_to_tags(view, &mut tags);
+    tags
+}
+
+pub(crate) fn add_to_tags(view: &FeatureView, tags: &mut Tags) {
     let progress = &view.meta.shard_progress;
     if !progress.is_empty() {
         let entry = |shard: &ShardProgress| {
@@ -24,7 +29,6 @@ pub(crate) fn to_tags(view: &FeatureView) -> Tags {
         let by_shard: serde_json::Map<_, _> = progress.iter().map(entry).collect();
         tags.insert(TAG.to_owned(), Value::Object(by_shard).to_string());
     }
-    tags
 }
 
 /// Takes the progress out of the tags of a message. What is not understood is no progress.

@@ -55,6 +55,13 @@ impl FeatureStore {
             ))
             .with_hint("ask for stored features only, or use a process that runs Python"));
         }
+        if let Some(view) = plan.views.iter().map(|planned| &planned.view).find(|view| view.is_computed()) {
+            return Err(Error::unsupported(format!(
+                "training data of feature view `{}` cannot be made: its rows are computed when it is materialized",
+                view.name
+            ))
+            .with_hint("write the computed rows to a source, and ask for the features of a view over it"));
+        }
         Ok((plan, contents))
     }
 

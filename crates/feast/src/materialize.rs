@@ -12,10 +12,13 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{BatchCoalescer, filter_record_batch};
 use chrono::{DateTime, Utc};
 use feast_core::{
-    EntityKeyEncoder, Error, ErrorCode, FeatureView, FeatureViewKind, FeatureViewState, Interval, OnlineTable,
-    RegistryChange, RegistryChanges, RegistryObject, Result, Shard, Timestamp, complete_shard,
+    BatchFeatures, EntityKeyEncoder, Error, ErrorCode, FeatureView, FeatureViewKind, FeatureViewState, Interval,
+    OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject, Result, Shard, Timestamp,
+    complete_shard,
 };
-use feast_offline::{BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, MaterializationTask, Materialized};
+use feast_offline::{
+    BatchStream, CREATED_TIMESTAMP_COLUMN, ComputeEngine, EVENT_TIMESTAMP_COLUMN, MaterializationTask, Materialized,
+};
 use feast_online::{OwnedWrite, entity_keys, online_rows};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -87,8 +90,10 @@ impl FeatureStore {
                 .with_hint("give a start before the end"));
         }
         let views = self.views_to_materialize(&request.feature_views).await?;
+        let contents = self.contents(false).await?;
         let mut report = MaterializeReport::default();
         for view in views {
+            let view = with_known_inputs(&view, &contents);
             let materialized = self
                 .materialize_view(&view, request.window, request.shard)
                 .await
@@ -96,6 +101,19 @@ impl FeatureStore {
             report.feature_views.push(materialized);
         }
         Ok(report)
+    }
+
+    /// Loads the newest rows of a view with the engine of this process, and records nothing: what an engine of the caller's
+    /// own may leave to us. Returns the number of rows.
+    ///
+    /// # Errors
+    /// What goes wrong while reading or writing.
+    pub async fn load(&self, task: MaterializationTask) -> Result<u64> {
+        let (view, shard) = (Arc::clone(&task.view), task.shard);
+        match self.local.materialize(task).await? {
+            Materialized::Rows(rows) => self.write(&view, rows, shard).await,
+            Materialized::Written { rows } => Ok(rows.unwrap_or(0)),
+        }
     }
 
     /// The views that a materialization of `names` would load; of all that are served online when there are none.
@@ -142,7 +160,6 @@ impl FeatureStore {
         window: Window,
         shard: Shard,
     ) -> Result<MaterializedView> {
-        refuse_transformations(view)?;
         let now = Utc::now();
         let (start, end) = match window {
             Window::Between(start, end) => (start, end),
@@ -300,6 +317,25 @@ fn rechunk(rows: BatchStream, most: usize) -> BoxStream<'static, Result<RecordBa
     .boxed()
 }
 
+/// A view whose input views are as the registry knows them: a definition has copies of them, from before they were
+/// completed.
+fn with_known_inputs(view: &Arc<FeatureView>, contents: &ProjectContents) -> Arc<FeatureView> {
+    let FeatureViewKind::Batch(BatchFeatures { source_views, .. }) = &view.kind else { return Arc::clone(view) };
+    if source_views.is_empty() {
+        return Arc::clone(view);
+    }
+    let known = |input: &FeatureView| -> FeatureView {
+        let known = contents.feature_views.get(&input.name).cloned().unwrap_or_else(|| Arc::new(input.clone()));
+        FeatureView::clone(&with_known_inputs(&known, contents))
+    };
+    let known: Vec<FeatureView> = source_views.iter().map(known).collect();
+    let mut view = FeatureView::clone(view);
+    if let FeatureViewKind::Batch(batch) = &mut view.kind {
+        batch.source_views = known;
+    }
+    Arc::new(view)
+}
+
 /// Where an incremental run begins: where the last one ended; for a view that was never materialized, as far back as
 /// its values live, and without ttl at the beginning of time, so that no row is left behind.
 fn incremental_start(view: &FeatureView, end: Timestamp) -> Timestamp {
@@ -308,23 +344,4 @@ fn incremental_start(view: &FeatureView, end: Timestamp) -> Timestamp {
         (None, Some(ttl)) => end.checked_sub_signed(ttl).unwrap_or(DateTime::UNIX_EPOCH),
         (None, None) => DateTime::UNIX_EPOCH,
     }
-}
-
-/// Views that compute their rows are not run by this engine yet; their source rows must not be served instead.
-fn refuse_transformations(view: &FeatureView) -> Result<()> {
-    let computed = match &view.kind {
-        FeatureViewKind::Batch(batch) => batch.transformation.is_some() || !batch.source_views.is_empty(),
-        FeatureViewKind::Stream(stream) => {
-            stream.transformation.is_some() || stream.user_defined_function.is_some() || !stream.aggregations.is_empty()
-        }
-        FeatureViewKind::OnDemand(_) | FeatureViewKind::Label(_) => false,
-    };
-    if computed {
-        return Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("the transformation of feature view `{}` cannot be run here yet", view.name),
-        )
-        .with_hint("compute its rows into the source, or push them"));
-    }
-    Ok(())
 }

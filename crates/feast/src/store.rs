@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use feast_core::{Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
+use feast_core::{BatchFunctions, Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
 use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
 use feast_registry::{RegistryHandle, RegistrySettings};
 
@@ -19,6 +19,7 @@ pub struct FeatureStore {
     pub(crate) online: Option<Arc<dyn OnlineStore>>,
     pub(crate) offline: Arc<OfflineStore>,
     pub(crate) engine: Arc<dyn ComputeEngine>,
+    pub(crate) local: Arc<LocalEngine>,
     pub(crate) transformer: Option<Arc<dyn Transformer>>,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -35,6 +36,7 @@ pub struct FeatureStoreBuilder {
     config: RepoConfig,
     online: Option<Arc<dyn OnlineStore>>,
     engine: Option<Arc<dyn ComputeEngine>>,
+    functions: Option<Arc<dyn BatchFunctions>>,
     transformer: Option<Arc<dyn Transformer>>,
     observer: Arc<dyn Observer>,
 }
@@ -51,6 +53,13 @@ impl FeatureStoreBuilder {
     #[must_use]
     pub fn compute_engine(mut self, engine: Arc<dyn ComputeEngine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Runs the functions of batch views with this.
+    #[must_use]
+    pub fn batch_functions(mut self, functions: Arc<dyn BatchFunctions>) -> Self {
+        self.functions = Some(functions);
         self
     }
 
@@ -87,16 +96,18 @@ impl FeatureStoreBuilder {
             (None, None) => None,
         };
         let offline = Arc::new(OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?);
-        let engine = match self.engine {
+        let local = Arc::new(LocalEngine::new(Arc::clone(&offline), self.functions));
+        let engine: Arc<dyn ComputeEngine> = match self.engine {
             Some(engine) => engine,
             None if config.has_python_engine() => Arc::new(PythonEngineMissing(config.batch_engine.0.clone())),
-            None => Arc::new(LocalEngine::new(Arc::clone(&offline))),
+            None => Arc::clone(&local) as _,
         };
         Ok(FeatureStore {
             registry: RegistryHandle::new(registry_store, poll_interval(&config)),
             online,
             offline,
             engine,
+            local,
             transformer: self.transformer,
             observer: self.observer,
             config: Arc::new(config),
@@ -141,7 +152,14 @@ impl FeatureStore {
 
     /// A store with parts of the caller's own.
     pub fn builder(config: RepoConfig) -> FeatureStoreBuilder {
-        FeatureStoreBuilder { config, online: None, engine: None, transformer: None, observer: Arc::new(Silent) }
+        FeatureStoreBuilder {
+            config,
+            online: None,
+            engine: None,
+            functions: None,
+            transformer: None,
+            observer: Arc::new(Silent),
+        }
     }
 
     /// The same store, telling another observer.

@@ -132,10 +132,10 @@ fn makes_version(old: &FeatureView, new: &FeatureView) -> bool {
         view.features.iter().chain(&view.entity_columns).map(|field| (field.name.clone(), field.value_type)).collect()
     };
     let code = |view: &FeatureView| match &view.kind {
-        FeatureViewKind::Batch(batch) => batch.transformation.clone(),
-        FeatureViewKind::Stream(stream) => stream.transformation.clone(),
-        FeatureViewKind::OnDemand(on_demand) => on_demand.transformation.clone(),
-        FeatureViewKind::Label(_) => None,
+        FeatureViewKind::Batch(batch) => (batch.transformation.clone(), batch.aggregations.clone()),
+        FeatureViewKind::Stream(stream) => (stream.transformation.clone(), Vec::new()),
+        FeatureViewKind::OnDemand(on_demand) => (on_demand.transformation.clone(), Vec::new()),
+        FeatureViewKind::Label(_) => (None, Vec::new()),
     };
     let code = |view| serde_json::to_value(code(view)).ok();
     shape(old) != shape(new) || code(old) != code(new)

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use feast_core::Result;
+use feast_core::{BatchFunctions, Result};
 
+use super::computed::{Computer, whole};
 use super::{ComputeEngine, MaterializationTask, Materialized};
 use crate::{LatestRequest, OfflineStore};
 
@@ -13,12 +14,13 @@ use crate::{LatestRequest, OfflineStore};
 #[derive(Debug)]
 pub struct LocalEngine {
     offline: Arc<OfflineStore>,
+    functions: Option<Arc<dyn BatchFunctions>>,
 }
 
 impl LocalEngine {
-    /// An engine over the rows of `offline`.
-    pub fn new(offline: Arc<OfflineStore>) -> Self {
-        Self { offline }
+    /// An engine over the rows of `offline`; without `functions` it refuses views that are computed by one.
+    pub fn new(offline: Arc<OfflineStore>, functions: Option<Arc<dyn BatchFunctions>>) -> Self {
+        Self { offline, functions }
     }
 }
 
@@ -32,6 +34,12 @@ impl fmt::Display for LocalEngine {
 impl ComputeEngine for LocalEngine {
     async fn materialize(&self, task: MaterializationTask) -> Result<Materialized> {
         let MaterializationTask { view, start, end, .. } = task;
-        self.offline.latest(LatestRequest { view, start, end }).await.map(Materialized::Rows)
+        if !view.is_computed() {
+            return self.offline.latest(LatestRequest { view, start, end }).await.map(Materialized::Rows);
+        }
+        let computer = Computer { offline: &self.offline, functions: self.functions.as_deref() };
+        let (view, rows) = Box::pin(computer.compute(&view, start, end)).await?;
+        let latest = self.offline.latest(whole(&view)).await?;
+        Ok(Materialized::Rows(latest.holding(rows)))
     }
 }

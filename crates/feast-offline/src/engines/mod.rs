@@ -1,5 +1,6 @@
 //! What computes the rows that a materialization writes: the local engine, or one of the caller's own.
 
+mod computed;
 mod local;
 
 use std::fmt;

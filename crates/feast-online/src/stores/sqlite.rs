@@ -382,7 +382,7 @@ impl Database {
             .with_hint(hint)
     }
 
-    fn open(&self, create: bool, cache_kib: u32) -> Result<Option<Opened>> {
+    fn open(&self, create: bool, cache_kib: u32, mapped_bytes: u32) -> Result<Option<Opened>> {
         if create {
             if let Some(folder) = self.file.parent() {
                 std::fs::create_dir_all(folder).map_err(|error| {
@@ -402,7 +402,7 @@ impl Database {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(256);
             connection.execute_batch(&format!(
-                "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = 268435456; PRAGMA temp_store = MEMORY;"
+                "PRAGMA cache_size = -{cache_kib}; PRAGMA mmap_size = {mapped_bytes}; PRAGMA temp_store = MEMORY;"
             ))?;
             Ok(connection)
         };
@@ -418,7 +418,7 @@ impl Database {
                 return Ok(Some(reader));
             }
         }
-        self.open(false, 16_384)
+        self.open(false, 16_384, 1 << 28)
     }
 
     fn give_back(&self, reader: Opened) {
@@ -432,7 +432,8 @@ impl Database {
             *writer = None;
         }
         if writer.is_none() {
-            let Some(opened) = self.open(create, 65_536)? else { return Ok(None) };
+            // Not mapped: what is mapped counts as memory of the process, and a large write touches all of the file.
+            let Some(opened) = self.open(create, 65_536, 0)? else { return Ok(None) };
             let settings = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_mode = WAL;";
             // Where write-ahead mode is not to be had, the default mode does.
             if let Err(error) = opened.connection.execute_batch(settings) {

@@ -165,8 +165,8 @@ CONFIGURATIONS: dict[str, tuple[str | bytes | None, str]] = {
     "registry is something else": (keys(registry="/etc/passwd"), "is not a registry file"),
     "online store": (keys(online_store="{type: sqllite}"), "did you mean `sqlite`?"),
     "online store later": (
-        keys(online_store=f'{{type: redis, connection_string: "h,password={SECRET}"}}'),
-        "online store `redis` is not built yet",
+        keys(online_store=f'{{type: dynamodb, region: "{SECRET}"}}'),
+        "online store `dynamodb` is not built yet",
     ),
     "online store key": (
         keys(online_store="{type: sqlite, pth: x}"),
@@ -603,15 +603,11 @@ def test_odd_names_are_only_names(feast, tmp_path):
     assert code == 0, text
 
 
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL)],
-)
-def test_definitions_that_end_python_leave_half_an_answer_to_nobody(line, code, tmp_path):
-    write_definitions(tmp_path, f"import os, signal\nprint('{{')\n{line}\n")
+def test_definitions_that_end_python_leave_half_an_answer_to_nobody(tmp_path):
+    write_definitions(tmp_path, "import os, signal\nprint('{')\nos.kill(os.getpid(), signal.SIGKILL)\n")
     command = [sys.executable, "-m", "feast._repository", str(tmp_path), "proj"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (code, "")
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "")
 
 
 # Command line

@@ -288,7 +288,7 @@ fn wants_objects(value_type: ValueType) -> bool {
     value_type.is_opaque()
         || value_type.is_set()
         || matches!(value_type, T::Json | T::Uuid | T::TimeUuid | T::Decimal)
-        || value_type.item().is_some_and(|item| wants_objects(item))
+        || value_type.item().is_some_and(wants_objects)
 }
 
 /// What a function returned for a feature.

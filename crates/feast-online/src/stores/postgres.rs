@@ -684,7 +684,7 @@ impl PostgresStore {
             let statement = client.prepare_typed_cached(&upsert.text, &upsert.types).await.map_err(failed)?;
             upserts.push((statement, upsert.arrays(group, rows)));
         }
-        let mut sent: Vec<Pin<Box<dyn Future<Output = Result<(), tokio_postgres::Error>> + Send + '_>>> = Vec::new();
+        let mut sent: Vec<futures::future::BoxFuture<'_, Result<(), tokio_postgres::Error>>> = Vec::new();
         // The comparison needs to see what was committed while this one waited for its locks.
         sent.push(Box::pin(client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")));
         sent.push(Box::pin(async { client.query(&lock, &[&locks]).await.map(drop) }));

@@ -282,7 +282,7 @@ impl ConnectionOptions {
             };
             let value = Setting { name, value };
             match name {
-                "db" => options.database = value.number()? as u32,
+                "db" => options.database = value.number()?,
                 "username" => options.login.username = Some(value.text()),
                 "password" => options.login.password = Some(value.text()),
                 "client_name" => options.client_name = Some(value.text()),

@@ -127,10 +127,12 @@ fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Kind, number or nothing, text, and where the next element starts, of the element at a position. `None`: its line has
-/// not arrived.
+/// Kind, number or nothing, text, and where the next element starts.
+type Header<'a> = (u8, i64, &'a [u8], usize);
+
+/// What the element at a position begins with. `None`: its line has not arrived.
 #[inline]
-fn header(bytes: &[u8], at: usize) -> Result<Option<(u8, i64, &[u8], usize)>, Malformed> {
+fn header(bytes: &[u8], at: usize) -> Result<Option<Header<'_>>, Malformed> {
     // Nearly all numbers are the lengths of names and values, with one digit.
     let line = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
     if let Some([kind @ (b'$' | b'*' | b':'), digit @ b'0'..=b'9', b'\r', b'\n']) = line {

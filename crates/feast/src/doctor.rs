@@ -128,6 +128,9 @@ impl FeatureStore {
 
     /// Whether the columns that a source names are there.
     async fn examine_source(&self, source: &DataSource, findings: &mut Vec<Finding>) {
+        if matches!(source.options, DataSourceOptions::Request { .. } | DataSourceOptions::Push) {
+            return;
+        }
         let object = ObjectRef::new(ObjectKind::DataSource, &source.name);
         if source.timestamp_field.is_empty() {
             findings.push(Finding::new(
@@ -185,7 +188,7 @@ fn examine_view(view: &FeatureView, findings: &mut Vec<Finding>) {
             "pickled code",
             &object,
             "the registry holds a pickled Python function: Feast's clients run whatever somebody writes there",
-            "let few people write the registry; feast-rs itself never loads the pickle",
+            "let few people write the registry; feast-rs runs the text of a function and needs its pickle only where there is none",
         ));
     }
     if let Some(ttl) = view.time_to_live().limit()

@@ -32,12 +32,15 @@ impl Doctor {
                     let word = terminal.styled(style, word);
                     terminal.print(format_args!("{word} [{check}] {object}\n    {evidence}\n    fix: {fix}"));
                 }
-                let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+                let count = |severity, word| {
+                    let number = findings.iter().filter(|finding| finding.severity == severity).count();
+                    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+                };
                 terminal.print(format_args!(
-                    "{} errors, {} warnings, {} notes",
-                    count(Severity::Error),
-                    count(Severity::Warning),
-                    count(Severity::Note)
+                    "{}, {}, {}",
+                    count(Severity::Error, "error"),
+                    count(Severity::Warning, "warning"),
+                    count(Severity::Note, "note")
                 ));
             }
             Some(format) => terminal.print_value(&super::to_value(&findings)?, format),

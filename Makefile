@@ -15,6 +15,7 @@ export CARGO_TARGET_DIR
 VENV := $(abspath .build/venv)
 PEER := $(abspath .build/feast-peer)
 DEMO := $(abspath .build/demo)
+TOOLS := $(abspath .build/tools)
 ENVIRONMENT = $(PYTHON) scripts/environment.py
 
 # What the wheel and the binary are made from.
@@ -68,8 +69,9 @@ lint: venv ## formatting, clippy, ruff, dependency policy
 	$(say) "ruff"
 	@"$(VENV)/bin/ruff" check python examples bench scripts tests
 	$(say) "cargo deny"
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo "    skipped: cargo-deny is not installed (cargo install --locked cargo-deny)"; fi
+	@$(CARGO) deny --version >/dev/null 2>&1 || [ -x "$(TOOLS)/bin/cargo-deny" ] || \
+		$(CARGO) install --quiet --locked --root "$(TOOLS)" cargo-deny
+	@PATH="$(TOOLS)/bin:$$PATH" $(CARGO) deny check licenses bans sources
 
 bench: wheel binary peer ## start-up times and a plan without changes, beside Feast 0.67.0 in the same run
 	$(say) "bench: installing the wheel into .build/demo"

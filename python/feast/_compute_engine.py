@@ -255,7 +255,7 @@ class EngineOnlineStore:
             columns.setdefault(table.batch_source.timestamp_field, []).append(event)
             if table.batch_source.created_timestamp_column:
                 columns.setdefault(table.batch_source.created_timestamp_column, []).append(created)
-        self._store._native.write_to_online_store(table.name, pyarrow.table(columns))
+        self._store._native.write_to_online_store(table.name, pyarrow.table(columns), True)
         if progress is not None:
             progress(len(data))
 

@@ -280,7 +280,13 @@ fn compare(stored: &RegistryObject, desired: &RegistryObject) -> Vec<FieldChange
     let before = serde_json::to_value(stored).unwrap_or(Value::Null);
     let after = serde_json::to_value(desired).unwrap_or(Value::Null);
     compare_values("", Some(&before), Some(&after), &mut changes);
+    // Feast leaves the class of a source out of SQL registries; it follows from the kind of the source.
+    changes.retain(|change| !(change.field == "class_type" && change.before.as_ref().is_none_or(is_empty_text)));
     changes
+}
+
+fn is_empty_text(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
 }
 
 fn compare_values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<FieldChange>) {

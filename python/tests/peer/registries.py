@@ -27,8 +27,9 @@ def write(registry: Any) -> None:
         for key, one in objects.items():
             if kind == "project" or key in UNREADABLE.get(kind, ()):
                 continue
-            if kind in ("data_source", "saved_dataset"):
-                one.name = key  # Some of the corpus share a name.
+            # Some of the corpus share a name; that of a source with options in JSON stands in these too.
+            if kind == "saved_dataset" or (kind == "data_source" and key not in ("clickhouse", "couchbase")):
+                one.name = key
             verb = "feature_view" if kind.endswith("_view") else kind
             getattr(registry, f"apply_{verb}")(one, PROJECT)
 

@@ -1,6 +1,5 @@
-"""Writes the objects of the corpus into a registry, or reads all of one; run by our package and by Feast's.
+"""Adds entities to a registry, or reads all of one; run by our package and by Feast's.
 
-    python registries.py write REPOSITORY
     python registries.py read REPOSITORY     # {kind: {name: base64 of the message}}
     python registries.py add REPOSITORY PREFIX NUMBER     # entities, one commit each
 """
@@ -15,23 +14,6 @@ from typing import Any
 import exchange
 
 PROJECT = "interop"
-# A permission for everybody is one that Feast writes and cannot read.
-UNREADABLE = {"permission": {"all"}}
-
-
-def write(registry: Any) -> None:
-    """Puts the objects of the corpus into a registry, one after the other."""
-    import corpus
-
-    for kind, objects in corpus.OBJECTS.items():
-        for key, one in objects.items():
-            if kind == "project" or key in UNREADABLE.get(kind, ()):
-                continue
-            # Some of the corpus share a name; that of a source with options in JSON stands in these too.
-            if kind == "saved_dataset" or (kind == "data_source" and key not in ("clickhouse", "couchbase")):
-                one.name = key
-            verb = "feature_view" if kind.endswith("_view") else kind
-            getattr(registry, f"apply_{verb}")(one, PROJECT)
 
 
 def add(registry: Any, prefix: str, number: int) -> None:
@@ -76,9 +58,7 @@ if __name__ == "__main__":
     from feast import FeatureStore
 
     registry = FeatureStore(repo_path=sys.argv[2]).registry
-    if sys.argv[1] == "write":
-        write(registry)
-    elif sys.argv[1] == "add":
+    if sys.argv[1] == "add":
         add(registry, sys.argv[3], int(sys.argv[4]))
     else:
         stdout.write(exchange.to_json(read(registry)))

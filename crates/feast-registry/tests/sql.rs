@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
@@ -282,20 +281,15 @@ async fn lost_connections_lose_no_commit() {
     let name = database.url.rsplit_once('/').unwrap().1.to_owned();
     let handle = RegistryHandle::new(open(&database.url), None);
     commit(handle.store(), vec![entity("first", "")]).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let cutting = std::thread::spawn({
-        let stop = Arc::clone(&stop);
-        move || {
-            let mut cuts = 0;
-            while !stop.load(Ordering::Acquire) {
-                let sql =
-                    format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
-                cuts += PostgresServer::shared().execute("postgres", &sql).parse::<usize>().unwrap();
-            }
-            cuts
-        }
+    // All connections are cut three times during each commit; without an end to it no commit would have to succeed.
+    let (begun, commits) = std::sync::mpsc::channel::<()>();
+    let cutting = std::thread::spawn(move || {
+        let sql = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
+        let cut = || PostgresServer::shared().execute("postgres", &sql).parse::<usize>().unwrap();
+        commits.iter().map(|()| cut() + cut() + cut()).sum::<usize>()
     });
     for number in 0..60 {
+        begun.send(()).unwrap();
         let name = format!("entity_{number}");
         let mut attempts = 0;
         while let Err(error) = handle.commit_with(|_| Ok(changes(vec![entity(&name, "")]))).await {
@@ -304,7 +298,7 @@ async fn lost_connections_lose_no_commit() {
             assert!(attempts < 200, "{error}");
         }
     }
-    stop.store(true, Ordering::Release);
+    drop(begun);
     assert!(cutting.join().unwrap() > 0, "nothing was cut");
     assert_eq!(open(&database.url).load().await.unwrap().projects["rides"].entities.len(), 61);
 }

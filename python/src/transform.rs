@@ -15,7 +15,7 @@ use feast_core::{
 };
 use feast_online::{EntityColumn, EntityRows, coerce_column};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyMapping, PyTuple};
+use pyo3::types::{PyBytes, PyCFunction, PyDict, PyFloat, PyList, PyMapping, PyTuple};
 use pyo3_arrow::{PyArray, PyRecordBatch};
 
 use crate::errors::IntoPyResult;
@@ -28,7 +28,11 @@ const MOST_FUNCTIONS: usize = 1024;
 
 /// Runs functions in this process, for processes that are the user's own.
 #[derive(Default)]
-pub(crate) struct InProcessPython {
+pub(crate) struct InProcessPython(Arc<Functions>);
+
+/// The functions of a process.
+#[derive(Default)]
+struct Functions {
     /// By hash of the code they were made from: a changed view has another function.
     functions: Mutex<HashMap<u64, Py<PyAny>>>,
     hasher: RandomState,
@@ -43,19 +47,42 @@ impl fmt::Debug for InProcessPython {
 #[async_trait]
 impl Transformer for InProcessPython {
     async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
-        with_python(|py| self.run(py, view, &input))
+        let (functions, view) = (Arc::clone(&self.0), view.clone());
+        on_own_thread(move |py| functions.run(py, &view, &input))
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
-        with_python(|py| self.types(py, view, &sample))
+        let (functions, view) = (Arc::clone(&self.0), view.clone());
+        on_own_thread(move |py| functions.types(py, &view, &sample))
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
     }
 }
 
-/// Holds the interpreter for one call. On a thread of the runtime another one takes over its other work meanwhile.
-fn with_python<T>(call: impl FnOnce(Python<'_>) -> Result<T>) -> Result<T> {
-    tokio::task::block_in_place(|| {
-        Python::try_attach(call).unwrap_or_else(|| Err(Error::unavailable("the interpreter is about to end")))
-    })
+/// Calls on a thread that Python has started, and waits. Code of others may give up the interpreter there and come back
+/// to this library, also to wait for the feature store; on a thread that entered Python from here it may not. On a
+/// thread of the runtime another one takes over its other work meanwhile.
+fn on_own_thread<T: Send + 'static>(call: impl FnOnce(Python<'_>) -> Result<T> + Send + 'static) -> Result<T> {
+    let answer = Arc::new(Mutex::new(None));
+    let (slot, call) = (Arc::clone(&answer), Mutex::new(Some(call)));
+    let work = move |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let call = call.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let done = call.map(|call| call(arguments.py()));
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = done;
+        Ok(())
+    };
+    let run = |py: Python<'_>| -> PyResult<()> {
+        let work = PyCFunction::new_closure(py, None, None, work)?;
+        py.import("feast._own_thread")?.call_method1("run", (work,)).map(drop)
+    };
+    let ran = tokio::task::block_in_place(|| Python::try_attach(run));
+    let about_to_end = || Error::unavailable("the interpreter is about to end");
+    ran.ok_or_else(about_to_end)?
+        .map_err(|error| Error::internal("Python could not run a function on a thread").with_source(error))?;
+    let answer = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    answer.unwrap_or_else(|| Err(about_to_end()))
 }
 
 /// What a view says about its function.
@@ -108,7 +135,7 @@ fn failed(view: &FeatureView, what: impl fmt::Display) -> Error {
     Error::new(ErrorCode::TransformationFailed, format!("on-demand feature view `{}` {what}", view.name))
 }
 
-impl InProcessPython {
+impl Functions {
     /// The function of a view, made when it is first needed.
     fn function<'py>(&self, py: Python<'py>, view: &FeatureView, code: &Function<'_>) -> Result<Bound<'py, PyAny>> {
         let hash = self.hasher.hash_one((&view.name, code.name, code.text, code.body));
@@ -408,7 +435,7 @@ impl std::error::Error for Cause {}
 /// What a worker process runs: requests as `feast_server`'s workers send them, answered one after the other.
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct Transformations {
-    python: InProcessPython,
+    functions: Functions,
     /// Views as they came, so that each is decoded once.
     views: Mutex<HashMap<Vec<u8>, Arc<FeatureView>>>,
 }
@@ -417,7 +444,7 @@ pub(crate) struct Transformations {
 impl Transformations {
     #[new]
     fn new() -> Self {
-        Self { python: InProcessPython::default(), views: Mutex::default() }
+        Self { functions: Functions::default(), views: Mutex::default() }
     }
 
     /// The answer to one request. What goes wrong is told in the answer.
@@ -425,8 +452,8 @@ impl Transformations {
         let answered = feast_server::WorkerRequest::decode(request).and_then(|request| {
             let view = self.view(request.view)?;
             match request.infer {
-                true => self.python.types(py, &view, &request.input).map(feast_server::WorkerAnswer::Fields),
-                false => self.python.run(py, &view, &request.input).map(feast_server::WorkerAnswer::Rows),
+                true => self.functions.types(py, &view, &request.input).map(feast_server::WorkerAnswer::Fields),
+                false => self.functions.run(py, &view, &request.input).map(feast_server::WorkerAnswer::Rows),
             }
         });
         let answer = answered.unwrap_or_else(|error| feast_server::WorkerAnswer::failure(&error));

@@ -173,7 +173,22 @@ impl Transformer for PythonWorkers {
             _ => Err(Error::internal("a Python worker answered something else than types")),
         }
     }
+
+    /// Starts a process, which the first call then finds ready.
+    async fn check(&self) -> Result<()> {
+        match self.0.start().await {
+            Ok(process) => {
+                self.0.state().spare = Some(process);
+                Ok(())
+            }
+            Err(reason) => Err(Error::unavailable(format!("functions cannot be run: {reason}")).with_hint(NO_PYTHON)),
+        }
+    }
 }
+
+/// What to do where there is no interpreter that runs workers.
+const NO_PYTHON: &str = "install feast-rs in that Python, name an interpreter that has it in FEAST_PYTHON, or a \
+                         transformation server in `feature_server.transformation_service_endpoint`";
 
 /// One call of a function, and whoever waits for it.
 struct Call {
@@ -216,6 +231,8 @@ struct State {
     tasks: Vec<JoinHandle<()>>,
     /// Views that brought their workers down.
     strikes: HashMap<String, Setback>,
+    /// A process that nobody uses yet.
+    spare: Option<Process>,
     /// Why the last worker did not start.
     does_not_start: Option<Setback>,
 }
@@ -295,9 +312,7 @@ impl Pool {
                 Err(reason) => {
                     for call in calls {
                         let message = format!("on-demand feature view `{}` cannot be computed: {reason}", call.view);
-                        call.answer(Err(Error::unavailable(message).with_hint(
-                            "install feast-rs in that Python, or name an interpreter that has it in FEAST_PYTHON",
-                        )));
+                        call.answer(Err(Error::unavailable(message).with_hint(NO_PYTHON)));
                     }
                 }
             }
@@ -336,6 +351,11 @@ impl Pool {
 
     /// A process that is ready, or why there is none.
     async fn start(&self) -> std::result::Result<Process, String> {
+        if let Some(mut spare) = self.state().spare.take()
+            && spare.is_alive()
+        {
+            return Ok(spare);
+        }
         if let Some(setback) = self.state().does_not_start.as_ref().filter(|setback| setback.lasts()) {
             return Err(setback.reason.clone());
         }

@@ -41,7 +41,8 @@ pd.DataFrame({{
 rows = int(sys.argv[1])
 pd.DataFrame({{
     "driver_id": chance.integers(0, drivers, rows),
-    "event_timestamp": [noon] * rows,
+    # Each row at a time of its own: of rows with the same key and time, Feast drops all but one.
+    "event_timestamp": noon + pd.to_timedelta(np.arange(rows), unit="ms"),
     "val_to_add": chance.integers(0, 1000, rows),
     "val_to_add_2": chance.integers(0, 1000, rows),
 }}).to_parquet("data/entities.parquet")
@@ -246,7 +247,8 @@ def main() -> None:
     template = Path(__file__).resolve().parents[1] / "crates/feast-cli/templates/local/feature_repo"
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        sides = [Side("feast-rs", given.ours, Path(folder) / "ours"), Side("Feast", given.peer, Path(folder) / "peer")]
+        environments = [("feast-rs", given.ours.absolute(), "ours"), ("Feast", given.peer.absolute(), "peer")]
+        sides = [Side(name, environment, Path(folder) / part) for name, environment, part in environments]
         for side in sides:
             side.prepare(template, given.rows)
         for rows in (1, 100):

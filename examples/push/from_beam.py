@@ -28,7 +28,6 @@ class Push(beam.DoFn):
 
     def process(self, rows: list[dict[str, Any]]) -> Iterator[int]:
         import pyarrow as pa
-
         from feast.data_source import PushMode
 
         # When this raises, Beam tries the bundle again: the same rows twice change nothing online.

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import sys
 
-from pyspark.sql import DataFrame, SparkSession
-
 from feast import FeatureStore
 from feast.data_source import PushMode
+from pyspark.sql import DataFrame, SparkSession
 
 SCHEMA = "taxi_id LONG, event_timestamp TIMESTAMP, speed FLOAT, passengers LONG, zone STRING"
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from feast import FeatureStore
 from feast.data_source import PushMode
-
 from taxis import open_store, reports
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from feast import FeatureStore
 
 HERE = Path(__file__).resolve().parent

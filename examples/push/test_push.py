@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pyarrow.dataset
 import pytest
+from feast.data_source import PushMode
 from push_many import push_all
 from taxis import open_store, reports
-
-from feast.data_source import PushMode
 
 
 def test_batches_arrive_with_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,13 +18,13 @@ use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
+use crate::worker_protocol::{LENGTH, WorkerAnswer, WorkerRequest};
 
 /// What a worker runs. Why it cannot, it tells as its first message.
 const BOOTSTRAP: &str = "\
@@ -43,6 +43,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const MOST_ROWS: usize = 4096;
 /// Calls that wait for a worker; more are refused.
 const MOST_WAITING: usize = 1024;
+/// Views whose messages are kept.
+const MOST_MESSAGES: usize = 1024;
 /// Longest time that can be configured for one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest message of a worker.
@@ -122,16 +124,15 @@ pub struct PythonWorkers(Arc<Pool>);
 impl PythonWorkers {
     /// Workers to come: nothing is started yet.
     pub fn new(options: WorkerOptions) -> Self {
-        let pool = Pool { options, state: Mutex::default(), arrived: Notify::new() };
+        let pool = Pool { options, messages: Mutex::default(), state: Mutex::default(), arrived: Notify::new() };
         Self(Arc::new(pool))
     }
 
     async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<WorkerAnswer> {
-        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
         let (reply, answer) = oneshot::channel();
         let call = Call {
             view: view.name.clone(),
-            message: feast_proto::encode_object(&object, &view.project).into(),
+            message: self.0.message(view),
             infer,
             input,
             alone: false,
@@ -221,6 +222,8 @@ impl Call {
 /// What all workers share.
 struct Pool {
     options: WorkerOptions,
+    /// The views that were computed last, as messages. To compare one with what is kept costs less than to write it.
+    messages: Mutex<HashMap<String, (FeatureView, Arc<[u8]>)>>,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -259,6 +262,21 @@ impl Setback {
 impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The view as the registry keeps it.
+    fn message(&self, view: &FeatureView) -> Arc<[u8]> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, message)) = messages.get(&view.name).filter(|(known, _)| known == view) {
+            return Arc::clone(message);
+        }
+        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
+        let message: Arc<[u8]> = feast_proto::encode_object(&object, &view.project).into();
+        if messages.len() >= MOST_MESSAGES {
+            messages.clear();
+        }
+        messages.insert(view.name.clone(), (view.clone(), Arc::clone(&message)));
+        message
     }
 
     fn submit(self: &Arc<Self>, call: Call) -> Result<()> {
@@ -376,18 +394,19 @@ impl Pool {
     async fn run(&self, mut process: Process, calls: Vec<Call>) -> Option<Process> {
         let Some(first) = calls.first() else { return Some(process) };
         let (view, message, infer) = (first.view.clone(), Arc::clone(&first.message), first.infer);
-        let inputs = calls.iter().map(|call| &call.input);
-        let request = concat_batches(first.input.schema_ref(), inputs)
-            .map_err(Error::from)
-            .and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
-        let request = match request {
+        let input = match calls.as_slice() {
+            [only] => Ok(only.input.clone()),
+            _ => concat_batches(first.input.schema_ref(), calls.iter().map(|call| &call.input)).map_err(Error::from),
+        };
+        let request = input.and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
+        let mut request = match request {
             Ok(request) => request,
             Err(error) => {
                 self.answer_or_retry(calls, &error, false);
                 return Some(process);
             }
         };
-        match tokio::time::timeout(self.options.timeout, process.ask(&request)).await {
+        match tokio::time::timeout(self.options.timeout, process.ask(&mut request)).await {
             Ok(Ok(answer)) => {
                 self.state().strikes.remove(&view);
                 match WorkerAnswer::decode(&answer) {
@@ -479,7 +498,7 @@ fn hand_out(calls: Vec<Call>, answer: WorkerAnswer) {
 /// A Python process, spoken to over a socket that is its standard input.
 struct Process {
     child: Child,
-    socket: UnixStream,
+    socket: BufReader<UnixStream>,
 }
 
 impl Process {
@@ -499,7 +518,7 @@ impl Process {
         let child = command.spawn().map_err(cannot)?;
         // The command keeps the other end open, which hides the end of the child.
         drop(command);
-        let socket = UnixStream::from_std(ours).map_err(cannot)?;
+        let socket = BufReader::new(UnixStream::from_std(ours).map_err(cannot)?);
         let mut process = Self { child, socket };
         match tokio::time::timeout(START_TIMEOUT, process.receive()).await {
             Ok(Ok(greeting)) if greeting.is_empty() => Ok(process),
@@ -514,8 +533,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    async fn ask(&mut self, request: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.socket.write_all(&(request.len() as u64).to_le_bytes()).await?;
+    /// Sends a request, which begins with room for its length: one write wakes the other side once.
+    async fn ask(&mut self, request: &mut [u8]) -> std::io::Result<Vec<u8>> {
+        let length = request.len().saturating_sub(LENGTH) as u64;
+        if let Some(room) = request.first_chunk_mut::<LENGTH>() {
+            *room = length.to_le_bytes();
+        }
         self.socket.write_all(request).await?;
         self.receive().await
     }

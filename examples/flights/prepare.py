@@ -150,7 +150,7 @@ def timetable(flights: pd.DataFrame) -> pd.DataFrame:
             "event_timestamp": flights["predicted_at"],
             "distance": flights["distance"],
             "hour": local.dt.hour.astype("int64"),
-            "weekday": local.dt.dayofweek.astype("int64"),
+            "weekday": local.dt.day_of_week.astype("int64"),
             "dep_delay": flights["dep_delay"],
         }
     )

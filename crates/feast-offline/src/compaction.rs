@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::Utc;
-use feast_core::Result;
+use feast_core::{Error, ErrorCode, Result};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 
 use crate::append::compression_of;
@@ -55,15 +55,22 @@ pub(crate) fn name_after(newest: Option<Cow<'_, str>>, name: &str) -> String {
 }
 
 /// Files whose rows others hold, by their footers.
-pub(crate) fn replaced<'a>(files: &Files, footers: impl Iterator<Item = (usize, &'a str)>) -> Vec<PathBuf> {
+pub(crate) fn replaced<'a>(files: &Files, footers: impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<PathBuf>> {
     let mut gone = BTreeSet::new();
     for (file, names) in footers {
         let folder = files.files[file].parent().unwrap_or(Path::new(""));
-        let names: Vec<String> = serde_json::from_str(names).unwrap_or_default();
+        let names: Vec<String> = serde_json::from_str(names).map_err(|error| {
+            let file = files.files[file].display();
+            Error::new(ErrorCode::InvalidRequest, format!("`{file}` does not say which files it replaces"))
+                .with_hint(
+                    "its footer was changed by another program; their rows would count twice: remove the file or them",
+                )
+                .with_source(error)
+        })?;
         // Names, not paths: a footer has no say about other folders.
         gone.extend(names.iter().filter(|name| !name.contains(['/', '\\'])).map(|name| folder.join(name)));
     }
-    files.files.iter().filter(|file| gone.contains(*file)).cloned().collect()
+    Ok(files.files.iter().filter(|file| gone.contains(*file)).cloned().collect())
 }
 
 /// Merges the newest files of a folder while enough of them are small. The caller has the turn of the folder, and

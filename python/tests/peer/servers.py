@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -48,12 +49,13 @@ def server(
 ) -> Iterator[None]:
     """Runs a server until the end of the block."""
     with log.open("w") as output:
-        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, **how)
+        # A group of its own: Feast's server has workers, which outlive it when it alone is killed.
+        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **how)
         try:
             wait_until(ready, process, log)
             yield
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -107,7 +107,7 @@ impl SourceTable {
         let (schema, rows) = match files.encoding {
             Encoding::Parquet => {
                 let (mut schema, mut rows) = ParquetRows::open(&files)?;
-                gone = replaced(&files, rows.annotations(REPLACES));
+                gone = replaced(&files, rows.annotations(REPLACES))?;
                 if !gone.is_empty() {
                     files.remove(&gone);
                     (schema, rows) = ParquetRows::open(&files)?;

@@ -99,7 +99,13 @@ pub(super) fn read(registry: &Path, project: &str, after: u64, most: usize) -> R
 
 fn commit(line: &Value, number: u64) -> Result<CommitRecord> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let bytes = |value: &Value| value.as_str().map(|text| STANDARD.decode(text).unwrap_or_default());
+    let bytes = |value: &Value| -> Result<Option<Vec<u8>>> {
+        value.as_str().map(|text| STANDARD.decode(text)).transpose().map_err(|error| {
+            Error::new(ErrorCode::CorruptRegistry, format!("commit {number} in the history of the registry is damaged"))
+                .with_hint("remove the history file: the registry itself is another file")
+                .with_source(error)
+        })
+    };
     let objects = line["objects"].as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(CommitRecord {
         number,
@@ -109,7 +115,7 @@ fn commit(line: &Value, number: u64) -> Result<CommitRecord> {
         revisions: objects
             .iter()
             .map(|object| {
-                let (before, after) = (bytes(&object["before"]), bytes(&object["after"]));
+                let (before, after) = (bytes(&object["before"])?, bytes(&object["after"])?);
                 revision(&text(&object["kind"]), &text(&object["name"]), before, after)
             })
             .collect::<Result<_>>()?,

@@ -40,13 +40,26 @@ def main() -> None:
         request = _receive(connection)
         if request is None:
             break
-        _send(connection, transformations.answer(request))
+        _send(connection, _answer(transformations, request))
         del request
         if limit and _resident() > limit * _FULL:
             break
     # Without waiting for threads that a function may have left behind.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _answer(transformations: Transformations, request: bytes) -> bytes:
+    call = transformations.prepare(request)
+    if isinstance(call, bytes):
+        return call
+    function, arguments, prepared = call
+    try:
+        # From here and not from Rust: what a function calls may give up the interpreter and come back to us.
+        result = function(*arguments)
+    except BaseException as error:
+        return transformations.raised(prepared, error)
+    return transformations.finish(prepared, result)
 
 
 def _take_over_socket() -> socket.socket:

@@ -29,6 +29,7 @@ mod tls;
 mod traces;
 mod transformation_client;
 mod transformation_service;
+mod worker_process;
 mod worker_protocol;
 
 pub use error::{feast_class, feast_module, http_status};

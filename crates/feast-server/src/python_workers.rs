@@ -8,8 +8,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,27 +16,12 @@ use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::worker_protocol::{LENGTH, WorkerAnswer, WorkerRequest};
+use crate::worker_process::Process;
+use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
 
-/// What a worker runs. Why it cannot, it tells as its first message.
-const BOOTSTRAP: &str = "\
-import socket, struct
-try:
-    from feast import _worker
-except Exception as error:
-    text = f'{type(error).__name__}: {error}'.encode()
-    socket.socket(fileno=0).sendall(struct.pack('<Q', len(text)) + text)
-else:
-    _worker.main()
-";
-/// Longest time until a worker says that it is ready: it imports what the user's environment holds.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most rows that calls of several requests are put together to.
 const MOST_ROWS: usize = 4096;
 /// Calls that wait for a worker; more are refused.
@@ -47,8 +30,6 @@ const MOST_WAITING: usize = 1024;
 const MOST_MESSAGES: usize = 1024;
 /// Longest time that can be configured for one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest message of a worker.
-const LONGEST_ANSWER: u64 = 1 << 30;
 /// Longest time for which nobody tries again what failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -492,82 +473,5 @@ fn hand_out(calls: Vec<Call>, answer: WorkerAnswer) {
             false => Err(Error::internal("a Python worker answered with another number of rows")),
         });
         start += n_rows;
-    }
-}
-
-/// A Python process, spoken to over a socket that is its standard input.
-struct Process {
-    child: Child,
-    socket: BufReader<UnixStream>,
-}
-
-impl Process {
-    async fn start(options: &WorkerOptions) -> std::result::Result<Self, String> {
-        let shown = options.python.display();
-        let cannot = |error: std::io::Error| format!("`{shown}` cannot be started: {error}");
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
-        ours.set_nonblocking(true).map_err(cannot)?;
-        let mut command = Command::new(&options.python);
-        command
-            .args(["-c", BOOTSTRAP])
-            .arg(options.memory_limit.to_string())
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // What a function prints goes to the log; the worker turns its standard output there.
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let child = command.spawn().map_err(cannot)?;
-        // The command keeps the other end open, which hides the end of the child.
-        drop(command);
-        let socket = BufReader::new(UnixStream::from_std(ours).map_err(cannot)?);
-        let mut process = Self { child, socket };
-        match tokio::time::timeout(START_TIMEOUT, process.receive()).await {
-            Ok(Ok(greeting)) if greeting.is_empty() => Ok(process),
-            Ok(Ok(reason)) => Err(format!("`{shown}` cannot run it: {}", String::from_utf8_lossy(&reason))),
-            Ok(Err(_)) => Err(format!("`{shown}` ended before it was ready ({})", process.end().await)),
-            Err(_) => Err(format!("`{shown}` was not ready within {} s", START_TIMEOUT.as_secs())),
-        }
-    }
-
-    /// Whether it has not ended meanwhile.
-    fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Sends a request, which begins with room for its length: one write wakes the other side once.
-    async fn ask(&mut self, request: &mut [u8]) -> std::io::Result<Vec<u8>> {
-        let length = request.len().saturating_sub(LENGTH) as u64;
-        if let Some(room) = request.first_chunk_mut::<LENGTH>() {
-            *room = length.to_le_bytes();
-        }
-        self.socket.write_all(request).await?;
-        self.receive().await
-    }
-
-    async fn receive(&mut self) -> std::io::Result<Vec<u8>> {
-        let length = self.socket.read_u64_le().await?;
-        if length > LONGEST_ANSWER {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-        let mut message = vec![0; length as usize];
-        self.socket.read_exact(&mut message).await?;
-        Ok(message)
-    }
-
-    async fn kill(&mut self) {
-        if let Err(error) = self.child.kill().await {
-            tracing::warn!(%error, "a Python worker could not be stopped");
-        }
-    }
-
-    /// How it ended; one that only closed its socket is stopped.
-    async fn end(mut self) -> String {
-        let ended = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
-        match ended {
-            Ok(Ok(status)) => status.to_string(),
-            _ => {
-                self.kill().await;
-                "it stopped answering".to_owned()
-            }
-        }
     }
 }

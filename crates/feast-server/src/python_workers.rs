@@ -200,11 +200,17 @@ impl Call {
     }
 }
 
+/// A view and its message.
+struct Written {
+    view: FeatureView,
+    message: Arc<[u8]>,
+}
+
 /// What all workers share.
 struct Pool {
     options: WorkerOptions,
     /// The views that were computed last, as messages. To compare one with what is kept costs less than to write it.
-    messages: Mutex<HashMap<String, (FeatureView, Arc<[u8]>)>>,
+    messages: Mutex<HashMap<String, Written>>,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -248,15 +254,15 @@ impl Pool {
     /// The view as the registry keeps it.
     fn message(&self, view: &FeatureView) -> Arc<[u8]> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, message)) = messages.get(&view.name).filter(|(known, _)| known == view) {
-            return Arc::clone(message);
+        if let Some(known) = messages.get(&view.name).filter(|known| known.view == *view) {
+            return Arc::clone(&known.message);
         }
         let object = RegistryObject::FeatureView(Arc::new(view.clone()));
         let message: Arc<[u8]> = feast_proto::encode_object(&object, &view.project).into();
         if messages.len() >= MOST_MESSAGES {
             messages.clear();
         }
-        messages.insert(view.name.clone(), (view.clone(), Arc::clone(&message)));
+        messages.insert(view.name.clone(), Written { view: view.clone(), message: Arc::clone(&message) });
         message
     }
 

@@ -27,11 +27,13 @@ WITH_VENV = PATH="$(VENV)/bin:$$PATH" PYO3_PYTHON="$(VENV)/bin/python" FEAST_PYT
 
 RUST_TESTS = INSTA_UPDATE=no $(WITH_VENV) $(CARGO) test --workspace --no-fail-fast
 PYTHON_TESTS = (cd python && $(WITH_VENV) FEAST_PEER_PYTHON="$(PEER)/bin/python" \
+	FEAST_PEER_EXTRAS="$(PEER)-extras" FEAST_PEER_SUBSTRAIT="$(PEER)-substrait" FEAST_BINARY="$(CARGO_TARGET_DIR)/debug/feast" \
 	"$(VENV)/bin/python" -m pytest tests ../examples $(PYTEST_ARGUMENTS))
+PIPELINES := $(abspath .build/pipelines)
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform wheel binary clean python-tests rust-tests dev-module services tools venv peer
+.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform pipelines wheel binary clean python-tests rust-tests dev-module services tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +56,13 @@ rust-tests: services dev-module ## only the Rust tests
 
 python-tests: services dev-module peer ## only the Python tests and those of the examples; PYTEST_ARGUMENTS="-k push"
 	@$(PYTHON_TESTS)
+
+# Their libraries take 980 MB and more than a minute to install, more than everything else: a lane of its own.
+pipelines: dev-module ## the examples of PySpark (needs Java 17 or newer) and Apache Beam, run and checked
+	$(say) ".build/pipelines: PySpark and Apache Beam (about 980 MB, more than a minute the first time)"
+	@$(ENVIRONMENT) "$(PIPELINES)" scripts/requirements/pipelines.txt
+	@"$(PIPELINES)/bin/python" scripts/develop.py "$(CARGO_TARGET_DIR)"
+	@cd examples/push && "$(PIPELINES)/bin/python" -m pytest -q check_pipelines.py
 
 # One compilation for the Rust tests and for the native module: same profile, same features.
 dev-module: venv ## the native module in .build/venv, for `.build/venv/bin/python`
@@ -149,3 +158,7 @@ venv: tools
 peer: tools
 	$(say) ".build/feast-peer: Feast 0.67.0 to compare with (a minute the first time)"
 	@mkdir -p .build && $(ENVIRONMENT) "$(PEER)" scripts/requirements/peer.txt
+	@for extra in extras substrait; do list=scripts/requirements/peer-$$extra.txt folder="$(PEER)-$$extra"; \
+		cmp -s $$list "$$folder/.installed" || { rm -rf "$$folder" && "$(PEER)/bin/python" -m pip install --quiet \
+		--disable-pip-version-check --no-deps --target "$$folder" --requirement $$list && cp $$list "$$folder/.installed"; } \
+		|| exit 1; done

@@ -1,7 +1,9 @@
-"""Measures on-demand feature views beside Feast in the same run: the template's view over HTTP, and over rows of history.
+"""Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP and over rows
+of history, and pushes of 100 rows to both stores.
 
     make bench-transform
-    python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--rows N] [--results DIRECTORY]
+    python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--rows N] [--pushes N]
+        [--history N] [--results DIRECTORY]
 
 What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The function itself
 is measured alone, in the same Python, so that what remains is the feature store's. Nothing here fails because something is
@@ -40,7 +42,8 @@ pd.DataFrame({{
 rows = int(sys.argv[1])
 pd.DataFrame({{
     "driver_id": chance.integers(0, drivers, rows),
-    "event_timestamp": [noon] * rows,
+    # Each row at a time of its own: of rows with the same key and time, Feast drops all but one.
+    "event_timestamp": noon + pd.to_timedelta(np.arange(rows), unit="ms"),
     "val_to_add": chance.integers(0, 1000, rows),
     "val_to_add_2": chance.integers(0, 1000, rows),
 }}).to_parquet("data/entities.parquet")
@@ -60,6 +63,42 @@ table = store.get_historical_features(entity_df=entities, features=features).to_
 after = used()
 total = sum(value.as_py() for value in [__import__("pyarrow.compute").compute.sum(table["conv_rate_plus_val1"])])
 print("ANSWER", after - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, table.num_rows, round(total, 3))
+"""
+PUSH = """
+import resource, sys, time
+import pandas as pd
+from feast import FeatureStore
+from feast.data_source import PushMode
+store = FeatureStore(repo_path=".")
+pushes, warm, history = int(sys.argv[1]), 3, int(sys.argv[2])
+# So many rows were pushed before; they are as old as they say, so the online store keeps what it has.
+old = pd.read_parquet("data/driver_stats.parquet")
+repeated = pd.concat([old] * -(-history // len(old)), ignore_index=True).head(history)
+repeated["event_timestamp"] -= pd.to_timedelta(range(1, len(repeated) + 1), unit="ms")
+repeated.to_parquet("data/driver_stats.parquet")
+noon = pd.Timestamp.now(tz="UTC").floor("s")
+def frame(number):
+    return pd.DataFrame({
+        "driver_id": range(100),
+        "event_timestamp": [noon + pd.Timedelta(seconds=number)] * 100,
+        "created": [noon] * 100,
+        "conv_rate": pd.array([number / 1000] * 100, dtype="float32"),
+        "acc_rate": pd.array([0.5] * 100, dtype="float32"),
+        "avg_daily_trips": [number] * 100,
+    })
+def used():
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+# The rows are the caller's: making them is not part of a push.
+frames = [frame(number) for number in range(pushes + warm)]
+for number in range(pushes + warm):
+    if number == warm:
+        before, started = used(), time.perf_counter()
+    store.push("driver_stats_push_source", frames[number], to=PushMode.ONLINE_AND_OFFLINE)
+seconds, wall = used() - before, time.perf_counter() - started
+answer = store.get_online_features(features=["driver_hourly_stats_fresh:avg_daily_trips"], entity_rows=[{"driver_id": 7}])
+history = len(pd.read_parquet("data/driver_stats.parquet"))
+print("ANSWER", seconds / pushes, wall / pushes, answer.to_dict()["avg_daily_trips"][0], history)
 """
 FUNCTION = """
 import resource, sys, time
@@ -146,6 +185,26 @@ class Side:
         return float(seconds), float(memory), " ".join(outcome)
 
 
+def pushes(sides: list[Side], count: int, history: int) -> list[dict[str, object]]:
+    """CPU of a push of 100 rows to both stores, per side, onto so many rows of history; what the stores hold afterwards has
+    to agree."""
+    results, outcomes = [], []
+    for side in sides:
+        seconds, wall, *outcome = side.run(str(side.python), "-c", PUSH, str(count), str(history)).split()
+        outcomes.append(outcome)
+        results.append(
+            {
+                "work": f"push of 100 rows, history of {history}",
+                "side": side.name,
+                "cpu_ms": float(seconds) * 1000,
+                "wall_ms": float(wall) * 1000,
+            }
+        )
+    if outcomes[0] != outcomes[1]:
+        sys.exit(f"error: the stores differ after the pushes: {outcomes}")
+    return results
+
+
 def quiet() -> dict[str, str]:
     return {**os.environ, "FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"}
 
@@ -190,12 +249,16 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--pushes", type=int, default=100)
+    parser.add_argument("--history", type=int, default=1_000_000)
     parser.add_argument("--results", type=Path)
     given = parser.parse_args()
+    load = os.getloadavg()[0]
     template = Path(__file__).resolve().parents[1] / "crates/feast-cli/templates/local/feature_repo"
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
-        sides = [Side("feast-rs", given.ours, Path(folder) / "ours"), Side("Feast", given.peer, Path(folder) / "peer")]
+        environments = [("feast-rs", given.ours.absolute(), "ours"), ("Feast", given.peer.absolute(), "peer")]
+        sides = [Side(name, environment, Path(folder) / part) for name, environment, part in environments]
         for side in sides:
             side.prepare(template, given.rows)
         for rows in (1, 100):
@@ -230,14 +293,23 @@ def main() -> None:
             )
         if outcomes[0] != outcomes[1]:
             sys.exit(f"error: the training data differ: {outcomes}")
-    print(
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; CPU milliseconds, the function alone in the last column but one\n"
-    )
-    print("| work | side | CPU ms | of it the function | most memory MiB |")
-    print("|---|---|---:|---:|---:|")
+        for history in (1_000, given.history):
+            results += pushes(sides, given.pushes, history)
+    before, after = load, os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load {before:.1f} at the start and {after:.1f} at the end; CPU milliseconds\n")
+    print("| work | side | CPU ms | of it the function | the rest | Feast / ours | most memory MiB |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    cpu = {(one["work"], one["side"]): one["cpu_ms"] for one in results}
     for one in results:
         memory = f"{one['memory_mib']:.0f}" if "memory_mib" in one else ""
-        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {one['function_ms']:.3f} | {memory} |")
+        split = ["", ""]
+        if "function_ms" in one:
+            share = 100 * one["function_ms"] / max(one["cpu_ms"], one["function_ms"])
+            split = [f"{one['function_ms']:.3f} ({share:.0f} %)", f"{one['cpu_ms'] - one['function_ms']:.3f}"]
+        times = ""
+        if one["side"] == sides[0].name:
+            times = f"{cpu[one['work'], sides[1].name] / max(one['cpu_ms'], 1e-6):.1f}"
+        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {split[0]} | {split[1]} | {times} | {memory} |")
     if given.results:
         given.results.mkdir(parents=True, exist_ok=True)
         (given.results / "transform.json").write_text(json.dumps(results, indent=2))

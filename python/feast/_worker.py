@@ -17,6 +17,8 @@ import time
 from feast._feast import Transformations
 
 _LENGTH = struct.Struct("<Q")
+# Messages that are copied to go out, and taken in, with one call.
+_SMALL = 1 << 16
 # A process that holds more than this part of its limit after a call makes room for a fresh one.
 _FULL = 0.8
 
@@ -38,13 +40,26 @@ def main() -> None:
         request = _receive(connection)
         if request is None:
             break
-        _send(connection, transformations.answer(request))
+        _send(connection, _answer(transformations, request))
         del request
         if limit and _resident() > limit * _FULL:
             break
     # Without waiting for threads that a function may have left behind.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _answer(transformations: Transformations, request: bytes) -> bytes:
+    call = transformations.prepare(request)
+    if isinstance(call, bytes):
+        return call
+    function, arguments, prepared = call
+    try:
+        # From here and not from Rust: what a function calls may give up the interpreter and come back to us.
+        result = function(*arguments)
+    except BaseException as error:
+        return transformations.raised(prepared, error)
+    return transformations.finish(prepared, result)
 
 
 def _take_over_socket() -> socket.socket:
@@ -90,23 +105,28 @@ def _resident() -> int:
 
 
 def _send(connection: socket.socket, message: bytes) -> None:
-    connection.sendall(_LENGTH.pack(len(message)))
-    if message:
+    head = _LENGTH.pack(len(message))
+    # One write wakes the other side once.
+    connection.sendall(head + message if len(message) < _SMALL else head)
+    if len(message) >= _SMALL:
         connection.sendall(message)
 
 
 def _receive(connection: socket.socket) -> bytes | None:
-    head = _receive_exactly(connection, _LENGTH.size)
-    if head is None:
-        return None
-    return _receive_exactly(connection, _LENGTH.unpack(head)[0])
-
-
-def _receive_exactly(connection: socket.socket, length: int) -> bytes | None:
-    message = connection.recv(length, socket.MSG_WAITALL)
-    while len(message) < length:
-        more = connection.recv(length - len(message), socket.MSG_WAITALL)
+    # Nobody sends a second request before the first is answered.
+    message = b""
+    while len(message) < _LENGTH.size:
+        more = connection.recv(_SMALL)
         if not more:
             return None
         message += more
-    return message
+    length = _LENGTH.size + _LENGTH.unpack_from(message)[0]
+    parts = [message[_LENGTH.size :]]
+    missing = length - len(message)
+    while missing > 0:
+        more = connection.recv(min(missing, 1 << 24), socket.MSG_WAITALL)
+        if not more:
+            return None
+        parts.append(more)
+        missing -= len(more)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -17,6 +17,7 @@ from feast._settings import FeastConfigError
 from feast._unavailable import NotAvailableYet
 from feast.data_source import PushMode
 from feast.errors import FeatureViewNotFoundException, InvalidFeaturesParameterType
+from feast.freshness import FeatureViewFreshness
 from feast.online_response import OnlineResponse
 from feast.repo_config import RepoConfig, _effective, _read_yaml
 from feast.retrieval_job import RetrievalJob
@@ -673,6 +674,14 @@ class FeatureStore:
             None, _frames.microseconds(end_date, "end_date"), json.dumps(options), None
         )
 
+    def freshness(self, quick: bool = False) -> list[FeatureViewFreshness]:
+        """How old the newest value of each feature view is, online and offline, and who says so.
+
+        With ``quick`` no store reads rows for it: the registry tells until when views were materialized, and files
+        tell what their footers say.
+        """
+        return [FeatureViewFreshness.from_dict(view) for view in json.loads(self._native.freshness_json(quick))]
+
     def push(
         self,
         push_source_name: str,
@@ -899,8 +908,8 @@ class FeatureStore:
         raise NotAvailableYet("the offline store server")
 
     def serve_transformations(self, port: int) -> None:
-        """The transformation server: not available yet."""
-        raise NotAvailableYet("the transformation server")
+        """Runs the functions of on-demand feature views for other servers, over gRPC, until Ctrl-C."""
+        self._native.serve_transformations("127.0.0.1", port)
 
     def write_logged_features(self, logs: pa.Table | Path, source: FeatureService) -> None:
         """Adds rows to the log that the feature service names: a table, or Parquet files at a path.

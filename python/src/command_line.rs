@@ -52,6 +52,10 @@ impl DefinitionLoader for InProcess {
         interpreter()
     }
 
+    fn has_python(&self) -> bool {
+        true
+    }
+
     fn transformer(&self) -> Option<Arc<dyn Transformer>> {
         Some(Arc::new(InProcessPython::default()))
     }

@@ -168,6 +168,15 @@ impl Store {
         })
     }
 
+    /// The age of the newest values of all views, as JSON.
+    fn freshness_json(&self, py: Python<'_>, quick: bool) -> PyResult<String> {
+        let store = self.store().py()?;
+        wait_long(py, async move {
+            let views = store.freshness(quick).await?;
+            serde_json::to_string(&views).map_err(|error| Error::internal("ages cannot be written").with_source(error))
+        })
+    }
+
     fn refresh_registry(&self, py: Python<'_>) -> PyResult<()> {
         let store = self.store().py()?;
         wait(py, async { store.registry().refresh().await.map(drop) })
@@ -409,21 +418,17 @@ impl Store {
         options.traces = feast_cli::trace_options().py()?;
         let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
-        let runtime = runtime().py()?;
-        let (stop, stopped) = oneshot::channel::<()>();
-        let mut server = runtime.spawn(feast_server::serve(store, options, |_| {}, stopped));
-        let interrupted = match watched(py, &runtime, &mut server) {
-            Ok(served) => {
-                return served.map_err(|error| Error::internal("the server stopped").with_source(error)).py()?.py();
-            }
-            Err(interrupted) => interrupted,
-        };
-        drop(stop);
-        // A second Ctrl-C does not wait for anybody.
-        if watched(py, &runtime, &mut server).is_err() {
-            server.abort();
-        }
-        Err(interrupted)
+        serve_until_interrupted(py, |stopped| feast_server::serve(store, options, |_| {}, stopped))
+    }
+
+    /// Runs functions for other servers until Ctrl-C; then answers the open requests, and only then raises.
+    fn serve_transformations(&self, py: Python<'_>, host: String, port: u16) -> PyResult<()> {
+        let store = self.store().py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
+        serve_until_interrupted(py, move |stopped| async move {
+            feast_server::serve_transformations(store, &host, port, |_| {}, stopped).await
+        })
     }
 
     /// Closes all connections; the next call opens them again.
@@ -449,6 +454,28 @@ impl Store {
         };
         Ok((self.store().py()?, request))
     }
+}
+
+/// Serves until Ctrl-C; `serve` ends when what it is given does.
+fn serve_until_interrupted<F>(py: Python<'_>, serve: impl FnOnce(oneshot::Receiver<()>) -> F) -> PyResult<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let runtime = runtime().py()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut server = runtime.spawn(serve(stopped));
+    let interrupted = match watched(py, &runtime, &mut server) {
+        Ok(served) => {
+            return served.map_err(|error| Error::internal("the server stopped").with_source(error)).py()?.py();
+        }
+        Err(interrupted) => interrupted,
+    };
+    drop(stop);
+    // A second Ctrl-C does not wait for anybody.
+    if watched(py, &runtime, &mut server).is_err() {
+        server.abort();
+    }
+    Err(interrupted)
 }
 
 /// Feast's arguments of `serve`; what is not given keeps its default.

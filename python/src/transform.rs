@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -14,6 +15,7 @@ use feast_core::{
     Transformer, ValueType,
 };
 use feast_online::{EntityColumn, EntityRows, coerce_column};
+use feast_server::{WorkerAnswer, WorkerRequest};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyMapping, PyTuple};
 use pyo3_arrow::{PyArray, PyRecordBatch};
@@ -28,7 +30,11 @@ const MOST_FUNCTIONS: usize = 1024;
 
 /// Runs functions in this process, for processes that are the user's own.
 #[derive(Default)]
-pub(crate) struct InProcessPython {
+pub(crate) struct InProcessPython(Functions);
+
+/// The functions of a process.
+#[derive(Default)]
+struct Functions {
     /// By hash of the code they were made from: a changed view has another function.
     functions: Mutex<HashMap<u64, Py<PyAny>>>,
     hasher: RandomState,
@@ -43,11 +49,23 @@ impl fmt::Debug for InProcessPython {
 #[async_trait]
 impl Transformer for InProcessPython {
     async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
-        with_python(|py| self.run(py, view, &input))
+        with_python(|py| {
+            let call = self.0.prepare(py, view, &input)?;
+            let result = call.on_own_thread(py).map_err(|error| raised(py, view, error))?;
+            call.rows(py, view, result)
+        })
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
-        with_python(|py| self.types(py, view, &sample))
+        with_python(|py| {
+            let call = self.0.prepare(py, view, &sample)?;
+            let result = call.on_own_thread(py).map_err(|error| raised(py, view, error))?;
+            call.types(py, view, result)
+        })
+    }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -108,7 +126,7 @@ fn failed(view: &FeatureView, what: impl fmt::Display) -> Error {
     Error::new(ErrorCode::TransformationFailed, format!("on-demand feature view `{}` {what}", view.name))
 }
 
-impl InProcessPython {
+impl Functions {
     /// The function of a view, made when it is first needed.
     fn function<'py>(&self, py: Python<'py>, view: &FeatureView, code: &Function<'_>) -> Result<Bound<'py, PyAny>> {
         let hash = self.hasher.hash_one((&view.name, code.name, code.text, code.body));
@@ -135,20 +153,62 @@ impl InProcessPython {
         Ok(function)
     }
 
-    fn run(&self, py: Python<'_>, view: &FeatureView, input: &RecordBatch) -> Result<RecordBatch> {
+    /// The call that computes a view for an input.
+    fn prepare<'py>(&self, py: Python<'py>, view: &FeatureView, input: &RecordBatch) -> Result<Call<'py>> {
         let code = Function::of(view)?;
         let function = self.function(py, view, &code)?;
-        let raised = |error: PyErr| raised(py, view, error);
         let n_rows = input.num_rows();
-        let returned: Vec<Returned<'_>> = match code.mode {
-            Mode::Frame => {
-                let helpers = py.import(HELPERS).map_err(raised)?;
-                let frame = frame(py, &helpers, input).map_err(raised)?;
-                let result = function.call1((frame.clone(),)).map_err(raised)?;
+        let prepare = || -> PyResult<Call<'py>> {
+            let helpers = || py.import(HELPERS);
+            let (function, arguments, given) = match code.mode {
+                Mode::Frame => {
+                    let frame = frame(py, &helpers()?, input)?;
+                    (function, PyTuple::new(py, [&frame])?, Some(frame))
+                }
+                Mode::Columns => (function, PyTuple::new(py, [columns(py, input)?])?, None),
+                Mode::Rows => {
+                    let arguments = (function, columns(py, input)?, n_rows).into_pyobject(py)?;
+                    (helpers()?.getattr("call_singly")?, arguments, None)
+                }
+            };
+            Ok(Call { function, arguments, mode: code.mode, n_rows, given })
+        };
+        prepare().map_err(|error| raised(py, view, error))
+    }
+}
+
+/// A call of a user's function, to be made from Python. Code of others may give up the interpreter and come back to this
+/// library, to read a stream of ours or to wait for the feature store; below a call from here it would count as holding
+/// the interpreter all the time.
+struct Call<'py> {
+    function: Bound<'py, PyAny>,
+    arguments: Bound<'py, PyTuple>,
+    mode: Mode,
+    n_rows: usize,
+    /// The frame that the function is given.
+    given: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Call<'py> {
+    /// Makes the call on a thread that Python has started, and waits.
+    fn on_own_thread(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let all: Vec<Bound<'_, PyAny>> = iter::once(self.function.clone()).chain(self.arguments.iter()).collect();
+        py.import("feast._own_thread")?.getattr("run")?.call1(PyTuple::new(py, all)?)
+    }
+
+    /// What the function returned, as the features of the view.
+    fn rows(&self, py: Python<'py>, view: &FeatureView, result: Bound<'py, PyAny>) -> Result<RecordBatch> {
+        let raised = |error: PyErr| raised(py, view, error);
+        let n_rows = self.n_rows;
+        let returned: Vec<Returned<'_>> = match &self.given {
+            Some(frame) => {
                 let wanted: Vec<(&str, bool)> =
                     view.features.iter().map(|field| (field.name.as_str(), wants_objects(field.value_type))).collect();
-                let columns = helpers
-                    .call_method1("columns_of_frame", (result, frame, view.name.as_str(), wanted))
+                let columns = py
+                    .import(HELPERS)
+                    .and_then(|helpers| {
+                        helpers.call_method1("columns_of_frame", (result, frame, view.name.as_str(), wanted))
+                    })
                     .and_then(|columns| columns.extract::<Vec<Bound<'_, PyAny>>>())
                     .map_err(raised)?;
                 let columns = view.features.iter().zip(columns);
@@ -156,15 +216,7 @@ impl InProcessPython {
                     .map(|(field, column)| Returned { field, column: Some(column).filter(|c| !c.is_none()) })
                     .collect()
             }
-            Mode::Columns | Mode::Rows => {
-                let inputs = columns(py, input).map_err(raised)?;
-                let result = match code.mode {
-                    Mode::Rows => py
-                        .import(HELPERS)
-                        .and_then(|helpers| helpers.call_method1("call_singly", (function, inputs, n_rows))),
-                    _ => function.call1((inputs,)),
-                }
-                .map_err(raised)?;
+            None => {
                 let result = result.cast_into::<PyMapping>().map_err(|error| {
                     failed(
                         view,
@@ -192,27 +244,10 @@ impl InProcessPython {
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
 
-    fn types(&self, py: Python<'_>, view: &FeatureView, sample: &RecordBatch) -> Result<Vec<Field>> {
-        let code = Function::of(view)?;
-        let function = self.function(py, view, &code)?;
-        let look = || -> PyResult<Vec<(String, i32)>> {
-            let helpers = py.import(HELPERS)?;
-            match code.mode {
-                Mode::Frame => {
-                    let result = function.call1((frame(py, &helpers, sample)?,))?;
-                    helpers.call_method1("types_of_frame", (result,))?.extract()
-                }
-                Mode::Columns => {
-                    let result = function.call1((columns(py, sample)?,))?;
-                    helpers.call_method1("types_of_columns", (result,))?.extract()
-                }
-                Mode::Rows => {
-                    let result =
-                        helpers.call_method1("call_singly", (function, columns(py, sample)?, sample.num_rows()))?;
-                    helpers.call_method1("types_of_columns", (result,))?.extract()
-                }
-            }
-        };
+    /// The columns that the function returned.
+    fn types(&self, py: Python<'py>, view: &FeatureView, result: Bound<'py, PyAny>) -> Result<Vec<Field>> {
+        let helper = if self.mode == Mode::Frame { "types_of_frame" } else { "types_of_columns" };
+        let look = || py.import(HELPERS)?.call_method1(helper, (result,))?.extract::<Vec<(String, i32)>>();
         let types = look().map_err(|error| raised(py, view, error))?;
         Ok(types
             .into_iter()
@@ -408,30 +443,67 @@ impl std::error::Error for Cause {}
 /// What a worker process runs: requests as `feast_server`'s workers send them, answered one after the other.
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct Transformations {
-    python: InProcessPython,
+    functions: Functions,
     /// Views as they came, so that each is decoded once.
     views: Mutex<HashMap<Vec<u8>, Arc<FeatureView>>>,
+}
+
+/// A request, while its function is called.
+#[pyclass(module = "feast._feast", frozen)]
+pub(crate) struct Prepared {
+    view: Arc<FeatureView>,
+    infer: bool,
+    mode: Mode,
+    n_rows: usize,
+    given: Option<Py<PyAny>>,
 }
 
 #[pymethods]
 impl Transformations {
     #[new]
     fn new() -> Self {
-        Self { python: InProcessPython::default(), views: Mutex::default() }
+        Self { functions: Functions::default(), views: Mutex::default() }
     }
 
-    /// The answer to one request. What goes wrong is told in the answer.
-    fn answer<'py>(&self, py: Python<'py>, request: &[u8]) -> Bound<'py, PyBytes> {
-        let answered = feast_server::WorkerRequest::decode(request).and_then(|request| {
+    /// A function, its arguments and what [`finish`](Self::finish) needs; or the answer, where there is nothing to call.
+    fn prepare<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let prepared = WorkerRequest::decode(request).and_then(|request| {
             let view = self.view(request.view)?;
-            match request.infer {
-                true => self.python.types(py, &view, &request.input).map(feast_server::WorkerAnswer::Fields),
-                false => self.python.run(py, &view, &request.input).map(feast_server::WorkerAnswer::Rows),
-            }
+            let Call { function, arguments, mode, n_rows, given } =
+                self.functions.prepare(py, &view, &request.input)?;
+            let given = given.map(Bound::unbind);
+            Ok((function, arguments, Prepared { view, infer: request.infer, mode, n_rows, given }))
         });
-        let answer = answered.unwrap_or_else(|error| feast_server::WorkerAnswer::failure(&error));
-        PyBytes::new(py, &answer.encode())
+        match prepared {
+            Ok((function, arguments, prepared)) => {
+                Ok((function, arguments, Bound::new(py, prepared)?).into_pyobject(py)?.into_any())
+            }
+            Err(error) => Ok(answer(py, Err(error)).into_any()),
+        }
     }
+
+    /// The answer to a request whose function returned.
+    fn finish<'py>(&self, py: Python<'py>, prepared: &Prepared, result: Bound<'py, PyAny>) -> Bound<'py, PyBytes> {
+        let Prepared { view, infer, mode, n_rows, given } = prepared;
+        let given = given.as_ref().map(|frame| frame.bind(py).clone());
+        let (function, arguments) = (py.None().into_bound(py), PyTuple::empty(py));
+        let call = Call { function, arguments, mode: *mode, n_rows: *n_rows, given };
+        let done = match infer {
+            true => call.types(py, view, result).map(WorkerAnswer::Fields),
+            false => call.rows(py, view, result).map(WorkerAnswer::Rows),
+        };
+        answer(py, done)
+    }
+
+    /// The answer to a request whose function raised.
+    fn raised<'py>(&self, py: Python<'py>, prepared: &Prepared, error: Bound<'py, PyAny>) -> Bound<'py, PyBytes> {
+        answer(py, Err(raised(py, &prepared.view, PyErr::from_value(error))))
+    }
+}
+
+/// The bytes of an answer. What went wrong is told in it.
+fn answer(py: Python<'_>, done: Result<WorkerAnswer>) -> Bound<'_, PyBytes> {
+    PyBytes::new(py, &done.unwrap_or_else(|error| WorkerAnswer::failure(&error)).encode())
 }
 
 impl Transformations {

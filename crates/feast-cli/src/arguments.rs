@@ -6,9 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use feast_core::ObjectKind;
 
 use crate::commands::{
-    apply, completion, configuration, delete, doctor, endpoint, explain, feature_views, features,
+    apply, completion, configuration, delete, doctor, endpoint, explain, feature_views, features, freshness,
     get_historical_features, get_online_features, init, later, materialize, materialize_incremental, objects,
-    online_store, permissions, plan, projects, registry, registry_dump, serve, teardown, version,
+    online_store, permissions, plan, projects, registry, registry_dump, serve, serve_transformations, teardown,
+    version,
 };
 use crate::exit::Outcome;
 use crate::session::Session;
@@ -79,9 +80,12 @@ pub(crate) enum Command {
     GetOnlineFeatures(get_online_features::GetOnlineFeatures),
     GetHistoricalFeatures(get_historical_features::GetHistoricalFeatures),
     Serve(serve::Serve),
+    #[command(name = "serve_transformations", alias = "serve-transformations")]
+    ServeTransformations(serve_transformations::ServeTransformations),
     /// Say how an answer comes about
     #[command(subcommand)]
     Explain(explain::Explain),
+    Freshness(freshness::FreshnessCommand),
     Teardown(teardown::Teardown),
     /// Show projects
     #[command(subcommand)]
@@ -139,8 +143,6 @@ pub(crate) enum Command {
     ServeRegistry(later::Later),
     #[command(hide = true, name = "serve_offline", alias = "serve-offline")]
     ServeOffline(later::Later),
-    #[command(hide = true, name = "serve_transformations", alias = "serve-transformations")]
-    ServeTransformations(later::Later),
     #[command(hide = true, name = "serve_lineage", alias = "serve-lineage")]
     ServeLineage(later::Later),
     #[command(hide = true)]
@@ -162,7 +164,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command serves until it is stopped.
     pub(crate) fn is_server(&self) -> bool {
-        matches!(self, Self::Serve(_))
+        matches!(self, Self::Serve(_) | Self::ServeTransformations(_))
     }
 
     pub(crate) fn run(self, session: &Session) -> Outcome {
@@ -176,6 +178,7 @@ impl Command {
             Self::GetHistoricalFeatures(command) => command.run(session),
             Self::Serve(command) => command.run(session),
             Self::Explain(command) => command.run(session),
+            Self::Freshness(command) => command.run(session),
             Self::Teardown(command) => command.run(session),
             Self::Projects(command) => command.run(session),
             Self::Entities(command) => command.run(session, ObjectKind::Entity),
@@ -201,7 +204,7 @@ impl Command {
             Self::Ui(command) => command.run("ui"),
             Self::ServeRegistry(command) => command.run("serve_registry"),
             Self::ServeOffline(command) => command.run("serve_offline"),
-            Self::ServeTransformations(command) => command.run("serve_transformations"),
+            Self::ServeTransformations(command) => command.run(session),
             Self::ServeLineage(command) => command.run("serve_lineage"),
             Self::Listen(command) => command.run("listen"),
             Self::Monitor(command) => command.run("monitor"),

@@ -27,6 +27,9 @@ pub trait DefinitionLoader: fmt::Debug + Send + Sync {
     /// The interpreter that runs users' functions in processes of its own.
     fn python(&self) -> OsString;
 
+    /// Whether somebody has said which interpreter that is.
+    fn has_python(&self) -> bool;
+
     /// What runs users' functions in this process, where this process is Python; a server does not use it.
     fn transformer(&self) -> Option<Arc<dyn Transformer>> {
         None
@@ -106,6 +109,10 @@ impl DefinitionLoader for ChildPython {
     fn python(&self) -> OsString {
         let python = std::env::var_os(PYTHON_VARIABLE).filter(|name| !name.is_empty());
         python.unwrap_or_else(|| if cfg!(windows) { "python" } else { "python3" }.into())
+    }
+
+    fn has_python(&self) -> bool {
+        std::env::var_os(PYTHON_VARIABLE).is_some_and(|name| !name.is_empty())
     }
 
     fn load(&self, repo_path: &Path, project: &str) -> Result<LoadedRepository> {

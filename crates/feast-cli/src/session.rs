@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use feast::{Definitions, FeatureStore, RepoConfig};
-use feast_core::{Error, ErrorCode, Result};
-use feast_server::{PythonWorkers, WorkerOptions};
+use feast_core::{Error, ErrorCode, Result, Transformer};
+use feast_server::{PythonWorkers, TransformationClient, WorkerOptions};
 use tokio::runtime::Runtime;
 
 use crate::arguments::GlobalOptions;
@@ -85,16 +85,33 @@ impl Session {
         let _runtime = self.runtime()?.enter();
         let transformer = match self.loader.transformer() {
             Some(transformer) => transformer,
-            None => Arc::new(self.python_workers(&config, None)?),
+            None => self.transformer_of_servers(&config, None)?,
         };
         Ok(self.loader.open(config)?.transformed_by(transformer))
     }
 
-    /// Processes for users' functions, so many as given or configured. They start when they are first needed.
-    pub(crate) fn python_workers(&self, config: &RepoConfig, number: Option<usize>) -> Result<PythonWorkers> {
+    /// What runs users' functions for servers, and where there is no Python in this process: processes of Python, so
+    /// many as given or configured, which start when they are first needed; or a transformation server, where one is
+    /// configured and nobody named an interpreter.
+    pub(crate) fn transformer_of_servers(
+        &self,
+        config: &RepoConfig,
+        number: Option<usize>,
+    ) -> Result<Arc<dyn Transformer>> {
+        let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
+        if let Some(endpoint) = config.transformation_service_endpoint().filter(|_| !self.loader.has_python()) {
+            let _runtime = self.runtime()?.enter();
+            return Ok(Arc::new(TransformationClient::new(endpoint, options.timeout)?));
+        }
+        options.workers = number.unwrap_or(options.workers);
+        Ok(Arc::new(PythonWorkers::new(options)))
+    }
+
+    /// The same, but never another server: for the one that others ask.
+    pub(crate) fn python_workers(&self, config: &RepoConfig, number: Option<usize>) -> Result<Arc<dyn Transformer>> {
         let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
         options.workers = number.unwrap_or(options.workers);
-        Ok(PythonWorkers::new(options))
+        Ok(Arc::new(PythonWorkers::new(options)))
     }
 
     /// Loads the definitions of the repository.

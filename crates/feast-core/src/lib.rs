@@ -60,7 +60,8 @@ pub use infer::{SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use online::{
-    KnownStore, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, StoredTable, TableChange, timestamp_type,
+    KnownStore, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, StoredTable, TableChange,
+    timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;

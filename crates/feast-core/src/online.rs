@@ -7,7 +7,7 @@ use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use async_trait::async_trait;
 
-use crate::{EntityKeys, FeatureView, Field, Result};
+use crate::{EntityKeys, FeatureView, Field, Result, Timestamp};
 
 /// The Arrow type of every timestamp column inside the product: microseconds in UTC.
 pub fn timestamp_type() -> DataType {
@@ -119,6 +119,30 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// cannot list them.
     async fn stored_tables(&self, _project: &str) -> Result<Option<Vec<StoredTable>>> {
         Ok(None)
+    }
+
+    /// The greatest event time in a table. A backend that would have to hand out its rows for that does not tell; one
+    /// that tells may have to read the whole table, so this is no part of a request.
+    async fn newest(&self, _table: &OnlineTable) -> Result<NewestValue> {
+        Ok(NewestValue::NotTold)
+    }
+}
+
+/// What a store says about the newest value of a table or source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewestValue {
+    /// The store cannot say.
+    NotTold,
+    /// There are no values.
+    Empty,
+    /// The greatest event time.
+    At(Timestamp),
+}
+
+impl NewestValue {
+    /// The value at a number of microseconds since the epoch, or none at all.
+    pub fn of_micros(micros: Option<i64>) -> Self {
+        micros.and_then(Timestamp::from_timestamp_micros).map_or(Self::Empty, Self::At)
     }
 }
 

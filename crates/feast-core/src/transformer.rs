@@ -23,6 +23,12 @@ pub trait Transformer: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`apply`](Self::apply).
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>>;
+
+    /// Whether functions can be run at all.
+    ///
+    /// # Errors
+    /// Why not, and what has to be done so that they can.
+    async fn check(&self) -> Result<()>;
 }
 
 /// Rows and their schema.

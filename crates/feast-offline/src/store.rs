@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use feast_core::{
-    DataSource, DataSourceOptions, Error, ErrorCode, LoggingDestination, Result, did_you_mean, list_names,
+    DataSource, DataSourceOptions, Error, ErrorCode, LoggingDestination, NewestValue, Result, did_you_mean, list_names,
 };
 use futures::TryStreamExt;
 use serde_json::Value;
@@ -21,8 +21,8 @@ use crate::view_columns::batch_source;
 use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
 use crate::window_rows::WindowRows;
 use crate::{
-    BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, WriteOptions, append, dataset, logs,
-    sql,
+    BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, NewestRead, NewestRow, WriteOptions,
+    append, dataset, logs, newest, sql,
 };
 
 /// Names in `feature_store.yaml` that mean this store. Feast's `dask` and `duckdb` read files too.
@@ -174,6 +174,22 @@ impl OfflineStore {
         }
         let (source, base) = (source.clone(), self.base.clone());
         blocking(move || Ok(Arc::clone(SourceTable::open(&source, &base)?.schema()))).await
+    }
+
+    /// The newest row of a source, by its event time. With `statistics_only` nothing is told where that would mean to
+    /// read rows, or to run a statement.
+    ///
+    /// # Errors
+    /// `FileNotFound`, `MissingColumns`; those of the database.
+    pub async fn newest(&self, source: &DataSource, statistics_only: bool) -> Result<NewestRow> {
+        if let Some(warehouse) = &self.warehouse {
+            if statistics_only {
+                return Ok(NewestRow { time: NewestValue::NotTold, read: NewestRead::Statement });
+            }
+            return Box::pin(warehouse.newest(source)).await;
+        }
+        let (source, base) = (source.clone(), self.base.clone());
+        blocking(move || newest::newest(&SourceTable::open(&source, &base)?, &source, statistics_only)).await
     }
 
     /// Training data: one output row per entity row, in order, with the features true at its time.

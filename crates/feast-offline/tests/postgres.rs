@@ -18,10 +18,11 @@ use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
     BatchFeatures, DataSource, DataSourceOptions, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field,
-    Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
+    NewestValue, Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
 };
 use feast_offline::{
-    BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LatestRequest, OfflineStore, WriteOptions,
+    BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LatestRequest, NewestRead, OfflineStore,
+    WriteOptions,
 };
 use feast_testing::services::postgres::{self, PostgresServer};
 use futures::StreamExt;
@@ -357,6 +358,16 @@ async fn rows_are_added_in_one_transaction() {
     assert_eq!(sums, "20000|199990000|1970-01-01 05:33:19");
     let error = store.append(&self::source("", "SELECT * FROM plain"), rows("x", 1.0).await).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
+    // The newest row is asked for, unless nothing may be run; a table without rows has none.
+    for source in [self::source("plain", ""), self::source("", "SELECT * FROM plain")] {
+        let newest = store.newest(&source, false).await.unwrap();
+        assert_eq!((newest.time, newest.read), (NewestValue::At(at(19_999)), NewestRead::Statement));
+        assert_eq!(store.newest(&source, true).await.unwrap().time, NewestValue::NotTold);
+    }
+    server().execute(&database, "INSERT INTO plain VALUES (1, 'infinity', 1)");
+    assert_eq!(store.newest(&self::source("plain", ""), false).await.unwrap().time, NewestValue::At(at(19_999)));
+    server().execute(&database, "TRUNCATE plain");
+    assert_eq!(store.newest(&self::source("plain", ""), false).await.unwrap().time, NewestValue::Empty);
 }
 
 #[tokio::test(flavor = "multi_thread")]

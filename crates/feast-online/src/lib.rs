@@ -14,12 +14,13 @@
 //! ```
 //!
 //! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`on_demand_input`] (what is computed from the
-//! answer), [`online_rows`] (what is written), the stores.
+//! answer), [`SubstraitPlan`], [`online_rows`] (what is written), the stores.
 
 mod coerce;
 mod entity_rows;
 mod on_demand;
 mod retrieve;
+mod substrait;
 mod write;
 
 pub mod stores;
@@ -31,4 +32,5 @@ pub use retrieve::{
     Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, Timings, TtlPolicy, ViewFailure, retrieve,
 };
 pub use stores::{after_fork, before_fork, connect, managed_table};
+pub use substrait::SubstraitPlan;
 pub use write::{OwnedWrite, entity_keys, online_rows};

@@ -201,6 +201,10 @@ impl Transformer for Plus {
     async fn infer(&self, view: &FeatureView, _: RecordBatch) -> Result<Vec<Field>> {
         Ok(view.features.clone())
     }
+
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ mod state;
 mod timestamp;
 mod tls;
 mod traces;
+mod transformation_client;
+mod transformation_service;
+mod worker_process;
 mod worker_protocol;
 
 pub use error::{feast_class, feast_module, http_status};
@@ -36,4 +39,6 @@ pub use options::ServeOptions;
 pub use python_workers::{PythonWorkers, WorkerOptions};
 pub use serve::serve;
 pub use traces::TraceOptions;
+pub use transformation_client::TransformationClient;
+pub use transformation_service::serve_transformations;
 pub use worker_protocol::{WorkerAnswer, WorkerRequest};

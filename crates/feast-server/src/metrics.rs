@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use feast::{Event, MaterializedView, Observer};
-use feast_core::ProjectContents;
+use feast_core::{ProjectContents, Timestamp};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -22,6 +22,7 @@ const PUSHES: &str = "feast_push_request_total";
 const MATERIALIZATIONS: &str = "feast_materialization_result_total";
 const MATERIALIZATION_SECONDS: &str = "feast_materialization_duration_seconds";
 const FRESHNESS: &str = "feast_feature_freshness_seconds";
+const OFFLINE_FRESHNESS: &str = "feast_feature_offline_freshness_seconds";
 const REGISTRY_AGE: &str = "feast_registry_snapshot_age_seconds";
 
 const METADATA: Metadata<'static> = Metadata::new("feast_server", Level::INFO, Some("feast_server"));
@@ -50,6 +51,10 @@ pub(crate) struct Metrics {
     /// By feature service.
     services: RwLock<HashMap<String, Arc<Service>>>,
     started: Mutex<HashMap<String, Instant>>,
+    /// The newest event time that callers of this server have written, by view.
+    written: Mutex<HashMap<String, Timestamp>>,
+    /// The newest event time in the offline store, by view, as last looked up.
+    offline: Mutex<HashMap<String, Timestamp>>,
 }
 
 /// The handles of one route, so that a request does not look them up by their labels.
@@ -121,6 +126,18 @@ impl Metrics {
         ] {
             recorder.describe_counter(name.into(), None, SharedString::const_str(text));
         }
+        for (name, text) in [
+            (
+                FRESHNESS,
+                "Since the end of the newest materialization, or the newest event time written through this server.",
+            ),
+            (
+                OFFLINE_FRESHNESS,
+                "Since the newest event time in the batch source, where the footers of its files tell.",
+            ),
+        ] {
+            recorder.describe_gauge(name.into(), None, SharedString::const_str(text));
+        }
         let in_flight = recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA);
         Self {
             online_requests: recorder.register_counter(&Key::from_static_name(ONLINE_REQUESTS), &METADATA),
@@ -131,6 +148,8 @@ impl Metrics {
             endpoints: RwLock::default(),
             services: RwLock::default(),
             started: Mutex::default(),
+            written: Mutex::default(),
+            offline: Mutex::default(),
         }
     }
 
@@ -203,11 +222,16 @@ impl Metrics {
     /// The text that Prometheus reads, with how old features and the registry snapshot are right now.
     pub(crate) fn render(&self, contents: Option<&ProjectContents>, registry_age: Option<Duration>) -> String {
         if let Some(contents) = contents {
+            let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let offline = self.offline.lock().unwrap_or_else(PoisonError::into_inner);
+            let age = |time: Timestamp| Utc::now().signed_duration_since(time).num_milliseconds() as f64 / 1000.0;
             for view in contents.feature_views.values() {
-                if let Some(end) = view.most_recent_end() {
-                    let labels = [("feature_view", view.name.as_str()), ("project", contents.project.name.as_str())];
-                    let age = Utc::now().signed_duration_since(end).num_milliseconds() as f64 / 1000.0;
-                    self.gauge(FRESHNESS, &labels).set(age);
+                let labels = [("feature_view", view.name.as_str()), ("project", contents.project.name.as_str())];
+                if let Some(newest) = view.most_recent_end().max(written.get(&view.name).copied()) {
+                    self.gauge(FRESHNESS, &labels).set(age(newest));
+                }
+                if let Some(newest) = offline.get(&view.name) {
+                    self.gauge(OFFLINE_FRESHNESS, &labels).set(age(*newest));
                 }
             }
         }
@@ -215,6 +239,11 @@ impl Metrics {
             self.gauge(REGISTRY_AGE, &[]).set(age.as_secs_f64());
         }
         self.handle.render()
+    }
+
+    /// What the offline store holds now.
+    pub(crate) fn offline_newest(&self, newest: HashMap<String, Timestamp>) {
+        *self.offline.lock().unwrap_or_else(PoisonError::into_inner) = newest;
     }
 
     /// Folds what was measured since the last time; without it, measurements pile up while nobody asks for them.
@@ -237,6 +266,12 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn on(&self, event: &Event) {
+        if let Event::FeaturesWritten { view, newest } = event {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = written.entry(view.clone()).or_insert(*newest);
+            *known = (*known).max(*newest);
+            return;
+        }
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::MaterializationStarted { view, .. } => drop(started.insert(view.clone(), Instant::now())),

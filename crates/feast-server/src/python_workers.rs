@@ -8,8 +8,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,35 +16,20 @@ use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::worker_process::Process;
 use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
 
-/// What a worker runs. Why it cannot, it tells as its first message.
-const BOOTSTRAP: &str = "\
-import socket, struct
-try:
-    from feast import _worker
-except Exception as error:
-    text = f'{type(error).__name__}: {error}'.encode()
-    socket.socket(fileno=0).sendall(struct.pack('<Q', len(text)) + text)
-else:
-    _worker.main()
-";
-/// Longest time until a worker says that it is ready: it imports what the user's environment holds.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most rows that calls of several requests are put together to.
 const MOST_ROWS: usize = 4096;
 /// Calls that wait for a worker; more are refused.
 const MOST_WAITING: usize = 1024;
+/// Views whose messages are kept.
+const MOST_MESSAGES: usize = 1024;
 /// Longest time that can be configured for one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest message of a worker.
-const LONGEST_ANSWER: u64 = 1 << 30;
 /// Longest time for which nobody tries again what failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -122,16 +105,15 @@ pub struct PythonWorkers(Arc<Pool>);
 impl PythonWorkers {
     /// Workers to come: nothing is started yet.
     pub fn new(options: WorkerOptions) -> Self {
-        let pool = Pool { options, state: Mutex::default(), arrived: Notify::new() };
+        let pool = Pool { options, messages: Mutex::default(), state: Mutex::default(), arrived: Notify::new() };
         Self(Arc::new(pool))
     }
 
     async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<WorkerAnswer> {
-        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
         let (reply, answer) = oneshot::channel();
         let call = Call {
             view: view.name.clone(),
-            message: feast_proto::encode_object(&object, &view.project).into(),
+            message: self.0.message(view),
             infer,
             input,
             alone: false,
@@ -173,7 +155,22 @@ impl Transformer for PythonWorkers {
             _ => Err(Error::internal("a Python worker answered something else than types")),
         }
     }
+
+    /// Starts a process, which the first call then finds ready.
+    async fn check(&self) -> Result<()> {
+        match self.0.start().await {
+            Ok(process) => {
+                self.0.state().spare = Some(process);
+                Ok(())
+            }
+            Err(reason) => Err(Error::unavailable(format!("functions cannot be run: {reason}")).with_hint(NO_PYTHON)),
+        }
+    }
 }
+
+/// What to do where there is no interpreter that runs workers.
+const NO_PYTHON: &str = "install feast-rs in that Python, name an interpreter that has it in FEAST_PYTHON, or a \
+                         transformation server in `feature_server.transformation_service_endpoint`";
 
 /// One call of a function, and whoever waits for it.
 struct Call {
@@ -203,9 +200,17 @@ impl Call {
     }
 }
 
+/// A view and its message.
+struct Written {
+    view: FeatureView,
+    message: Arc<[u8]>,
+}
+
 /// What all workers share.
 struct Pool {
     options: WorkerOptions,
+    /// The views that were computed last, as messages. To compare one with what is kept costs less than to write it.
+    messages: Mutex<HashMap<String, Written>>,
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -216,6 +221,8 @@ struct State {
     tasks: Vec<JoinHandle<()>>,
     /// Views that brought their workers down.
     strikes: HashMap<String, Setback>,
+    /// A process that nobody uses yet.
+    spare: Option<Process>,
     /// Why the last worker did not start.
     does_not_start: Option<Setback>,
 }
@@ -242,6 +249,21 @@ impl Setback {
 impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The view as the registry keeps it.
+    fn message(&self, view: &FeatureView) -> Arc<[u8]> {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = messages.get(&view.name).filter(|known| known.view == *view) {
+            return Arc::clone(&known.message);
+        }
+        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
+        let message: Arc<[u8]> = feast_proto::encode_object(&object, &view.project).into();
+        if messages.len() >= MOST_MESSAGES {
+            messages.clear();
+        }
+        messages.insert(view.name.clone(), Written { view: view.clone(), message: Arc::clone(&message) });
+        message
     }
 
     fn submit(self: &Arc<Self>, call: Call) -> Result<()> {
@@ -295,9 +317,7 @@ impl Pool {
                 Err(reason) => {
                     for call in calls {
                         let message = format!("on-demand feature view `{}` cannot be computed: {reason}", call.view);
-                        call.answer(Err(Error::unavailable(message).with_hint(
-                            "install feast-rs in that Python, or name an interpreter that has it in FEAST_PYTHON",
-                        )));
+                        call.answer(Err(Error::unavailable(message).with_hint(NO_PYTHON)));
                     }
                 }
             }
@@ -336,6 +356,11 @@ impl Pool {
 
     /// A process that is ready, or why there is none.
     async fn start(&self) -> std::result::Result<Process, String> {
+        if let Some(mut spare) = self.state().spare.take()
+            && spare.is_alive()
+        {
+            return Ok(spare);
+        }
         if let Some(setback) = self.state().does_not_start.as_ref().filter(|setback| setback.lasts()) {
             return Err(setback.reason.clone());
         }
@@ -356,18 +381,19 @@ impl Pool {
     async fn run(&self, mut process: Process, calls: Vec<Call>) -> Option<Process> {
         let Some(first) = calls.first() else { return Some(process) };
         let (view, message, infer) = (first.view.clone(), Arc::clone(&first.message), first.infer);
-        let inputs = calls.iter().map(|call| &call.input);
-        let request = concat_batches(first.input.schema_ref(), inputs)
-            .map_err(Error::from)
-            .and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
-        let request = match request {
+        let input = match calls.as_slice() {
+            [only] => Ok(only.input.clone()),
+            _ => concat_batches(first.input.schema_ref(), calls.iter().map(|call| &call.input)).map_err(Error::from),
+        };
+        let request = input.and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
+        let mut request = match request {
             Ok(request) => request,
             Err(error) => {
                 self.answer_or_retry(calls, &error, false);
                 return Some(process);
             }
         };
-        match tokio::time::timeout(self.options.timeout, process.ask(&request)).await {
+        match tokio::time::timeout(self.options.timeout, process.ask(&mut request)).await {
             Ok(Ok(answer)) => {
                 self.state().strikes.remove(&view);
                 match WorkerAnswer::decode(&answer) {
@@ -453,78 +479,5 @@ fn hand_out(calls: Vec<Call>, answer: WorkerAnswer) {
             false => Err(Error::internal("a Python worker answered with another number of rows")),
         });
         start += n_rows;
-    }
-}
-
-/// A Python process, spoken to over a socket that is its standard input.
-struct Process {
-    child: Child,
-    socket: UnixStream,
-}
-
-impl Process {
-    async fn start(options: &WorkerOptions) -> std::result::Result<Self, String> {
-        let shown = options.python.display();
-        let cannot = |error: std::io::Error| format!("`{shown}` cannot be started: {error}");
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
-        ours.set_nonblocking(true).map_err(cannot)?;
-        let mut command = Command::new(&options.python);
-        command
-            .args(["-c", BOOTSTRAP])
-            .arg(options.memory_limit.to_string())
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // What a function prints goes to the log; the worker turns its standard output there.
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let child = command.spawn().map_err(cannot)?;
-        // The command keeps the other end open, which hides the end of the child.
-        drop(command);
-        let socket = UnixStream::from_std(ours).map_err(cannot)?;
-        let mut process = Self { child, socket };
-        match tokio::time::timeout(START_TIMEOUT, process.receive()).await {
-            Ok(Ok(greeting)) if greeting.is_empty() => Ok(process),
-            Ok(Ok(reason)) => Err(format!("`{shown}` cannot run it: {}", String::from_utf8_lossy(&reason))),
-            Ok(Err(_)) => Err(format!("`{shown}` ended before it was ready ({})", process.end().await)),
-            Err(_) => Err(format!("`{shown}` was not ready within {} s", START_TIMEOUT.as_secs())),
-        }
-    }
-
-    /// Whether it has not ended meanwhile.
-    fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
-    async fn ask(&mut self, request: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.socket.write_all(&(request.len() as u64).to_le_bytes()).await?;
-        self.socket.write_all(request).await?;
-        self.receive().await
-    }
-
-    async fn receive(&mut self) -> std::io::Result<Vec<u8>> {
-        let length = self.socket.read_u64_le().await?;
-        if length > LONGEST_ANSWER {
-            return Err(std::io::ErrorKind::InvalidData.into());
-        }
-        let mut message = vec![0; length as usize];
-        self.socket.read_exact(&mut message).await?;
-        Ok(message)
-    }
-
-    async fn kill(&mut self) {
-        if let Err(error) = self.child.kill().await {
-            tracing::warn!(%error, "a Python worker could not be stopped");
-        }
-    }
-
-    /// How it ended; one that only closed its socket is stopped.
-    async fn end(mut self) -> String {
-        let ended = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
-        match ended {
-            Ok(Ok(status)) => status.to_string(),
-            _ => {
-                self.kill().await;
-                "it stopped answering".to_owned()
-            }
-        }
     }
 }

@@ -28,6 +28,9 @@ use crate::traces::Traces;
 /// How often measurements are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How often the age of the rows in the offline store is looked up.
+const FRESHNESS: Duration = Duration::from_secs(60);
+
 /// How long the last traces may take.
 const LAST_TRACES: Duration = Duration::from_secs(5);
 
@@ -55,10 +58,10 @@ pub async fn serve(
         _ => None,
     };
     store.snapshot(true).await?;
-    let (listener, address) = listen(&options).await?;
+    let (listener, address) = listen(&options.host, options.port).await?;
     let (traces, sending) = options.traces.as_ref().map(Traces::start).transpose()?.unzip();
     let server = Server::new(&store, &options, traces);
-    let background = [refresh_registry(&server), fold_metrics(&server)];
+    let background = [refresh_registry(&server), fold_metrics(&server), look_at_sources(&server)];
     let graceful = GracefulShutdown::new();
     let connections = Connections {
         builder: connection_builder(&options),
@@ -67,6 +70,7 @@ pub async fn serve(
         first_request: options.keep_alive_timeout,
     };
 
+    let background = background.into_iter().chain([check_functions(&server)]).collect::<Vec<_>>();
     ready(address);
     tracing::info!(%address, project = server.store.project(), "serving");
     let mut shutdown = pin!(shutdown);
@@ -111,14 +115,14 @@ fn refuse_authentication(store: &FeatureStore) -> Result<()> {
     }
 }
 
-async fn listen(options: &ServeOptions) -> Result<(TcpListener, SocketAddr)> {
-    let place = format!("{}:{}", options.host, options.port);
-    let host = options.host.trim_start_matches('[').trim_end_matches(']');
+pub(crate) async fn listen(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let place = format!("{host}:{port}");
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let failed = |error: std::io::Error| {
         let error = Error::unavailable(format!("the server cannot listen on `{place}`")).with_source(error);
         error.with_hint("choose another address with `--host` and `--port`")
     };
-    let listener = TcpListener::bind((host, options.port)).await.map_err(failed)?;
+    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
@@ -247,6 +251,39 @@ fn fold_metrics(server: &Arc<Server>) -> JoinHandle<()> {
         loop {
             ticks.tick().await;
             server.metrics.upkeep();
+        }
+    })
+}
+
+/// Keeps the age of offline rows for `/metrics`, so that nobody who asks for metrics waits for files.
+fn look_at_sources(server: &Arc<Server>) -> JoinHandle<()> {
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        if !server.options.metrics {
+            return;
+        }
+        let mut ticks = tokio::time::interval(FRESHNESS);
+        loop {
+            ticks.tick().await;
+            match server.store.offline_freshness(true).await {
+                Ok(newest) => server.metrics.offline_newest(newest),
+                Err(error) => tracing::debug!(%error, "the age of the rows of sources is not known"),
+            }
+        }
+    })
+}
+
+/// Says at the start which on-demand views cannot be served, instead of with the first request for one.
+fn check_functions(server: &Arc<Server>) -> JoinHandle<()> {
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        let Ok(views) = server.store.views_with_functions().await else { return };
+        if views.is_empty() {
+            return;
+        }
+        if let Err(error) = server.store.check_transformer().await {
+            let (views, hint) = (views.join(", "), error.hint().unwrap_or_default());
+            tracing::warn!(%views, reason = %error, hint, "on-demand feature views cannot be served");
         }
     })
 }

@@ -1,6 +1,6 @@
 //! What the server and its Python workers say to each other: one request, one answer, in turn.
 //!
-//! Each message is its length as four bytes, then the message. Columns travel as Arrow IPC streams, views as the
+//! Each message is its length as eight bytes, then the message. Columns travel as Arrow IPC streams, views as the
 //! messages in which the registry keeps them.
 
 use arrow::array::RecordBatch;
@@ -9,6 +9,11 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use feast_core::{Error, ErrorCode, Field, Result, ValueType};
 use serde_json::{Value, json};
+
+/// Bytes of the length before a message.
+pub(crate) const LENGTH: usize = 8;
+/// What the columns of a small request take.
+const ABOUT_A_ROW: usize = 4096;
 
 const APPLY: u8 = 0;
 const INFER: u8 = 1;
@@ -29,12 +34,14 @@ pub struct WorkerRequest<'a> {
 }
 
 impl<'a> WorkerRequest<'a> {
-    /// The bytes of the request.
+    /// The bytes of the request, behind room for their number.
     ///
     /// # Errors
     /// `Internal` when Arrow cannot write the columns.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let mut bytes = vec![if self.infer { INFER } else { APPLY }];
+        let mut bytes = Vec::with_capacity(LENGTH + 9 + self.view.len() + ABOUT_A_ROW);
+        bytes.extend_from_slice(&[0; LENGTH]);
+        bytes.push(if self.infer { INFER } else { APPLY });
         bytes.extend_from_slice(&(self.view.len() as u64).to_le_bytes());
         bytes.extend_from_slice(self.view);
         write_batch(&self.input, &mut bytes)?;
@@ -169,7 +176,7 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_were() {
         let bytes = WorkerRequest { infer: true, view: b"view", input: batch() }.encode().unwrap();
-        let request = WorkerRequest::decode(&bytes).unwrap();
+        let request = WorkerRequest::decode(&bytes[LENGTH..]).unwrap();
         assert_eq!((request.infer, request.view, request.input), (true, b"view".as_slice(), batch()));
 
         let WorkerAnswer::Rows(rows) = WorkerAnswer::decode(&WorkerAnswer::Rows(batch()).encode()).unwrap() else {

@@ -13,8 +13,8 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{Field as ArrowField, Int64Type, Schema};
 use feast_core::{
-    EntityKeyEncoder, EntityKeys, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, TableChange,
-    Tags, ValueType,
+    EntityKeyEncoder, EntityKeys, Field, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
+    TableChange, Tags, ValueType,
 };
 
 /// What a store cannot promise, because the layout that it shares with Feast cannot.
@@ -100,6 +100,7 @@ macro_rules! online_store_conformance {
                 unusual_names_work,
                 writers_at_the_same_time_agree,
                 large_batches_arrive,
+                the_newest_event_time_is_told_or_not_known,
                 a_store_in_use_is_reachable,
             );
         }
@@ -677,6 +678,23 @@ pub async fn large_batches_arrive(store: &dyn OnlineStore) {
     let ids: Vec<i64> = (0..count).rev().collect();
     let found = rows(store, &table, &ids).await;
     assert!(found.iter().zip(&ids).all(|(row, id)| *row == (Some(NOON), Some(*id), Some(-id))));
+}
+
+/// A store that tells how fresh a table is tells the truth: the greatest event time, to the part of a second.
+pub async fn the_newest_event_time_is_told_or_not_known(store: &dyn OnlineStore) {
+    let (table, other) = (numbers("fresh"), numbers("other"));
+    ensure(store, &[&table, &other]).await;
+    let told = store.newest(&table).await.expect("the table is there");
+    if told == NewestValue::NotTold {
+        return;
+    }
+    assert_eq!(told, NewestValue::Empty);
+    write(store, &other, &[row(9, NOON + 9 * SECOND, 9)]).await;
+    write(store, &table, &[row(1, NOON + 250_000, 1), row(2, NOON, 2), row(3, NOON - SECOND, 3)]).await;
+    assert_eq!(store.newest(&table).await.expect("the table is there"), NewestValue::of_micros(Some(NOON + 250_000)));
+    write(store, &table, &[row(2, NOON + 2 * SECOND, 4), row(1, NOON - SECOND, 5)]).await;
+    let newest = NewestValue::of_micros(Some(NOON + 2 * SECOND));
+    assert_eq!(store.newest(&table).await.expect("the table is there"), newest);
 }
 
 /// A store with tables is reachable.

@@ -158,8 +158,8 @@ impl FeatureStore {
         let (schemas, mut problems) = self.schemas(&desired, options).await;
         let staying = current.map(|current| staying(current, &desired, options));
         problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
-        if let (Some(transformer), false) = (&self.transformer, options.skip_feature_view_validation) {
-            problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), transformer.as_ref()).await);
+        if !options.skip_feature_view_validation {
+            problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), self.transformer.as_ref()).await);
         }
         problems.extend(pins::pin(&mut desired, current, snapshot));
         // Feast stores this entity in every project and would report it as missing.

@@ -276,6 +276,11 @@ impl RepoConfig {
     pub fn has_python_engine(&self) -> bool {
         is_class(&self.batch_engine.0)
     }
+
+    /// The host and port of a server that runs functions of on-demand views, where one is named.
+    pub fn transformation_service_endpoint(&self) -> Option<&str> {
+        self.effective["feature_server"]["transformation_service_endpoint"].as_str().filter(|place| !place.is_empty())
+    }
 }
 
 /// Who runs this process. `FEAST_AUTHOR` is for jobs that act for somebody.

@@ -48,8 +48,9 @@ impl FeatureStore {
         if plan.views.iter().any(|planned| planned.view.on_demand().is_some()) {
             plan = Arc::new(RetrievalPlan::resolve(&computed_on_read(&contents), selection, full_feature_names)?);
         }
-        if self.transformer.is_none() && !plan.on_demand.is_empty() {
-            let names = list_names(plan.on_demand.iter().map(|view| view.name.as_str()));
+        let not_here = || plan.on_demand.iter().filter(|view| !self.transformer.computes(&view.view));
+        if not_here().next().is_some() {
+            let names = list_names(not_here().map(|view| view.name.as_str()));
             return Err(Error::unsupported(format!(
                 "the on-demand views {names} cannot be computed here, without Python"
             ))
@@ -74,12 +75,10 @@ impl FeatureStore {
         let request = self.historical_request(request).await?;
         let plan = Arc::clone(&request.plan);
         let joined = self.offline.historical(request).await?;
-        match &self.transformer {
-            Some(transformer) if !plan.on_demand.is_empty() => {
-                OnDemandSteps::new(plan, Arc::clone(transformer), &joined)?.applied_to(joined)
-            }
-            _ => Ok(joined),
+        if plan.on_demand.is_empty() {
+            return Ok(joined);
         }
+        OnDemandSteps::new(plan, Arc::clone(&self.transformer) as _, &joined)?.applied_to(joined)
     }
 
     /// How often features would have other values had later corrections been used.

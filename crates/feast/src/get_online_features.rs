@@ -70,6 +70,6 @@ impl FeatureStore {
             deadline,
             fallback: self.config.online_serving.fallback.clone(),
         };
-        retrieve(plan, entity_rows, self.online_store()?.as_ref(), self.transformer.as_deref(), &options).await
+        retrieve(plan, entity_rows, self.online_store()?.as_ref(), Some(self.transformer.as_ref()), &options).await
     }
 }

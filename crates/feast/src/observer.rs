@@ -40,6 +40,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Rows that a caller pushed or wrote are in the online store.
+    FeaturesWritten {
+        /// Name of the view.
+        view: String,
+        /// The greatest event time among them.
+        newest: Timestamp,
+    },
     /// A table of the online store is being created, brought up to date or dropped.
     TableChanged {
         /// Name of the view.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::{Field as ArrowField, Schema};
 use arrow::row::{RowConverter, SortField};
 use chrono::Utc;
@@ -19,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::FeatureStore;
 use crate::get_historical_features::OnDemandSteps;
+use crate::transformations::plan_of;
 
 /// Column of the entity rows that carries the time under which a computed row is stored.
 const STORED_TIME: &str = "__stored_time";
@@ -55,11 +56,54 @@ pub(crate) fn computed_on_read(contents: &ProjectContents) -> ProjectContents {
 }
 
 impl FeatureStore {
-    fn transformer_for(&self, view: &FeatureView) -> Result<&dyn Transformer> {
-        self.transformer.as_deref().ok_or_else(|| {
-            Error::unsupported(format!("the on-demand view `{}` cannot be computed here, without Python", view.name))
-                .with_hint("use a process that runs Python")
-        })
+    /// Whether functions of on-demand views can be run.
+    ///
+    /// # Errors
+    /// Why not, and what has to be done so that they can.
+    pub async fn check_transformer(&self) -> Result<()> {
+        self.transformer.check().await
+    }
+
+    /// The names of the on-demand views that need a function to be served.
+    ///
+    /// # Errors
+    /// Those of reading the registry.
+    pub async fn views_with_functions(&self) -> Result<Vec<String>> {
+        let contents = self.contents(false).await?;
+        let views = contents.feature_views.values().filter(|view| !view.disabled);
+        let views = views.filter(|view| view.on_demand().is_some_and(|on_demand| !on_demand.write_to_online_store));
+        let views = views.filter(|view| plan_of(view).is_none());
+        Ok(views.map(|view| view.name.clone()).collect())
+    }
+
+    /// Runs the function of an on-demand view on rows that hold what it is computed from, source features under their
+    /// full or their short names. Returns its features under their full names, of their declared types.
+    ///
+    /// # Errors
+    /// `OnDemandFeatureViewNotFound`; missing columns, values that do not fit, and what the function does wrong.
+    pub async fn transform(&self, view: &str, rows: &RecordBatch) -> Result<RecordBatch> {
+        let snapshot = self.registry.snapshot_checked().await?;
+        let contents = self.project_of(&snapshot)?;
+        let view = contents.feature_view(view)?;
+        if view.on_demand().is_none() {
+            return Err(Error::invalid_request(format!("{} has no function to run", view.reference()))
+                .with_hint("name an on-demand feature view"));
+        }
+        let plan = computing_plan(contents, view)?;
+        let planned = &plan.on_demand[0];
+        let input = input_of_rows(&plan, planned, rows, false)?;
+        let computed = self.transformer.apply(&planned.view, input).await?;
+        let columns = computed_columns(planned, &computed, rows.num_rows())?;
+        let fields = planned.features.iter().map(|feature| {
+            ArrowField::new(
+                format!("{}__{}", view.name, feature.field.name),
+                feature.field.value_type.arrow_type(),
+                true,
+            )
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
     }
 
     /// The rows to store for an on-demand view: its function runs on the rows given, unless they hold its features
@@ -97,8 +141,8 @@ impl FeatureStore {
         columns.extend(keys.iter().map(|(name, column)| (name.as_str(), Arc::clone(column))));
         let features = if transform && rows.num_rows() > 0 {
             let plan = computing_plan(contents, view)?;
-            let input = input_of_rows(&plan, &plan.on_demand[0], rows)?;
-            let computed = self.transformer_for(view)?.apply(&plan.on_demand[0].view, input).await?;
+            let input = input_of_rows(&plan, &plan.on_demand[0], rows, true)?;
+            let computed = self.transformer.apply(&plan.on_demand[0].view, input).await?;
             let features = plan.on_demand[0].features.iter().map(|feature| feature.field.name.clone());
             features.zip(computed_columns(&plan.on_demand[0], &computed, rows.num_rows())?).collect()
         } else {
@@ -136,9 +180,7 @@ impl FeatureStore {
         if entity.num_rows() == 0 {
             return Ok(0);
         }
-        let transformer = self.transformer.clone().ok_or_else(|| {
-            Error::unsupported(format!("the on-demand view `{}` cannot be computed here, without Python", view.name))
-        })?;
+        let transformer = Arc::clone(&self.transformer) as _;
         let plan = Arc::new(plan);
         let joined = self
             .offline
@@ -214,7 +256,14 @@ impl FeatureStore {
 }
 
 /// The input of a view, out of rows that hold it under full or short names.
-fn input_of_rows(plan: &RetrievalPlan, view: &PlannedOnDemandView, rows: &RecordBatch) -> Result<RecordBatch> {
+///
+/// Without `all_keys`, join keys that are not there are left out: few functions look at them.
+fn input_of_rows(
+    plan: &RetrievalPlan,
+    view: &PlannedOnDemandView,
+    rows: &RecordBatch,
+    all_keys: bool,
+) -> Result<RecordBatch> {
     let mut missing: Vec<String> = Vec::new();
     let mut stored: Vec<Vec<ArrayRef>> = Vec::with_capacity(plan.views.len());
     for source in &plan.views {
@@ -240,7 +289,8 @@ fn input_of_rows(plan: &RetrievalPlan, view: &PlannedOnDemandView, rows: &Record
     for key in &plan.join_keys {
         match rows.column_by_name(&key.column) {
             Some(column) => keys.push((key, coerce_column(column, key.value_type, &key.column)?)),
-            None => missing.push(key.column.clone()),
+            None if all_keys => missing.push(key.column.clone()),
+            None => {}
         }
     }
     if !missing.is_empty() {

@@ -4,11 +4,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use feast_core::{DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, ProjectContents, Result};
+use feast_core::{
+    DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, ProjectContents, Result, Timestamp,
+};
 use feast_online::{OwnedWrite, online_rows};
 
-use crate::FeatureStore;
 use crate::on_demand::is_fed_by;
+use crate::{Event, FeatureStore};
 
 /// Where pushed rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +84,17 @@ impl FeatureStore {
             self.offline.append(source, rows.clone()).await?;
         }
         for (table, write) in &writes {
-            self.online_store()?.write(write.as_write(table)).await?;
+            self.write_rows(table, write).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_rows(&self, table: &OnlineTable, write: &OwnedWrite) -> Result<()> {
+        let write = write.as_write(table);
+        self.online_store()?.write(write).await?;
+        let newest = arrow::compute::max(write.event_timestamps).and_then(Timestamp::from_timestamp_micros);
+        if let Some(newest) = newest {
+            self.observer.on(&Event::FeaturesWritten { view: table.view.clone(), newest });
         }
         Ok(())
     }
@@ -127,7 +139,7 @@ impl FeatureStore {
             Some(_) => self.on_demand_rows(contents, view, rows, None, transform_on_write).await?,
             None => self.checked_rows(view, rows)?,
         };
-        self.online_store()?.write(write.as_write(&table)).await
+        self.write_rows(&table, &write).await
     }
 
     /// Appends rows to the batch source of a view. A reader sees all of them or none.

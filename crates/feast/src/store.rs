@@ -9,6 +9,7 @@ use feast_core::{BatchFunctions, Error, OnlineStore, ProjectContents, RegistrySn
 use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
 use feast_registry::{RegistryHandle, RegistrySettings};
 
+use crate::transformations::Transformations;
 use crate::{Observer, RepoConfig, Silent};
 
 /// A feature store: one project, its registry and its stores. Clones share everything.
@@ -20,7 +21,7 @@ pub struct FeatureStore {
     pub(crate) offline: Arc<OfflineStore>,
     pub(crate) engine: Arc<dyn ComputeEngine>,
     pub(crate) local: Arc<LocalEngine>,
-    pub(crate) transformer: Option<Arc<dyn Transformer>>,
+    pub(crate) transformer: Arc<Transformations>,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -108,7 +109,7 @@ impl FeatureStoreBuilder {
             offline,
             engine,
             local,
-            transformer: self.transformer,
+            transformer: Transformations::new(self.transformer),
             observer: self.observer,
             config: Arc::new(config),
         })
@@ -180,7 +181,7 @@ impl FeatureStore {
     /// The same store, running users' functions elsewhere.
     #[must_use]
     pub fn transformed_by(&self, transformer: Arc<dyn Transformer>) -> Self {
-        Self { transformer: Some(transformer), ..self.clone() }
+        Self { transformer: Transformations::new(Some(transformer)), ..self.clone() }
     }
 
     /// The configuration.

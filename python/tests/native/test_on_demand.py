@@ -613,3 +613,49 @@ def test_the_tour_of_the_template_runs_to_its_end(tmp_path: Path) -> None:
         assert second == [rates[0] + 2000, rates[1] + 2002]
     assert fresh[0][0] == pytest.approx(0.99)
     assert "conv_rate_plus_val1" in told.partition("--- load")[0]
+
+
+def test_functions_may_use_the_feature_store_and_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run on a thread that Python has started: pyarrow gives up the interpreter there while it reads our streams."""
+    monkeypatch.setenv("NESTED_REPOSITORY", str(tmp_path))
+    source = '''def nested(inputs):
+    import os, threading
+    from datetime import datetime, timezone
+    import pandas
+    from feast import FeatureStore
+    store = FeatureStore(repo_path=os.environ["NESTED_REPOSITORY"])
+    drivers = inputs["driver_id"]
+    online = store.get_online_features(features=["driver_stats:trips"], entity_rows=[{"driver_id": one} for one in drivers])
+    times = [datetime(2026, 11, 20, 13, tzinfo=timezone.utc)] * len(drivers)
+    entity = pandas.DataFrame({"driver_id": drivers, "event_timestamp": times})
+    history = store.get_historical_features(entity_df=entity, features=["driver_stats:trips"]).to_arrow()
+    kind = type(threading.current_thread()).__name__
+    return {"x": online.to_dict()["trips"], "y": history["trips"].to_pylist(), "kind": [kind] * len(drivers)}
+'''
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)  # noqa: S102
+    view = OnDemandFeatureView(
+        name="nested",
+        sources=[STATS],
+        schema=[
+            Field(name="x", dtype=Int64),
+            Field(name="y", dtype=Int64),
+            Field(name="kind", dtype=String),
+        ],
+        udf=namespace["nested"],
+        udf_string=source,
+        mode="python",
+    )
+    opened(tmp_path)
+    store = FeatureStore(repo_path=str(tmp_path))
+    store.apply([*DRIVERS.values(), view])
+    features = ["nested:x", "nested:y", "nested:kind"]
+    rows = [{"driver_id": 1001}, {"driver_id": 1002}]
+    for _ in range(20):
+        answer = store.get_online_features(features=features, entity_rows=rows).to_dict()
+        assert (answer["x"], answer["y"], answer["kind"]) == ([30, 40], [30, 40], ["Thread"] * 2)
+    entity = pd.DataFrame({"driver_id": [1001], "event_timestamp": [T0 + timedelta(minutes=5)]})
+    table = store.get_historical_features(entity_df=entity, features=features).to_arrow()
+    assert (table["x"].to_pylist(), table["kind"].to_pylist()) == ([30], ["Thread"])

@@ -63,6 +63,13 @@ GOOD = {
     "prints": "print('hello ' * 100000); import sys; sys.stdout.flush(); return {'x': inputs['val']}",
     "doubles": "return {'x': [2 * one for one in inputs['val']]}",
     "reads": "import sys; return {'x': [len(sys.stdin.read()) for _ in inputs['val']]}",
+    # Rows of a stream of ours, which pyarrow reads without holding the interpreter.
+    "nested": "import os, pandas; from datetime import datetime, timezone; from feast import FeatureStore; "
+    "times = [datetime(2026, 11, 20, 13, tzinfo=timezone.utc)]; "
+    "entity = pandas.DataFrame({'driver_id': [1001], 'event_timestamp': times}); "
+    "store = FeatureStore(repo_path=os.environ.get('NESTED_REPOSITORY')); "
+    "job = store.get_historical_features(entity_df=entity, features=['driver_stats:trips']); "
+    "return {'x': job.to_arrow()['trips'].to_pylist() * len(inputs['val'])}",
     "whoami": "import os; return {'x': [os.getpid() for _ in inputs['val']]}",
 }
 
@@ -164,7 +171,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[Server]:
-    running = Server(repository)
+    running = Server(repository, NESTED_REPOSITORY=str(repository))
     yield running
     # Not one byte of what functions print comes out of the server.
     assert running.stop() == b""
@@ -197,6 +204,11 @@ def test_functions_do_not_run_in_the_server(server: Server) -> None:
     seen = {server.values("whoami", [1])[0] for _ in range(20)}
     assert server.process.pid not in seen
     assert 1 <= len(seen) <= 2
+
+
+def test_functions_may_use_the_feature_store_and_its_streams(server: Server) -> None:
+    for _ in range(5):
+        assert server.values("nested", [1, 2]) == [30, 30]
 
 
 def test_requests_at_the_same_time_get_their_own_rows(server: Server) -> None:

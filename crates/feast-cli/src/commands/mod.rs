@@ -7,11 +7,13 @@ pub(crate) mod plan;
 pub(crate) mod teardown;
 
 pub(crate) mod explain;
+pub(crate) mod freshness;
 pub(crate) mod get_historical_features;
 pub(crate) mod get_online_features;
 pub(crate) mod materialize;
 pub(crate) mod materialize_incremental;
 pub(crate) mod serve;
+pub(crate) mod serve_transformations;
 
 pub(crate) mod delete;
 pub(crate) mod feature_views;

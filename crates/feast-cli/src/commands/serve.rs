@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -85,8 +84,8 @@ impl Serve {
                 .into());
         }
         let store = session.store()?;
-        let workers = session.python_workers(store.config(), self.transformation_workers.map(usize::from))?;
-        let store = store.transformed_by(Arc::new(workers));
+        let number = self.transformation_workers.map(usize::from);
+        let store = store.transformed_by(session.transformer_of_servers(store.config(), number)?);
         let scheme = if self.cert.is_some() { "https" } else { "http" };
         let options = ServeOptions {
             host: self.host,
@@ -128,7 +127,7 @@ impl Serve {
 }
 
 /// The first signal lets requests finish, the second one does not.
-async fn asked_to_stop_twice(stop: tokio::sync::oneshot::Sender<()>) -> Outcome {
+pub(super) async fn asked_to_stop_twice(stop: tokio::sync::oneshot::Sender<()>) -> Outcome {
     stop_signal().await?;
     let _ = stop.send(());
     stop_signal().await?;

@@ -1,11 +1,15 @@
 //! On-demand feature views in the program that is not Python: with a Python beside it, and without.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use feast_core::{
     FeatureView, FeatureViewKind, FeatureViewProjection, Field, OnDemandFeatures, OnDemandSource, RegistryObject,
     Transformation, UserDefinedFunction, ValueType,
 };
+
+use serde_json::Value;
 
 use crate::support::{Repository, assert_told, rides, told};
 
@@ -67,9 +71,106 @@ fn without_python_one_sentence_says_which_view_and_why() {
     ----- stdout -----
     ----- stderr -----
     error: on-demand feature view `percents` cannot be computed: `/no/python` cannot be started: No such file or directory (os error 2)
-    hint: install feast-rs in that Python, or name an interpreter that has it in FEAST_PYTHON
+    hint: install feast-rs in that Python, name an interpreter that has it in FEAST_PYTHON, or a transformation server in `feature_server.transformation_service_endpoint`
     ");
     // What is stored needs no Python.
     let stored = ["get-online-features", "-e", "driver_id=1001", "-f", "driver_hourly_stats:conv_rate"];
     assert!(repository.command(&stored).env("FEAST_PYTHON", "/no/python").output().unwrap().status.success());
+}
+
+/// A running program that logs as JSON; it is killed when this is dropped.
+struct Running {
+    process: Child,
+    log: std::io::Lines<BufReader<std::process::ChildStderr>>,
+}
+
+impl Running {
+    fn start(command: &mut std::process::Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        Self { process, log }
+    }
+
+    /// What the next line says that has this key.
+    fn told(&mut self, key: &str) -> Value {
+        let line = self.log.find_map(|line| {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap_or_default();
+            line.get(key).is_some().then_some(line)
+        });
+        line.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn python() -> String {
+    std::env::var("FEAST_PYTHON").expect("FEAST_PYTHON names a Python that has the module `feast`")
+}
+
+fn with_endpoint(repository: &Repository, endpoint: &str) {
+    let text = format!(
+        "project: rides\nregistry: data/registry.db\nfeature_server: {{type: local, transformation_service_endpoint: \"{endpoint}\"}}\n"
+    );
+    repository.write("feature_store.yaml", &text);
+}
+
+#[test]
+fn a_transformation_server_computes_them_for_a_program_without_python() {
+    let repository = repository();
+    let mut serve = repository.command(&["serve_transformations", "--port", "0"]);
+    let mut server = Running::start(serve.env("FEAST_PYTHON", python()));
+    let address = server.told("address")["address"].as_str().unwrap().to_owned();
+    with_endpoint(&repository, &address);
+    let without_python = || {
+        let mut command = repository.command(&READ);
+        command.env_remove("FEAST_PYTHON").env("PATH", "/nowhere");
+        command
+    };
+    assert_told!(told(&mut without_python()), @r"
+    exit code: 0
+    ----- stdout -----
+    driver_id   percent
+    1001        30
+    1002
+    ----- stderr -----
+    ");
+    drop(server);
+    let told = told(&mut without_python()).replace(&address, "[address]");
+    assert_told!(told, @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: on-demand feature view `percents` was not computed by the transformation server at `[address]`: Connection refused (os error 111)
+    hint: start `feast serve_transformations` there, or name a Python that has feast-rs in FEAST_PYTHON
+    ");
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_told() {
+    let repository = repository();
+    with_endpoint(&repository, "https://models.example");
+    assert_told!(told(repository.command(&READ).env_remove("FEAST_PYTHON")), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `feature_server.transformation_service_endpoint` is `https://models.example`, expected a host and a port
+    hint: write it as `localhost:6569`
+    ");
+}
+
+#[test]
+fn a_server_without_python_says_at_its_start_which_views_it_cannot_serve() {
+    let repository = repository();
+    let mut serve = repository.command(&["serve", "--port", "0", "--no-access-log"]);
+    let mut server = Running::start(serve.env("FEAST_PYTHON", "/no/python"));
+    let line = server.told("views");
+    assert_eq!(line["views"], "percents");
+    let reason = line["reason"].as_str().unwrap();
+    assert!(reason.contains("`/no/python` cannot be started"), "{reason}");
+    assert!(line["hint"].as_str().unwrap().contains("transformation_service_endpoint"), "{line}");
 }

@@ -172,6 +172,14 @@ impl SourceTable {
         }
     }
 
+    /// The greatest time in a column as far as footers tell, and whether there may be greater ones that they do not.
+    pub(crate) fn newest_by_statistics(&self, column: usize) -> (Option<i64>, bool) {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.newest_by_statistics(self.schema.field(column).name()),
+            _ => (None, true),
+        }
+    }
+
     /// Reads the given columns of all rows, in the order of `columns`. Rows outside the window may be left out.
     ///
     /// With one thread, or when the source is not seekable, batches come in source order.

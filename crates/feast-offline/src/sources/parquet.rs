@@ -275,6 +275,16 @@ impl ParquetRows {
         self.rows_inside(schema, window).iter().map(of_row_group).sum()
     }
 
+    /// As [`SourceTable::newest_by_statistics`](super::SourceTable::newest_by_statistics).
+    pub(crate) fn newest_by_statistics(&self, column: &str) -> (Option<i64>, bool) {
+        let bounds: Vec<Bounds> = (0..self.metadata.len()).map(|file| self.time_bounds(file, column)).collect();
+        let greatest = self.row_groups.iter().filter(|row_group| row_group.n_rows > 0).map(|row_group| {
+            let bound = bounds[row_group.file].get(row_group.index);
+            bound.and_then(|(_, greatest)| *greatest)
+        });
+        greatest.fold((None, false), |(newest, unknown), bound| (newest.max(bound), unknown || bound.is_none()))
+    }
+
     /// Bytes that a value of a column takes once decoded, as far as the files tell.
     pub(crate) fn width(&self, name: &str) -> Option<usize> {
         let (mut size, mut n_rows) = (0, 0);

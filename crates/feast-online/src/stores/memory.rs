@@ -6,7 +6,8 @@ use std::sync::RwLock;
 use arrow::array::TimestampMicrosecondBuilder;
 use async_trait::async_trait;
 use feast_core::{
-    Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange,
+    Error, ErrorCode, Field, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
+    TableChange,
 };
 use feast_proto::value_codec::{ColumnDecoder, encode_column};
 use hashbrown::HashMap;
@@ -143,6 +144,12 @@ impl OnlineStore for MemoryStore {
 
     fn preferred_batch_rows(&self) -> usize {
         65_536
+    }
+
+    async fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
+        let tables = self.tables.read().map_err(poisoned)?;
+        let rows = &tables.get(&table.name()).ok_or_else(|| missing_table(table, self))?.rows;
+        Ok(NewestValue::of_micros(rows.values().map(|row| row.recency.event).max()))
     }
 }
 

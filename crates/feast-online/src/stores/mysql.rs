@@ -41,8 +41,8 @@ use chrono::DateTime;
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleResult, TimeoutType};
 use feast_core::{
-    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable, TableChange,
-    list_names,
+    Error, ErrorCode, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable,
+    TableChange, list_names,
 };
 use hashbrown::HashMap;
 use mysql_async::prelude::Queryable;
@@ -276,6 +276,16 @@ impl OnlineStore for MysqlStore {
         loop {
             match attempts.run(self, self.list_once(project)).await {
                 Ok(tables) => return Ok(Some(tables)),
+                Err(failure) => attempts.pause(failure).await?,
+            }
+        }
+    }
+
+    async fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
+        let mut attempts = Attempts::within(CALL_TIMEOUT);
+        loop {
+            match attempts.run(self, self.newest_once(table)).await {
+                Ok(micros) => return Ok(NewestValue::of_micros(micros)),
                 Err(failure) => attempts.pause(failure).await?,
             }
         }
@@ -606,6 +616,18 @@ impl MysqlStore {
         };
         let tables = tables.into_iter().map(|(name, columns)| StoredTable { missing_columns: missing(&columns), name });
         Ok(tables.collect())
+    }
+
+    /// Reads the whole table: its index is by entity.
+    async fn newest_once(&self, table: &OnlineTable) -> Result<Option<i64>, Failure> {
+        let mut lease = self.lease().await?;
+        let connection = lease.connection()?;
+        let micros = micros("event_ts", self.is_exact(connection, table).await?);
+        let query = format!("SELECT MAX({micros}) FROM {} t", quoted(&table.name()));
+        let row: Option<Row> =
+            connection.query_first(query).await.map_err(|error| self.table_failure("read", table, error))?;
+        lease.give_back();
+        Ok(row.and_then(|row| integer(&row, 0)).and_then(|micros| i64::try_from(micros).ok()))
     }
 
     async fn update_once(&self, changes: &[TableChange]) -> Result<(), Failure> {

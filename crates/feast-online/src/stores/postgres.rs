@@ -47,8 +47,8 @@ use deadpool_postgres::{
     ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
 use feast_core::{
-    Error, ErrorCode, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable, TableChange,
-    ValueType, list_names,
+    Error, ErrorCode, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable,
+    TableChange, ValueType, list_names,
 };
 use feast_net::{TlsOptions, Verify};
 use hashbrown::HashMap;
@@ -454,6 +454,16 @@ impl OnlineStore for PostgresStore {
             }
         }
     }
+
+    async fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
+        let mut attempts = Attempts::within(CALL_TIMEOUT);
+        loop {
+            match attempts.run(self, self.newest_once(table)).await {
+                Ok(micros) => return Ok(NewestValue::of_micros(micros)),
+                Err(failure) => attempts.pause(failure).await?,
+            }
+        }
+    }
 }
 
 /// A connection for one call. Unless it is given back it is closed, because an answer may still be on its way.
@@ -733,6 +743,18 @@ impl PostgresStore {
             StoredTable { name: row.get(0), missing_columns: missing.collect() }
         });
         Ok(tables.collect())
+    }
+
+    /// Reads the whole table: its index is by entity.
+    async fn newest_once(&self, table: &OnlineTable) -> Result<Option<i64>, Failure> {
+        let mut lease = self.lease().await?;
+        let newest = "max(event_ts) FILTER (WHERE isfinite(event_ts))";
+        let query =
+            format!("SELECT (extract(epoch FROM {newest}) * 1000000)::int8 FROM {}", self.qualified(&table.name()));
+        let row = lease.client()?.query_one(&query, &[]).await;
+        let row = row.map_err(|error| self.table_failure("read", table, error))?;
+        lease.give_back();
+        Ok(row.get(0))
     }
 
     async fn update_once(&self, changes: &[TableChange]) -> Result<(), Failure> {

@@ -35,8 +35,8 @@ use arrow::compute::take;
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
 use async_trait::async_trait;
 use feast_core::{
-    EntityKeys, Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result,
-    StoredTable, TableChange, ValueType, did_you_mean,
+    EntityKeys, Error, ErrorCode, Field, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
+    Result, StoredTable, TableChange, ValueType, did_you_mean,
 };
 use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{HashMap, HashSet};
@@ -248,6 +248,11 @@ impl OnlineStore for SqliteStore {
     async fn stored_tables(&self, project: &str) -> Result<Option<Vec<StoredTable>>> {
         let prefix = format!("{project}_");
         self.blocking(move |database| database.stored_tables(&prefix).map(Some)).await
+    }
+
+    async fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
+        let table = table.clone();
+        self.blocking(move |database| database.newest(&table)).await
     }
 }
 
@@ -663,6 +668,25 @@ impl Database {
         let tables = list().map_err(|error| self.failed("read", error));
         self.give_back(reader);
         tables
+    }
+
+    /// Reads the whole table: its index is by entity.
+    fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
+        let reader = self.reader()?.ok_or_else(|| missing_table(table, self))?;
+        let name = table.name();
+        let read = || {
+            let Some(shape) = Shape::of(&reader.connection, &name)? else { return Ok(None) };
+            let fraction = if shape.event_ts_micros { "event_ts_micros" } else { "NULL" };
+            let sql = format!(
+                "SELECT event_ts, {fraction} FROM {} WHERE event_ts IS NOT NULL ORDER BY 1 DESC, 2 DESC LIMIT 1",
+                quoted(&name)
+            );
+            let micros = |row: &rusqlite::Row<'_>| Ok(with_fraction(seconds(row.get_ref(0)?), row.get_ref(1)?));
+            reader.connection.query_row(&sql, [], micros).optional().map(Some)
+        };
+        let newest = read().map_err(|error| self.failed("read", error));
+        self.give_back(reader);
+        newest?.map(NewestValue::of_micros).ok_or_else(|| missing_table(table, self))
     }
 
     /// What a table lacks, in order.

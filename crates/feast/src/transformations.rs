@@ -1,0 +1,97 @@
+//! Who computes an on-demand view: its plan runs here, its function where Python is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use feast_core::{Error, FeatureView, Field, Result, Transformation, Transformer, ValueType};
+use feast_online::SubstraitPlan;
+
+/// Plans that are kept ready; views come and go in a process that lives long.
+const MOST_PLANS: usize = 1024;
+
+/// Computes on-demand views of every mode.
+#[derive(Debug, Default)]
+pub(crate) struct Transformations {
+    /// What runs functions, where something does.
+    python: Option<Arc<dyn Transformer>>,
+    plans: Mutex<HashMap<Vec<u8>, Arc<SubstraitPlan>>>,
+}
+
+impl Transformations {
+    pub(crate) fn new(python: Option<Arc<dyn Transformer>>) -> Arc<Self> {
+        Arc::new(Self { python, plans: Mutex::default() })
+    }
+
+    /// Whether views of this kind can be computed here at all.
+    pub(crate) fn computes(&self, view: &FeatureView) -> bool {
+        self.python.is_some() || plan_of(view).is_some()
+    }
+
+    fn plan(&self, view: &FeatureView, bytes: &[u8]) -> Result<Arc<SubstraitPlan>> {
+        if let Some(known) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(bytes) {
+            return Ok(Arc::clone(known));
+        }
+        let plan = Arc::new(SubstraitPlan::parse(bytes).map_err(|error| of_view(view, error))?);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() >= MOST_PLANS {
+            plans.clear();
+        }
+        plans.insert(bytes.to_vec(), Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn python(&self, view: &FeatureView) -> Result<&dyn Transformer> {
+        self.python.as_deref().ok_or_else(|| {
+            Error::unsupported(format!("the on-demand view `{}` cannot be computed here, without Python", view.name))
+                .with_hint("use a process that runs Python")
+        })
+    }
+}
+
+/// The plan of a view in mode `substrait`.
+pub(crate) fn plan_of(view: &FeatureView) -> Option<&[u8]> {
+    match &view.on_demand()?.transformation {
+        Some(Transformation::Substrait(substrait)) => Some(substrait.plan.as_ref()),
+        _ => None,
+    }
+}
+
+fn of_view(view: &FeatureView, error: Error) -> Error {
+    let message = format!("on-demand feature view `{}` cannot be computed: {error}", view.name);
+    Error::new(error.code(), message).with_hint_opt(error.hint().map(str::to_owned))
+}
+
+#[async_trait]
+impl Transformer for Transformations {
+    async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
+        match plan_of(view) {
+            Some(bytes) => self.plan(view, bytes)?.run(&input).map_err(|error| of_view(view, error)),
+            None => self.python(view)?.apply(view, input).await,
+        }
+    }
+
+    async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
+        let Some(bytes) = plan_of(view) else { return self.python(view)?.infer(view, sample).await };
+        let plan = self.plan(view, bytes)?;
+        let computed = plan.run(&sample).map_err(|error| of_view(view, error))?;
+        let fields = computed.schema_ref().fields().iter();
+        // Inputs that come out as they went in are not features, unless the view says so.
+        let is_feature = |name: &str| {
+            view.features.iter().any(|feature| feature.name == name) || !plan.inputs().any(|input| input == name)
+        };
+        let fields = fields.filter(|field| is_feature(field.name()));
+        Ok(fields
+            .map(|field| Field::new(field.name(), ValueType::from_arrow(field.data_type()).unwrap_or_default()))
+            .collect())
+    }
+
+    async fn check(&self) -> Result<()> {
+        match self.python.as_deref() {
+            Some(python) => python.check().await,
+            None => Err(Error::unsupported("functions cannot be run here, without Python")
+                .with_hint("use a process that runs Python")),
+        }
+    }
+}

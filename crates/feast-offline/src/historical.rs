@@ -16,9 +16,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_null_array};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{concat, interleave, take};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use chrono::{TimeDelta, Utc};
@@ -28,16 +27,19 @@ use feast_core::{
 };
 
 use crate::batch_stream::{BatchSender, BatchStream};
+use crate::cast::to_declared;
 use crate::entity_rows::{EntityPart, EntityRows, EntityRowsBuilder, EntitySource, OUTPUT_ROWS};
 use crate::explain::{Explanation, StepId};
 use crate::join_keys::{canonical, common_type};
 use crate::kept_rows::KeptRows;
 use crate::leaks::LeakReport;
+use crate::packed_rows::{PackedRows, PackedRowsBuilder};
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Rule, Timelines};
-use crate::sources::{SourceTable, Window};
+use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
+use crate::sources::{SourceTable, Texts, Window};
 use crate::timestamps::{instant, micros_array};
 use crate::view_columns::{Scanned, ViewColumns, batch_source, declared_columns, output_field, record_batch};
+use crate::winners::Winners;
 
 /// A request for training data.
 #[derive(Debug)]
@@ -615,17 +617,27 @@ impl PartJoin<'_> {
             .map(|(ViewJoin { index, view, join, .. }, kept)| {
                 (self.check)()?;
                 let (join_step, fetch_step) = (self.steps.joins[index], self.steps.fetches[index]);
-                let winners = explanation.timed(join_step, || Ok(Winners::new(&join.finish())))?;
+                let winners = explanation.timed(join_step, || {
+                    let chosen = join.finish();
+                    Ok(Winners::new(chosen.n_entity_rows(), chosen.iter()))
+                })?;
                 explanation.count(join_step, winners.rows.len(), winners.size());
                 let found = explanation.timed(fetch_step, || {
                     let kept = kept.into_inner().map_err(|_| Error::internal("a thread failed"))?;
-                    let batches = match seekable {
+                    let rows = match seekable {
                         true => winners.fetch(view, table, threads)?,
-                        false => winners.declared(view, table, kept)?,
+                        false => winners.kept(view, table, kept)?,
                     };
-                    winners.locate(view, table, batches)
+                    winners.locate(table, rows)
                 })?;
-                explanation.count(fetch_step, found.n_found, found.size());
+                if let FoundFeatures::Packed { rows, .. } = &found {
+                    explanation.count(fetch_step, rows.len(), rows.size());
+                }
+                // Under a limit, the answer is made as it is asked for.
+                let found = match self.options.memory {
+                    usize::MAX => explanation.timed(self.steps.output, || found.ready(threads))?,
+                    _ => found,
+                };
                 Ok((index, found))
             })
             .collect()
@@ -676,196 +688,110 @@ fn wider(windows: impl Iterator<Item = Option<Window>>) -> Option<Window> {
     windows.reduce(wider).flatten()
 }
 
-/// The feature rows that were chosen, and by which entity rows.
-struct Winners {
-    /// Ascending and distinct.
-    rows: Vec<u64>,
-    /// Position in `rows` by entity row; [`NO_RANK`] where there is none.
-    ranks: Vec<u32>,
-}
-
-const NO_RANK: u32 = u32::MAX;
-
 impl Winners {
-    fn new(by_entity_row: &[u64]) -> Self {
-        let chosen = || by_entity_row.iter().copied().filter(|row| *row != NO_ROW);
-        let past = chosen().max().map_or(0, |last| last + 1);
-        // A bit per row of the source takes less than a number per winner, unless winners are few and far between.
-        if past <= 64 * chosen().count() as u64 {
-            Self::dense(by_entity_row, past)
-        } else {
-            Self::sparse(by_entity_row)
-        }
-    }
-
-    /// By a bit for each row of the source up to the last winner.
-    fn dense(by_entity_row: &[u64], past: u64) -> Self {
-        let place = |row: u64| ((row / 64) as usize, 1u64 << (row % 64));
-        let mut words = vec![0u64; past.div_ceil(64) as usize];
-        for row in by_entity_row.iter().filter(|row| **row != NO_ROW) {
-            let (word, bit) = place(*row);
-            words[word] |= bit;
-        }
-        let mut rows = Vec::with_capacity(words.iter().map(|word| word.count_ones() as usize).sum());
-        let mut before = Vec::with_capacity(words.len());
-        for (index, word) in (0..).zip(&words) {
-            before.push(rows.len() as u32);
-            let mut rest = *word;
-            while rest != 0 {
-                rows.push(index * 64 + u64::from(rest.trailing_zeros()));
-                rest &= rest - 1;
-            }
-        }
-        let rank = |row: &u64| match *row {
-            NO_ROW => NO_RANK,
-            row => {
-                let (word, bit) = place(row);
-                before[word] + (words[word] & (bit - 1)).count_ones()
-            }
-        };
-        let ranks = by_entity_row.iter().map(rank).collect();
-        Self { rows, ranks }
-    }
-
-    /// By sorting.
-    fn sparse(by_entity_row: &[u64]) -> Self {
-        let mut order: Vec<(u64, u32)> =
-            (0..).zip(by_entity_row).filter(|(_, row)| **row != NO_ROW).map(|(entity, row)| (*row, entity)).collect();
-        order.sort_unstable();
-        let mut winners = Self { rows: Vec::new(), ranks: vec![NO_RANK; by_entity_row.len()] };
-        for (row, entity) in order {
-            if winners.rows.last() != Some(&row) {
-                winners.rows.push(row);
-            }
-            winners.ranks[entity as usize] = (winners.rows.len() - 1) as u32;
-        }
-        winners
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self.rows.as_slice()) + size_of_val(self.ranks.as_slice())
-    }
-
-    /// Reads the feature columns of the chosen rows, in their order and their declared types.
-    fn fetch(&self, view: &OpenView, table: &SourceTable, threads: usize) -> Result<Vec<Vec<ArrayRef>>> {
-        let parts: Mutex<Vec<(u64, Vec<ArrayRef>)>> = Mutex::default();
-        table.fetch(&view.columns.feature_columns(), &self.rows, threads, &|rank, batch| {
-            let columns = declared_columns(batch.columns(), &view.columns.features, table)?;
-            parts.lock().map_err(|_| Error::internal("a thread failed"))?.push((rank, columns));
-            Ok(())
+    /// Reads the feature columns of the chosen rows.
+    fn fetch(&self, view: &OpenView, table: &SourceTable, threads: usize) -> Result<PackedRowsBuilder> {
+        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
+        let columns = view.columns.feature_columns();
+        table.fetch(&columns, &self.rows, threads, Texts::WithDictionaries, &|rank, batch| {
+            let columns = batch.columns().iter().zip(&view.fields).zip(&view.columns.features);
+            let columns = columns.map(|((array, field), (column, declared))| match array.data_type() {
+                DataType::Dictionary(_, value) if value.as_ref() == field.data_type() => Ok(Arc::clone(array)),
+                _ => to_declared(array, *declared, &table.describe(*column)),
+            });
+            rows.put(rank, batch.num_rows(), &columns.collect::<Result<Vec<_>>>()?)
         })?;
-        let mut parts = parts.into_inner().map_err(|_| Error::internal("a thread failed"))?;
-        parts.sort_by_key(|(rank, _)| *rank);
-        Ok(parts.into_iter().map(|(_, columns)| columns).collect())
+        Ok(rows)
     }
 
     /// The same for rows that were kept.
-    fn declared(&self, view: &OpenView, table: &SourceTable, kept: KeptRows) -> Result<Vec<Vec<ArrayRef>>> {
-        let batches = kept.into_batches(&self.rows)?;
-        batches.iter().map(|batch| declared_columns(batch.columns(), &view.columns.features, table)).collect()
+    fn kept(&self, view: &OpenView, table: &SourceTable, kept: KeptRows) -> Result<PackedRowsBuilder> {
+        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
+        let mut rank = 0;
+        for batch in kept.into_batches(&self.rows)? {
+            let columns = declared_columns(batch.columns(), &view.columns.features, table)?;
+            rows.put(rank, batch.num_rows(), &columns)?;
+            rank += batch.num_rows() as u64;
+        }
+        Ok(rows)
     }
 
     /// Points every entity row at its values.
-    fn locate(self, view: &OpenView, table: &SourceTable, parts: Vec<Vec<ArrayRef>>) -> Result<FoundFeatures> {
-        let n_features = view.fields.len();
-        let n_found: usize = match n_features {
-            0 => self.rows.len(),
-            _ => parts.iter().map(|part| part[0].len()).sum(),
-        };
-        if n_found != self.rows.len() {
-            return Err(Error::unavailable(format!(
-                "the files of data source `{}` changed while being read",
-                table.name
-            ))
-            .with_hint("run the request again"));
-        }
-        let mut by_column: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(parts.len()); n_features];
-        for part in parts {
-            by_column.iter_mut().zip(part).for_each(|(column, array)| column.push(array));
-        }
-        let columns = view.fields.iter().zip(by_column).map(|(field, parts)| FoundColumn::new(field, parts, MOST_TEXT));
-        let columns = columns.collect::<Result<_>>()?;
-        let nulls: NullBuffer = self.ranks.iter().map(|rank| *rank != NO_RANK).collect();
-        let ranks = UInt32Array::new(self.ranks.into(), Some(nulls).filter(|nulls| nulls.null_count() > 0));
-        Ok(FoundFeatures { ranks, columns, n_found })
+    fn locate(self, table: &SourceTable, rows: PackedRowsBuilder) -> Result<FoundFeatures> {
+        let rows = rows.finish()?.ok_or_else(|| {
+            Error::unavailable(format!("the files of data source `{}` changed while being read", table.name))
+                .with_hint("run the request again")
+        })?;
+        Ok(FoundFeatures::Packed { ranks: self.ranks, rows })
     }
 }
 
 /// The feature values of one view for all entity rows of a part.
-struct FoundFeatures {
-    /// Which value belongs to each entity row.
-    ranks: UInt32Array,
-    columns: Vec<FoundColumn>,
-    n_found: usize,
+enum FoundFeatures {
+    /// Which row belongs to each entity row.
+    Packed { ranks: Vec<u32>, rows: PackedRows },
+    /// The columns of every so many entity rows.
+    Ready { step: usize, columns: Vec<Vec<ArrayRef>> },
 }
 
 impl FoundFeatures {
-    fn size(&self) -> usize {
-        self.columns.iter().flat_map(|column| &column.parts).map(|part| part.get_array_memory_size()).sum()
-    }
-}
-
-/// The values of one feature: a single array, unless it would be larger than Arrow allows.
-struct FoundColumn {
-    parts: Vec<ArrayRef>,
-    /// Where each part starts.
-    starts: Vec<usize>,
-}
-
-/// Bytes up to which values are put into one array; texts of an array are limited to two GiB.
-const MOST_TEXT: usize = 1 << 30;
-
-impl FoundColumn {
-    fn new(field: &ArrowField, parts: Vec<ArrayRef>, most: usize) -> Result<Self> {
-        let size: usize = parts.iter().map(|part| part.get_buffer_memory_size()).sum();
-        let parts = match parts.as_slice() {
-            [] => vec![new_null_array(field.data_type(), 0)],
-            [_] => parts,
-            _ if size > most => parts,
-            _ => vec![concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?],
-        };
-        let starts = parts.iter().scan(0, |start, part| Some(std::mem::replace(start, *start + part.len()))).collect();
-        Ok(Self { parts, starts })
-    }
-
-    /// The values at these ranks.
-    fn gather(&self, ranks: &UInt32Array) -> Result<ArrayRef> {
-        if let [all] = self.parts.as_slice() {
-            return Ok(take(all, ranks, None)?);
+    /// Lets go of the rows where they take about as much as the answer made of them.
+    fn ready(self, threads: usize) -> Result<Self> {
+        // Columns of some rows together: enough for huge pages, and several for each thread.
+        const SIZE: usize = 32 << 20;
+        match self {
+            Self::Packed { ranks, rows } if !ranks.is_empty() && 2 * rows.len() >= ranks.len() => {
+                let step =
+                    (SIZE / rows.width().max(1)).min(ranks.len().div_ceil(threads)).next_multiple_of(OUTPUT_ROWS);
+                let steps: Vec<&[u32]> = ranks.chunks(step).collect();
+                let columns: Vec<Mutex<Vec<ArrayRef>>> = steps.iter().map(|_| Mutex::default()).collect();
+                parallel::for_each(threads, steps.len(), &|step| {
+                    *columns[step].lock().map_err(|_| Error::internal("a thread failed"))? =
+                        rows.gather(steps[step])?;
+                    Ok(())
+                })?;
+                let columns = columns.into_iter().map(Mutex::into_inner).collect::<std::result::Result<_, _>>();
+                let columns = columns.map_err(|_| Error::internal("a thread failed"))?;
+                Ok(Self::Ready { step, columns })
+            }
+            other => Ok(other),
         }
-        let null = new_null_array(self.parts[0].data_type(), 1);
-        let arrays: Vec<&dyn Array> = self.parts.iter().chain([&null]).map(AsRef::as_ref).collect();
-        let places: Vec<(usize, usize)> = ranks
-            .iter()
-            .map(|rank| match rank {
-                None => (self.parts.len(), 0),
-                Some(rank) => {
-                    let part = self.starts.partition_point(|start| *start <= rank as usize) - 1;
-                    (part, rank as usize - self.starts[part])
-                }
-            })
-            .collect();
-        Ok(interleave(&arrays, &places)?)
+    }
+
+    /// The columns for some entity rows.
+    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
+        let (step, columns) = match self {
+            Self::Packed { ranks, rows: packed } => return packed.gather(&ranks[rows]),
+            Self::Ready { step, columns } => (*step, columns),
+        };
+        let pieces = (rows.start / step..rows.end.div_ceil(step)).map(|index| {
+            let (start, end) = (rows.start.max(index * step), rows.end.min((index + 1) * step));
+            let piece = |column: &ArrayRef| column.slice(start - index * step, end - start);
+            columns[index].iter().map(piece).collect::<Vec<_>>()
+        });
+        let pieces: Vec<Vec<ArrayRef>> = pieces.collect();
+        if let [all] = pieces.as_slice() {
+            return Ok(all.clone());
+        }
+        let n_columns = pieces.first().map_or(0, Vec::len);
+        let joined = (0..n_columns).map(|column| {
+            let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece[column].as_ref()).collect();
+            Ok(concat(&parts)?)
+        });
+        joined.collect()
     }
 }
 
 /// The feature columns of some entity rows, view by view.
 fn gather(found: &[FoundFeatures], rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-    let ranks: Vec<UInt32Array> = found.iter().map(|view| view.ranks.slice(rows.start, rows.len())).collect();
-    let wanted: Vec<(&FoundColumn, &UInt32Array)> = found
-        .iter()
-        .zip(&ranks)
-        .flat_map(|(view, ranks)| view.columns.iter().map(move |column| (column, ranks)))
-        .collect();
-    let gathered: Vec<Mutex<Option<ArrayRef>>> = wanted.iter().map(|_| Mutex::default()).collect();
+    let columns: Vec<Mutex<Vec<ArrayRef>>> = found.iter().map(|_| Mutex::default()).collect();
     // Threads cost more than they save on a few rows.
-    let threads = if rows.len() * wanted.len() < 65_536 { 1 } else { parallel::threads() };
-    parallel::for_each(threads, wanted.len(), &|index| {
-        let (column, ranks) = wanted[index];
-        *gathered[index].lock().map_err(|_| Error::internal("a thread failed"))? = Some(column.gather(ranks)?);
+    let threads = if rows.len() < 4096 { 1 } else { parallel::threads() };
+    parallel::for_each(threads, found.len(), &|view| {
+        *columns[view].lock().map_err(|_| Error::internal("a thread failed"))? = found[view].columns(rows.clone())?;
         Ok(())
     })?;
-    Ok(gathered.into_iter().filter_map(|array| array.into_inner().ok().flatten()).collect())
+    Ok(columns.into_iter().filter_map(|columns| columns.into_inner().ok()).flatten().collect())
 }
 
 /// Distinct encoded rows within a number of bytes: where there are too many, the latest are left to another pass.
@@ -923,34 +849,7 @@ impl DistinctRows {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::array::StringArray;
-
     use super::*;
-
-    #[test]
-    fn many_and_few_winners_are_ranked_alike() {
-        let chosen = [7, NO_ROW, 64, 7, 63, 200, NO_ROW, 0];
-        for winners in [Winners::dense(&chosen, 201), Winners::sparse(&chosen), Winners::new(&chosen)] {
-            assert_eq!(winners.rows, [0, 7, 63, 64, 200]);
-            assert_eq!(winners.ranks, [1, NO_RANK, 3, 1, 2, 4, NO_RANK, 0]);
-        }
-        assert!(Winners::new(&[NO_ROW]).rows.is_empty());
-    }
-
-    #[test]
-    fn values_too_large_for_one_array_are_found_in_several() {
-        let field = ArrowField::new("text", DataType::Utf8, true);
-        let parts = || -> Vec<ArrayRef> {
-            vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(StringArray::from(vec![Some("c"), None]))]
-        };
-        let ranks = UInt32Array::from(vec![Some(3), Some(0), None, Some(2), Some(1)]);
-        let one = FoundColumn::new(&field, parts(), MOST_TEXT).unwrap();
-        let several = FoundColumn::new(&field, parts(), 1).unwrap();
-        assert_eq!((one.parts.len(), several.parts.len()), (1, 2));
-        assert_eq!(&one.gather(&ranks).unwrap(), &several.gather(&ranks).unwrap());
-        let expected = StringArray::from(vec![None, Some("a"), None, Some("c"), Some("b")]);
-        assert_eq!(one.gather(&ranks).unwrap().as_ref(), &expected);
-    }
 
     #[test]
     fn distinct_rows_beyond_the_limit_come_in_later_passes() {

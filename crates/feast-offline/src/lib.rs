@@ -28,6 +28,7 @@ mod point_in_time;
 mod cast;
 mod join_keys;
 mod kept_rows;
+mod packed_rows;
 mod timestamps;
 
 mod sources;
@@ -51,6 +52,7 @@ mod sql;
 mod store;
 mod warehouses;
 mod window_rows;
+mod winners;
 
 mod engines;
 

@@ -32,7 +32,7 @@ use crate::entity_rows::EntityRowsBuilder;
 use crate::historical::{JoinOptions, OpenPlan};
 use crate::latest::Latest;
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, NO_ROW, PointInTimeJoin, Rule, Timelines};
+use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
 use crate::sources::SourceTable;
 use crate::timestamps::instant;
 
@@ -374,7 +374,10 @@ fn joined_backwards(case: &Case, threads: usize) -> Vec<Option<i64>> {
         join.offer(&columns(&keys), rows)
     })
     .unwrap();
-    join.finish().into_iter().map(|row| (row != NO_ROW).then_some(row as i64)).collect()
+    let chosen = join.finish();
+    let mut rows = vec![None; chosen.n_entity_rows()];
+    chosen.iter().for_each(|(entity, row)| rows[entity as usize] = Some(row as i64));
+    rows
 }
 
 #[test]

@@ -205,17 +205,28 @@ impl Timelines {
             starts[key + 1] += starts[key];
         }
         let mut next = starts.clone();
-        let mut sorted = vec![(0i64, 0u32); starts[keys.len()] as usize];
+        let mut times = vec![0i64; starts[keys.len()] as usize];
+        let mut rows = vec![0u32; times.len()];
         for row in (0..n_entity_rows).filter(|row| counts(*row)) {
             let place = &mut next[numbers[row] as usize];
-            sorted[*place as usize] = (entity_times.value(row), row as u32);
+            times[*place as usize] = entity_times.value(row);
+            rows[*place as usize] = row as u32;
             *place += 1;
         }
+        let mut of_key: Vec<(i64, u32)> = Vec::new();
         for key in 0..keys.len() {
-            sorted[starts[key] as usize..starts[key + 1] as usize].sort_unstable();
+            let of = starts[key] as usize..starts[key + 1] as usize;
+            let (times, rows) = (&mut times[of.clone()], &mut rows[of]);
+            if times.is_sorted() {
+                continue;
+            }
+            of_key.clear();
+            of_key.extend(times.iter().copied().zip(rows.iter().copied()));
+            of_key.sort_unstable();
+            for ((time, row), sorted) in times.iter_mut().zip(rows).zip(&of_key) {
+                (*time, *row) = *sorted;
+            }
         }
-        let times: Vec<i64> = sorted.iter().map(|(time, _)| *time).collect();
-        let rows = sorted.iter().map(|(_, row)| *row).collect();
         let bounds =
             times.iter().fold((i64::MAX, i64::MIN), |(least, greatest), time| (least.min(*time), greatest.max(*time)));
         Ok(Self { keys, starts, times, rows, n_entity_rows, bounds })
@@ -462,29 +473,47 @@ impl PointInTimeJoin {
         rows
     }
 
-    /// The feature row of each entity row, in the order of the entity rows; [`NO_ROW`] where there is none.
-    pub(crate) fn finish(self) -> Vec<u64> {
+    /// The feature row of each entity row.
+    pub(crate) fn finish(mut self) -> ChosenRows {
         let rest = mem::take(&mut *self.waiting());
         for mut waiting in rest {
             self.settle(&mut waiting);
         }
-        let mut winners = vec![NO_ROW; self.timelines.n_entity_rows];
-        for key in self.timelines.starts.windows(2) {
+        let timelines = Arc::clone(&self.timelines);
+        for key in timelines.starts.windows(2) {
             let mut best = Slot::EMPTY;
             for position in key[0] as usize..key[1] as usize {
                 let slot = self.slots.get(position);
                 if slot.row != NO_ROW {
                     best.offer(slot);
                 }
-                if best.row != NO_ROW && !self.is_too_old(best.event, self.timelines.times[position]) {
-                    winners[self.timelines.rows[position] as usize] = best.row;
-                }
+                let found = best.row != NO_ROW && !self.is_too_old(best.event, timelines.times[position]);
+                *self.slots.slots[position].row.get_mut() = if found { best.row } else { NO_ROW };
             }
         }
-        winners
+        ChosenRows { timelines, slots: self.slots.slots }
     }
 
     fn is_too_old(&self, event: i64, entity_time: i64) -> bool {
         self.ttl.is_some_and(|ttl| event < entity_time.saturating_sub(ttl))
+    }
+}
+
+/// The feature row of each entity row that has one.
+pub(crate) struct ChosenRows {
+    timelines: Arc<Timelines>,
+    slots: Vec<SharedSlot>,
+}
+
+impl ChosenRows {
+    /// How many entity rows there are, with those that have none.
+    pub(crate) fn n_entity_rows(&self) -> usize {
+        self.timelines.n_entity_rows
+    }
+
+    /// Entity rows and their feature rows, key by key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u64)> + Clone {
+        let rows = self.timelines.rows.iter().zip(&self.slots);
+        rows.map(|(entity, slot)| (*entity, slot.row.load(Ordering::Relaxed))).filter(|(_, row)| *row != NO_ROW)
     }
 }

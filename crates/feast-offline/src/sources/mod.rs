@@ -31,6 +31,14 @@ const MOST_TRIES: usize = 5;
 /// Called with the position of the first row and the rows.
 pub(crate) type OnRows<'a> = &'a (dyn Fn(u64, RecordBatch) -> Result<()> + Sync);
 
+/// How texts are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Texts {
+    Whole,
+    /// With the dictionary of their row group (`Dictionary(Int32, Utf8)`), where it has one for all of its rows.
+    WithDictionaries,
+}
+
 /// A data source opened for reading.
 #[derive(Debug)]
 pub(crate) struct SourceTable {
@@ -198,10 +206,11 @@ impl SourceTable {
         columns: &[usize],
         positions: &[u64],
         threads: usize,
+        texts: Texts,
         on_rows: OnRows<'_>,
     ) -> Result<()> {
         match &self.rows {
-            Rows::Parquet(rows) => rows.fetch(&self.schema, columns, positions, threads, on_rows),
+            Rows::Parquet(rows) => rows.fetch(&self.schema, columns, positions, threads, texts, on_rows),
             _ => Err(Error::internal(format!("rows of data source `{}` cannot be read by position", self.name))),
         }
     }

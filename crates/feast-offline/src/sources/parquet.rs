@@ -19,7 +19,7 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::file::Files;
 use super::shared_file::{SharedFile, Stamp};
-use super::{OnRows, Window, merge_schemas};
+use super::{OnRows, Texts, Window, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
 use crate::timestamps::{is_time, to_micros};
@@ -109,7 +109,7 @@ impl ParquetRows {
                 let mut position = row_group.first_row + range.start as u64;
                 let selection = (range.len() < row_group.n_rows)
                     .then(|| RowSelection::from_consecutive_ranges([range.clone()].into_iter(), row_group.n_rows));
-                self.read(schema, columns, row_group, selection, BATCH_ROWS, &mut |batch| {
+                self.read(schema, columns, row_group, selection, BATCH_ROWS, Texts::Whole, &mut |batch| {
                     let n_rows = batch.num_rows() as u64;
                     on_rows(position, batch)?;
                     position += n_rows;
@@ -128,6 +128,7 @@ impl ParquetRows {
         columns: &[usize],
         positions: &[u64],
         threads: usize,
+        texts: Texts,
         on_rows: OnRows<'_>,
     ) -> Result<()> {
         let mut tasks: Vec<(&RowGroup, Range<usize>)> = Vec::new();
@@ -151,7 +152,7 @@ impl ParquetRows {
             // Rows between the chosen ones are decoded too, and all of a batch should stay in a near cache.
             let batch_rows = (2 * BATCH_ROWS * range.len() / row_group.n_rows).clamp(BATCH_ROWS / 16, BATCH_ROWS);
             let mut rank = range.start as u64;
-            self.read(schema, columns, row_group, Some(selection), batch_rows, &mut |batch| {
+            self.read(schema, columns, row_group, Some(selection), batch_rows, texts, &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
                 on_rows(rank, batch)?;
                 rank += n_rows;
@@ -177,7 +178,8 @@ impl ParquetRows {
         if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(&self.files.files[file])) }
     }
 
-    /// Reads a row group, or some rows of it, as columns of the source's types.
+    /// Reads a row group, or some rows of it, as columns of the source's types, texts as wished.
+    #[expect(clippy::too_many_arguments, reason = "what to read, how, and who gets it")]
     fn read(
         &self,
         schema: &SchemaRef,
@@ -185,6 +187,7 @@ impl ParquetRows {
         row_group: &RowGroup,
         selection: Option<RowSelection>,
         batch_rows: usize,
+        texts: Texts,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let path = &self.files.files[row_group.file];
@@ -193,8 +196,8 @@ impl ParquetRows {
         let projected = Arc::new(schema.project(columns)?);
         let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
         // Of few rows, few texts have to be put together from the dictionary.
-        let texts = if selection.is_some() { with_dictionaries(metadata, row_group.index) } else { None };
-        let metadata = texts.unwrap_or_else(|| metadata.clone());
+        let dictionaries = if selection.is_some() { with_dictionaries(metadata, row_group.index) } else { None };
+        let metadata = dictionaries.unwrap_or_else(|| metadata.clone());
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_row_groups(vec![row_group.index])
             .with_projection(mask)
@@ -206,17 +209,27 @@ impl ParquetRows {
             let batch = batch.map_err(|error| malformed(path, error.into()))?;
             let n_rows = batch.num_rows();
             let arrays = origins.iter().zip(projected.fields()).map(|(origin, field)| match origin {
-                Origin::File(column) => cast_to(
-                    batch.column(*column),
-                    field.data_type(),
-                    &format!("column `{}` of `{}`", field.name(), path.display()),
-                ),
+                Origin::File(column) => match batch.column(*column) {
+                    array if texts == Texts::WithDictionaries && is_dictionary_of(array, field.data_type()) => {
+                        Ok(Arc::clone(array))
+                    }
+                    array => {
+                        let of = format!("column `{}` of `{}`", field.name(), path.display());
+                        cast_to(array, field.data_type(), &of)
+                    }
+                },
                 Origin::Partition(partition) => Ok(self.files.partition_array(row_group.file, *partition, n_rows)),
                 Origin::Missing => Ok(new_null_array(field.data_type(), n_rows)),
             });
             let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-            on_batch(RecordBatch::try_new_with_options(Arc::clone(&projected), arrays, &options)?)?;
+            let types = projected.fields().iter().zip(&arrays);
+            let fields = types.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
+            let schema = match texts {
+                Texts::Whole => Arc::clone(&projected),
+                Texts::WithDictionaries => Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            };
+            on_batch(RecordBatch::try_new_with_options(schema, arrays, &options)?)?;
         }
         Ok(())
     }
@@ -370,6 +383,11 @@ impl ParquetRows {
     }
 }
 
+/// Whether a column refers to values of this type.
+fn is_dictionary_of(array: &ArrayRef, of: &DataType) -> bool {
+    matches!(array.data_type(), DataType::Dictionary(_, value) if value.as_ref() == of)
+}
+
 /// The metadata of a file, made to read texts as references to their dictionaries; `None` where a row group has none.
 fn with_dictionaries(file: &ArrowReaderMetadata, row_group: usize) -> Option<ArrowReaderMetadata> {
     let columns = file.metadata().row_group(row_group).columns();
@@ -469,7 +487,7 @@ mod tests {
             writer.write(&batch).unwrap();
             writer.close().unwrap();
         };
-        let read = |table: &SourceTable| table.fetch(&[0], &[1], 1, &|_, _| Ok(()));
+        let read = |table: &SourceTable| table.fetch(&[0], &[1], 1, Texts::Whole, &|_, _| Ok(()));
         write(&path, vec![1, 2, 3]);
         let table = SourceTable::open_path("rows", "rows.parquet", folder.path()).unwrap();
         read(&table).unwrap();

@@ -6,7 +6,6 @@ mod newest;
 mod options;
 mod per_process;
 mod retry;
-mod tls;
 
 pub mod memory;
 pub mod mysql;

@@ -18,6 +18,11 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Says in the log that a key of Feast, which was given, does nothing here, and why.
+pub(super) fn without_effect(store: &str, key: &str, why: &str) {
+    tracing::warn!("`online_store.{key}` of online store `{store}` has no effect: {why}");
+}
+
 /// Reads the options of a store. Null is "not given", as in Feast; whole numbers may be in quotes, as in Feast.
 ///
 /// # Errors

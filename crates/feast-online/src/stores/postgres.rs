@@ -50,6 +50,7 @@ use feast_core::{
     Error, ErrorCode, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable,
     TableChange, ValueType, list_names,
 };
+use feast_net::{TlsOptions, Verify};
 use hashbrown::HashMap;
 use serde::Deserialize;
 use tokio::task::JoinHandle;
@@ -66,7 +67,6 @@ use super::newest::{Recency, newest_rows};
 use super::options::{self, Secret};
 use super::per_process::PerProcess;
 use super::retry::{Attempts, Failure};
-use super::tls::{TlsOptions, Verify};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -214,6 +214,9 @@ impl PostgresConfig {
         let required = ["host", "database", "user", "password"];
         let numbers = ["port", "keepalives_idle", "min_conn", "max_conn", "max_batched_result_rows"];
         let config: Self = options::parse("postgres", KEYS, &required, &numbers, given)?;
+        if config.similarity.is_some() {
+            options::without_effect("postgres", "similarity", "vectors are stored, but cannot be searched yet");
+        }
         if config.max_conn == 0 || config.min_conn > config.max_conn {
             return Err(Error::invalid_configuration(format!(
                 "`online_store.max_conn` is {}, expected at least 1 and at least `min_conn`, which is {}",

@@ -28,6 +28,7 @@ use chrono::DateTime;
 use feast_core::{
     Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineWrite, Result, TableChange, ValueType,
 };
+use feast_net::{TlsOptions, Verify};
 use feast_proto::value_codec::{encode_column, json_to_value, value_to_json};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -44,7 +45,6 @@ use super::newest::newest_rows;
 use super::options;
 use super::per_process::PerProcess;
 use super::retry::{Attempts, Failure};
-use super::tls::{TlsOptions, Verify};
 use crate::write::record_batch;
 use crate::{EntityColumn, EntityRows, EntityValue};
 

@@ -11,7 +11,6 @@ pub(crate) mod document;
 pub(crate) mod file;
 mod history;
 pub(crate) mod sql;
-mod tls;
 
 /// What the configuration says about a registry. It may hold passwords.
 #[derive(Clone, Copy)]

@@ -2,16 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use feast_core::{Error, ErrorCode, Result, did_you_mean, list_names};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use feast_net::{TlsOptions, Verify};
 use serde_json::Value;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -24,7 +18,7 @@ const UNANSWERED: Duration = Duration::from_secs(60);
 const MOST_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Keys of the configuration, as Feast has them. Those of its pool are accepted: a request has one connection here.
+/// Keys of the configuration, as Feast has them.
 const KEYS: [&str; 16] = [
     "type",
     "host",
@@ -43,6 +37,9 @@ const KEYS: [&str; 16] = [
     "max_conn",
     "entity_select_mode",
 ];
+
+/// Those of Feast's pool of connections.
+const OF_THE_POOL: [&str; 3] = ["conn_type", "min_conn", "max_conn"];
 
 /// Where a server is and how to connect to it.
 #[derive(Clone)]
@@ -66,14 +63,6 @@ impl fmt::Display for Server {
     }
 }
 
-/// How a certificate of the server is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    Any,
-    KnownAuthority,
-    KnownAuthorityAndName,
-}
-
 impl Server {
     /// Reads the configuration.
     pub(super) fn new(config: &Value) -> Result<Self> {
@@ -84,6 +73,9 @@ impl Server {
             return Err(Error::invalid_configuration(format!("the postgres offline store has no key `{unknown}`"))
                 .with_hint(format!("valid keys are {}", list_names(KEYS)))
                 .with_hint_opt(close));
+        }
+        for key in OF_THE_POOL.iter().filter(|key| keys.get(**key).is_some_and(|value| !value.is_null())) {
+            tracing::warn!("`offline_store.{key}` has no effect: each request opens one connection and closes it");
         }
         let text = |key: &str| -> Result<Option<String>> {
             match keys.get(key) {
@@ -129,26 +121,25 @@ impl Server {
             server.keepalives_idle(Duration::from_secs(idle));
         }
         let roots = text("sslrootcert_path")?.map(PathBuf::from);
-        let (mode, trust) = match text("sslmode")?.as_deref().unwrap_or("require") {
-            "disable" => (SslMode::Disable, Trust::Any),
-            "allow" | "prefer" => (SslMode::Prefer, Trust::Any),
+        let (mode, verify) = match text("sslmode")?.as_deref().unwrap_or("require") {
+            "disable" => (SslMode::Disable, Verify::Nothing),
+            "allow" | "prefer" => (SslMode::Prefer, Verify::Nothing),
             // Known authorities that are named are asked, as libpq does.
-            "require" if roots.is_some() => (SslMode::Require, Trust::KnownAuthority),
-            "require" => (SslMode::Require, Trust::Any),
-            "verify-ca" => (SslMode::Require, Trust::KnownAuthority),
-            "verify-full" => (SslMode::Require, Trust::KnownAuthorityAndName),
+            "require" if roots.is_some() => (SslMode::Require, Verify::Authority),
+            "require" => (SslMode::Require, Verify::Nothing),
+            "verify-ca" => (SslMode::Require, Verify::Authority),
+            "verify-full" => (SslMode::Require, Verify::Host),
             other => {
                 return Err(Error::invalid_configuration(format!("there is no sslmode `{other}`"))
                     .with_hint("use `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`"));
             }
         };
         server.ssl_mode(mode);
-        let own = match (text("sslcert_path")?, text("sslkey_path")?) {
-            (Some(certificate), Some(key)) => Some((PathBuf::from(certificate), PathBuf::from(key))),
-            _ => None,
-        };
+        let path = |key: &str| text(key).map(|path| path.map(PathBuf::from));
+        let identity = path("sslcert_path")?.zip(path("sslkey_path")?);
         let encrypted = mode != SslMode::Disable && !host.starts_with('/');
-        let tls = if encrypted { Some(tls_config(trust, roots, own)?) } else { None };
+        let options = TlsOptions { verify, authorities: roots, identity };
+        let tls = if encrypted { Some(options.client_config()?) } else { None };
         Ok(Self {
             config: server,
             name: format!("PostgreSQL database `{database}` at {host}:{port}"),
@@ -293,133 +284,4 @@ impl Drop for Cancel {
 /// A name as an identifier.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn tls_config(trust: Trust, roots: Option<PathBuf>, own: Option<(PathBuf, PathBuf)>) -> Result<ClientConfig> {
-    let unreadable = |path: &PathBuf, error: &dyn fmt::Display| {
-        Error::invalid_configuration(format!("`{}` holds no certificate or key: {error}", path.display()))
-            .with_hint("name a file in PEM format")
-    };
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::internal("TLS cannot be set up").with_source(error))?
-        .dangerous();
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Any => Arc::new(AnyServer { provider }),
-        _ => {
-            let mut store = RootCertStore::empty();
-            match &roots {
-                Some(path) => {
-                    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))? {
-                        let certificate = certificate.map_err(|error| unreadable(path, &error))?;
-                        store.add(certificate).map_err(|error| unreadable(path, &error))?;
-                    }
-                }
-                None => drop(store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-            }
-            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
-            let verifier = verifier.map_err(|error| {
-                Error::invalid_configuration("there are no known certificate authorities")
-                    .with_source(error)
-                    .with_hint("name a file of certificates with `sslrootcert_path`")
-            })?;
-            if trust == Trust::KnownAuthority { Arc::new(AnyName { verifier }) } else { verifier }
-        }
-    };
-    let builder = builder.with_custom_certificate_verifier(verifier);
-    let Some((certificate_path, key_path)) = own else { return Ok(builder.with_no_client_auth()) };
-    let chain: std::result::Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&certificate_path).and_then(|certificates| certificates.collect());
-    let chain = chain.map_err(|error| unreadable(&certificate_path, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| unreadable(&key_path, &error))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| unreadable(&key_path, &error))
-}
-
-/// Encrypts without knowing to whom, as `sslmode=require` says.
-#[derive(Debug)]
-struct AnyServer {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Wants a known authority, whatever the name of the server: `sslmode=verify-ca`.
-#[derive(Debug)]
-struct AnyName {
-    verifier: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for AnyName {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        use rustls::Error::InvalidCertificate;
-        match self.verifier.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
 }

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use feast_core::{Error, ErrorCode, Result};
+use feast_net::TlsOptions;
 use futures::future::join_all;
 use hashbrown::HashMap;
+use rustls::ClientConfig;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::config::{Address, RedisConfig, RedisType};
 use super::connection::{Connection, Entrance, Failure};
 use super::protocol::{Answer, Commands, Pipeline, Reply};
-use super::tls::client_config;
 use crate::stores::forking;
 
 /// Connections to one server that answer reads; one more is for everything else.
@@ -247,6 +248,14 @@ struct Group {
 /// Where single commands were redirected to, and whether they have to ask.
 type Redirects = HashMap<usize, (Address, bool)>;
 
+/// The settings of every encrypted connection.
+fn encryption(options: &TlsOptions) -> Result<Arc<ClientConfig>> {
+    let config = options.client_config().map_err(|error| {
+        error.with_hint("see `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` in `online_store.connection_string`")
+    })?;
+    Ok(Arc::new(config))
+}
+
 impl Client {
     pub(super) fn new(config: &RedisConfig, scripts: &'static [&'static Script]) -> Result<Self> {
         let options = config.connection()?;
@@ -259,7 +268,7 @@ impl Client {
             login: options.login,
             database: options.database,
             client_name: options.client_name,
-            tls: options.tls.as_ref().map(client_config).transpose()?,
+            tls: options.tls.as_ref().map(encryption).transpose()?,
             master_only: config.redis_type == RedisType::RedisSentinel,
             connect_timeout: options.connect_timeout,
             response_timeout: options.response_timeout,
@@ -267,7 +276,7 @@ impl Client {
         let sentinel_entrance = Entrance {
             login: options.sentinel_login,
             database: 0,
-            tls: options.sentinel_tls.as_ref().map(client_config).transpose()?,
+            tls: options.sentinel_tls.as_ref().map(encryption).transpose()?,
             master_only: false,
             ..entrance.clone()
         };

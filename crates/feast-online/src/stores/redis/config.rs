@@ -1,9 +1,11 @@
 //! The options of the store, and Feast's connection strings.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use feast_core::{Error, Result, did_you_mean, list_names};
+use feast_net::{TlsOptions, Verify};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -194,20 +196,6 @@ impl fmt::Debug for Login {
     }
 }
 
-/// How the server proves who it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TlsOptions {
-    /// Whether its certificate is checked.
-    pub(super) verify: bool,
-    /// Whether the certificate has to name the host.
-    pub(super) check_hostname: bool,
-    /// File of the authorities to trust; else those of the system.
-    pub(super) authorities: Option<String>,
-    /// Files of our own certificate and its key.
-    pub(super) certificate: Option<String>,
-    pub(super) key: Option<String>,
-}
-
 /// What a connection string says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ConnectionOptions {
@@ -240,15 +228,15 @@ const SETTINGS: &[&str] = &[
     "sentinel_kwargs",
 ];
 
-/// Settings of redis-py about what this client always does, or about its insides.
-const NEEDLESS: &[&str] = &[
-    "decode_responses",
-    "health_check_interval",
-    "max_connections",
-    "protocol",
-    "retry_on_timeout",
-    "skip_full_coverage_check",
-    "socket_keepalive",
+/// Settings of redis-py about its insides, and what takes their place here.
+const NEEDLESS: &[(&str, &str)] = &[
+    ("decode_responses", "values are always read as bytes"),
+    ("health_check_interval", "a broken connection is noticed when it is used, and the call made again"),
+    ("max_connections", "all calls share one connection per server"),
+    ("protocol", "the commands of a feature store are the same in all versions of the protocol"),
+    ("retry_on_timeout", "a call is made again within its time limit where that cannot change its outcome"),
+    ("skip_full_coverage_check", "slots without a node concern only calls for their keys"),
+    ("socket_keepalive", "a connection that does not answer within `socket_timeout` is opened anew"),
 ];
 
 fn wrong(what: impl fmt::Display) -> Error {
@@ -269,8 +257,8 @@ impl ConnectionOptions {
             sentinel_login: Login::default(),
             sentinel_tls: None,
         };
-        let mut tls =
-            TlsOptions { verify: true, check_hostname: true, authorities: None, certificate: None, key: None };
+        let (mut verify, mut check_hostname) = (true, true);
+        let (mut authorities, mut certificate, mut key) = (None, None, None);
         let (mut encrypted, mut sentinels_encrypted) = (false, false);
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let Some((name, value)) = part.split_once('=') else {
@@ -287,11 +275,11 @@ impl ConnectionOptions {
                 "password" => options.login.password = Some(value.text()),
                 "client_name" => options.client_name = Some(value.text()),
                 "ssl" => encrypted = value.truth()?,
-                "ssl_cert_reqs" => tls.verify = !matches!(value.text().as_str(), "none" | "CERT_NONE" | "null"),
-                "ssl_check_hostname" => tls.check_hostname = value.truth()?,
-                "ssl_ca_certs" => tls.authorities = Some(value.text()),
-                "ssl_certfile" => tls.certificate = Some(value.text()),
-                "ssl_keyfile" => tls.key = Some(value.text()),
+                "ssl_cert_reqs" => verify = !matches!(value.text().as_str(), "none" | "CERT_NONE" | "null"),
+                "ssl_check_hostname" => check_hostname = value.truth()?,
+                "ssl_ca_certs" => authorities = Some(PathBuf::from(value.text())),
+                "ssl_certfile" => certificate = Some(PathBuf::from(value.text())),
+                "ssl_keyfile" => key = Some(PathBuf::from(value.text())),
                 "socket_timeout" => options.response_timeout = value.seconds()?,
                 "socket_connect_timeout" => options.connect_timeout = value.seconds()?,
                 "sentinel_kwargs" => {
@@ -300,10 +288,11 @@ impl ConnectionOptions {
                     options.sentinel_login = Login { username: given.username, password: given.password };
                     sentinels_encrypted = given.ssl;
                 }
-                _ if NEEDLESS.contains(&name) => {
-                    tracing::debug!(setting = name, "a setting of the connection string has no effect here");
-                }
                 _ => {
+                    if let Some((_, instead)) = NEEDLESS.iter().find(|(needless, _)| *needless == name) {
+                        tracing::warn!("`{name}` in `online_store.connection_string` has no effect: {instead}");
+                        continue;
+                    }
                     let valid = format!("valid settings are {}", list_names(SETTINGS.iter().copied()));
                     // A name close to nothing is not quoted: it may be the rest of a password with a comma.
                     let near = did_you_mean(name, SETTINGS.iter().copied());
@@ -314,9 +303,15 @@ impl ConnectionOptions {
                 }
             }
         }
-        if tls.certificate.is_some() != tls.key.is_some() {
+        if certificate.is_some() != key.is_some() {
             return Err(wrong("`ssl_certfile` and `ssl_keyfile` need each other"));
         }
+        let verify = match (verify, check_hostname) {
+            (false, _) => Verify::Nothing,
+            (true, false) => Verify::Authority,
+            (true, true) => Verify::Host,
+        };
+        let tls = TlsOptions { verify, authorities, identity: certificate.zip(key) };
         options.sentinel_tls = sentinels_encrypted.then(|| tls.clone());
         options.tls = encrypted.then_some(tls);
         if options.nodes.is_empty() {
@@ -413,7 +408,7 @@ mod tests {
         let nodes: Vec<String> = options.nodes.iter().map(Address::to_string).collect();
         assert_eq!(nodes, ["a:1", "b:2", "[::1]:3", "c:6379"]);
         assert_eq!((options.database, options.response_timeout), (4, Duration::from_millis(500)));
-        assert!(options.tls.unwrap().verify);
+        assert_eq!(options.tls.unwrap().verify, Verify::Host);
         assert_eq!(options.login.username.as_deref(), Some("u"));
         assert_eq!(options.login.password.as_deref(), Some("a=b"));
         let digits = connection("a:1,password=0123,ssl=false").unwrap();

@@ -31,7 +31,6 @@ mod connection;
 mod layout;
 mod protocol;
 mod reading;
-mod tls;
 
 use std::fmt;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use feast_core::{Error, Result};
+use feast_net::{TlsOptions, Verify};
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -15,7 +16,6 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::super::tls::{TlsOptions, Verify};
 use super::database::{Database, Dialect, Refusal, Row, Session, Value, refused};
 use super::options::{DatabaseUrl, seconds, unknown_option};
 

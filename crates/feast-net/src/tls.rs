@@ -1,4 +1,4 @@
-//! TLS towards the servers of stores, by rustls: what is verified, and with which certificates.
+//! TLS towards servers, by rustls: what is verified, and with which certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 /// How much a server has to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verify {
+pub enum Verify {
     /// Nothing: the connection is encrypted, and may end anywhere.
     Nothing,
     /// That an authority that is trusted has signed its certificate.
@@ -24,13 +24,14 @@ pub(super) enum Verify {
 }
 
 /// The files of a configuration. They are read for each new connection, so that renewed ones are taken.
-#[derive(Debug, Clone)]
-pub(super) struct TlsOptions {
-    pub(super) verify: Verify,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// How much the server has to prove.
+    pub verify: Verify,
     /// Certificates of trusted authorities; none are those of the system.
-    pub(super) authorities: Option<PathBuf>,
+    pub authorities: Option<PathBuf>,
     /// Certificate and key by which the client proves who it is.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl TlsOptions {
@@ -38,7 +39,7 @@ impl TlsOptions {
     ///
     /// # Errors
     /// `InvalidConfiguration` for files that cannot be read or hold something else.
-    pub(super) fn client_config(&self) -> Result<ClientConfig> {
+    pub fn client_config(&self) -> Result<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
         let verifier = match self.verify {
             Verify::Nothing => {

@@ -1,0 +1,15 @@
+//! How connections to other people's servers are secured: the same for registries, online stores and warehouses.
+//!
+//! It knows neither protocols nor configuration files. Who connects says how much the server has to prove and which
+//! files hold certificates, and hands what comes back to the client of its protocol:
+//!
+//! ```
+//! use feast_net::{TlsOptions, Verify};
+//!
+//! let options = TlsOptions { verify: Verify::Nothing, authorities: None, identity: None };
+//! assert!(options.client_config().is_ok());
+//! ```
+
+mod tls;
+
+pub use tls::{TlsOptions, Verify};

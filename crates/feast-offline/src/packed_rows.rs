@@ -1,0 +1,608 @@
+//! Feature values of chosen rows, row by row, so that an entity row finds all of its values in one place.
+//!
+//! Training rows take their values from feature rows all over the source. In columns, each value would be a wait for
+//! memory of its own; here a row's numbers lie side by side, behind bits that tell which of them there are, and of
+//! everything else (texts, lists…) the row holds the place among the distinct values that were read. Numbers are kept
+//! as they lie in Arrow's buffers.
+
+use std::ops::Range;
+use std::slice::ChunksExact;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{
+    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, UInt32Array, make_array,
+    new_null_array,
+};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{cast, concat, interleave, take};
+use arrow::datatypes::{DataType, Field, Int32Type};
+use feast_core::{Error, Result};
+
+/// Stands in the place of the row of an entity row that has none.
+pub(crate) const NO_RANK: u32 = u32::MAX;
+
+/// Rows that lie together: some megabytes, so that few are needed and threads seldom fill the same.
+const CHUNK_ROWS: usize = if cfg!(test) { 4 } else { 1 << 18 };
+/// Entity rows whose rows are looked at together: their rows stay in a near cache while column after column is taken.
+const BLOCK: usize = 256;
+/// Bytes up to which values are put into one array; texts of an array are limited to two GiB.
+const MOST_TEXT: usize = 1 << 30;
+
+/// How the values of a column lie in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As so many bytes.
+    Number(usize),
+    /// As a byte.
+    Truth,
+    /// As the place of the value among those that were read, in four bytes.
+    Place,
+}
+
+impl Form {
+    fn of(data_type: &DataType) -> Self {
+        match data_type {
+            DataType::Boolean => Self::Truth,
+            data_type => match data_type.primitive_width() {
+                Some(width @ (1 | 2 | 4 | 8 | 16)) => Self::Number(width),
+                _ => Self::Place,
+            },
+        }
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::Number(width) => width,
+            Self::Truth => 1,
+            Self::Place => 4,
+        }
+    }
+}
+
+/// Where the values of a row are.
+#[derive(Debug)]
+struct Layout {
+    fields: Vec<Field>,
+    forms: Vec<Form>,
+    /// Where in a row the value of each column begins.
+    offsets: Vec<usize>,
+    /// Bytes of a row.
+    stride: usize,
+}
+
+/// Columns whose bits share a word at the beginning of a row.
+const WORD: usize = u64::BITS as usize;
+
+impl Layout {
+    fn new(fields: &[Field]) -> Self {
+        let forms: Vec<Form> = fields.iter().map(|field| Form::of(field.data_type())).collect();
+        let mut order: Vec<usize> = (0..forms.len()).collect();
+        // The widest first, so that nothing lies across the border of its own width.
+        order.sort_by_key(|column| std::cmp::Reverse(forms[*column].width()));
+        let mut end = fields.len().div_ceil(WORD) * size_of::<u64>();
+        let mut offsets = vec![0; forms.len()];
+        for column in order {
+            offsets[column] = end;
+            end += forms[column].width();
+        }
+        Self { fields: fields.to_vec(), forms, offsets, stride: end.next_multiple_of(size_of::<u64>()) }
+    }
+}
+
+/// Rows that are being filled, by threads.
+pub(crate) struct PackedRowsBuilder {
+    layout: Layout,
+    n_rows: usize,
+    n_put: AtomicUsize,
+    /// [`CHUNK_ROWS`] rows each; made by who first fills one.
+    chunks: Vec<Mutex<Option<MutableBuffer>>>,
+    /// By column; empty for those whose values lie in the rows.
+    values: Vec<Mutex<Values>>,
+}
+
+/// Distinct values in the order in which they came.
+#[derive(Default)]
+struct Values {
+    arrays: Vec<ArrayRef>,
+    len: usize,
+}
+
+impl Values {
+    /// The place of the first of these values, which are added unless they were lately.
+    fn place(&mut self, array: &ArrayRef) -> Result<u32> {
+        // Batches of a row group share a dictionary, and a few row groups are read at once.
+        const LATELY: usize = 64;
+        let mut start = self.len;
+        for known in self.arrays.iter().rev().take(LATELY) {
+            start -= known.len();
+            if Arc::ptr_eq(known, array) || known.to_data().ptr_eq(&array.to_data()) {
+                return Ok(start as u32);
+            }
+        }
+        let start = self.len;
+        self.len += array.len();
+        if self.len >= NO_RANK as usize {
+            return Err(Error::unsupported(format!("{} texts or lists of one feature in one request", self.len))
+                .with_hint("split the entity rows into several requests, or set a memory limit"));
+        }
+        self.arrays.push(Arc::clone(array));
+        Ok(start as u32)
+    }
+}
+
+impl PackedRowsBuilder {
+    /// Room for rows of these columns.
+    pub(crate) fn new(fields: &[Field], n_rows: usize) -> Self {
+        let layout = Layout::new(fields);
+        let n_chunks = if fields.is_empty() { 0 } else { n_rows.div_ceil(CHUNK_ROWS) };
+        Self {
+            n_rows,
+            n_put: AtomicUsize::new(0),
+            chunks: (0..n_chunks).map(|_| Mutex::default()).collect(),
+            values: layout.forms.iter().map(|_| Mutex::default()).collect(),
+            layout,
+        }
+    }
+
+    /// Fills the rows from `first` on. Columns have the types of their fields; texts may come with a dictionary.
+    pub(crate) fn put(&self, first: u64, n_rows: usize, columns: &[ArrayRef]) -> Result<()> {
+        self.n_put.fetch_add(n_rows, Ordering::Relaxed);
+        let first = first as usize;
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        if first + n_rows > self.n_rows {
+            return Err(Error::internal("more rows were read than chosen"));
+        }
+        let words = self.layout.fields.len().div_ceil(WORD);
+        let mut present = vec![0u64; words * n_rows];
+        let mut sources = Vec::with_capacity(columns.len());
+        for (column, array) in columns.iter().enumerate() {
+            let (word, bit) = (column / WORD, 1u64 << (column % WORD));
+            let of_rows = present.iter_mut().skip(word).step_by(words);
+            match array.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+                None => of_rows.for_each(|present| *present |= bit),
+                Some(nulls) => {
+                    of_rows.zip(nulls.iter()).for_each(|(present, valid)| *present |= if valid { bit } else { 0 });
+                }
+            }
+            sources.push(self.source(column, array)?);
+        }
+        let present: Vec<u8> = present.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut start = 0;
+        while start < n_rows {
+            let (chunk, place) = ((first + start) / CHUNK_ROWS, (first + start) % CHUNK_ROWS);
+            let rows = start..n_rows.min(start + CHUNK_ROWS - place);
+            let stride = self.layout.stride;
+            let mut chunk = held(&self.chunks[chunk]);
+            let len = CHUNK_ROWS.min(self.n_rows - (first + start - place));
+            let chunk = chunk.get_or_insert_with(|| MutableBuffer::from_len_zeroed(len * stride));
+            let into = &mut chunk[place * stride..][..rows.len() * stride];
+            spread_any(into, stride, 0, words * size_of::<u64>(), &present, &rows);
+            for (source, (offset, form)) in sources.iter().zip(self.layout.offsets.iter().zip(&self.layout.forms)) {
+                match form.width() {
+                    1 => spread::<1>(into, stride, *offset, source, &rows),
+                    2 => spread::<2>(into, stride, *offset, source, &rows),
+                    4 => spread::<4>(into, stride, *offset, source, &rows),
+                    8 => spread::<8>(into, stride, *offset, source, &rows),
+                    width => spread_any(into, stride, *offset, width, source, &rows),
+                }
+            }
+            start = rows.end;
+        }
+        Ok(())
+    }
+
+    /// The bytes that go into the rows for a column.
+    fn source(&self, column: usize, array: &ArrayRef) -> Result<Buffer> {
+        match self.layout.forms[column] {
+            Form::Number(width) => {
+                let data = array.to_data();
+                let values = data.buffers().first().ok_or_else(|| Error::internal("numbers without a buffer"))?;
+                Ok(values.slice_with_length(data.offset() * width, data.len() * width))
+            }
+            Form::Truth => Ok(array.as_boolean().values().iter().map(u8::from).collect::<Vec<u8>>().into()),
+            Form::Place => {
+                let values = |array| held(&self.values[column]).place(array);
+                let places: Vec<u32> = match array.as_dictionary_opt::<Int32Type>() {
+                    Some(dictionary) if dictionary.values().data_type() == self.layout.fields[column].data_type() => {
+                        let start = values(dictionary.values())?;
+                        dictionary.keys().values().iter().map(|key| start.wrapping_add(*key as u32)).collect()
+                    }
+                    _ => {
+                        let array = cast(array, self.layout.fields[column].data_type())?;
+                        let start = values(&array)?;
+                        (start..).take(array.len()).collect()
+                    }
+                };
+                Ok(places.into())
+            }
+        }
+    }
+
+    /// The rows, if all of them were filled.
+    pub(crate) fn finish(self) -> Result<Option<PackedRows>> {
+        if self.n_put.into_inner() != self.n_rows {
+            return Ok(None);
+        }
+        let values = self.layout.fields.iter().zip(self.values).map(|(field, values)| {
+            DistinctValues::new(field, values.into_inner().unwrap_or_else(PoisonError::into_inner).arrays, MOST_TEXT)
+        });
+        Ok(Some(PackedRows {
+            values: values.collect::<Result<_>>()?,
+            nothing: vec![0; self.layout.stride],
+            layout: self.layout,
+            n_rows: self.n_rows,
+            chunks: self
+                .chunks
+                .into_iter()
+                .map(|chunk| chunk.into_inner().unwrap_or_else(PoisonError::into_inner))
+                .map(|chunk| chunk.ok_or_else(|| Error::internal("rows were filled twice")))
+                .collect::<Result<_>>()?,
+        }))
+    }
+}
+
+/// Nothing fails while these are held, but a thread that panicked elsewhere ends the request anyway.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes one value of `W` bytes into each row.
+fn spread<const W: usize>(into: &mut [u8], stride: usize, offset: usize, from: &[u8], rows: &Range<usize>) {
+    let values = from[rows.start * W..rows.end * W].chunks_exact(W);
+    for (row, value) in into.chunks_exact_mut(stride).zip(values) {
+        row[offset..offset + W].copy_from_slice(value);
+    }
+}
+
+/// The same for widths that are rare.
+fn spread_any(into: &mut [u8], stride: usize, offset: usize, width: usize, from: &[u8], rows: &Range<usize>) {
+    let values = from[rows.start * width..rows.end * width].chunks_exact(width);
+    for (row, value) in into.chunks_exact_mut(stride).zip(values) {
+        row[offset..offset + width].copy_from_slice(value);
+    }
+}
+
+/// Rows that were filled.
+pub(crate) struct PackedRows {
+    layout: Layout,
+    n_rows: usize,
+    chunks: Vec<MutableBuffer>,
+    values: Vec<DistinctValues>,
+    /// The row of entity rows that have none.
+    nothing: Vec<u8>,
+}
+
+impl PackedRows {
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.n_rows
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        let values = self.values.iter().flat_map(|values| &values.parts).map(|part| part.get_array_memory_size());
+        self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>() + values.sum::<usize>()
+    }
+
+    /// Bytes that the columns take for one entity row, about.
+    pub(crate) fn width(&self) -> usize {
+        let of_texts = self.values.iter().map(|values| {
+            let size: usize = values.parts.iter().map(|part| part.get_buffer_memory_size()).sum();
+            size.checked_div(values.parts.iter().map(|part| part.len()).sum()).unwrap_or(0)
+        });
+        self.layout.stride + of_texts.sum::<usize>()
+    }
+
+    /// The columns of the rows at these ranks, null where there is none.
+    pub(crate) fn gather(&self, ranks: &[u32]) -> Result<Vec<ArrayRef>> {
+        let (layout, n_rows) = (&self.layout, ranks.len());
+        // What has a fixed width lies in one buffer, column after column.
+        let mut starts = Vec::with_capacity(layout.forms.len());
+        let mut size = 0;
+        for (form, values) in layout.forms.iter().zip(&self.values) {
+            starts.push(size);
+            size += match form {
+                Form::Number(width) => n_rows * width,
+                Form::Place if values.texts().is_some() => (n_rows + 1) * size_of::<i32>(),
+                Form::Place | Form::Truth => 0,
+            }
+            .next_multiple_of(ALIGNMENT);
+        }
+        let mut fixed = MutableBuffer::from_len_zeroed(size);
+        let rest = |form: &Form| Vec::with_capacity(if matches!(form, Form::Number(_)) { 0 } else { n_rows });
+        let mut places: Vec<Vec<u32>> = layout.forms.iter().map(rest).collect();
+        let words_of_column = || Vec::with_capacity(n_rows / WORD + 1);
+        let mut present: Vec<Vec<u64>> = layout.fields.iter().map(|_| words_of_column()).collect();
+        let mut rows = vec![0u8; BLOCK * layout.stride];
+        let mut words: Vec<u64> = Vec::with_capacity(BLOCK);
+        for (block, ranks) in ranks.chunks(BLOCK).enumerate() {
+            if layout.stride == 0 {
+                break;
+            }
+            // Nothing else waits for memory: all that follows is in the nearest cache.
+            for (row, rank) in rows.chunks_exact_mut(layout.stride).zip(ranks) {
+                row.copy_from_slice(self.row(*rank));
+            }
+            let rows = rows[..ranks.len() * layout.stride].chunks_exact(layout.stride);
+            for (word, present) in present.chunks_mut(WORD).enumerate() {
+                words.clear();
+                words.extend(rows.clone().map(|row| u64::from_ne_bytes(part(row, word * size_of::<u64>()))));
+                for (column, present) in present.iter_mut().enumerate() {
+                    present.extend(
+                        words.chunks(WORD).map(|words| {
+                            (0..).zip(words).fold(0, |bits, (at, word)| bits | ((word >> column) & 1) << at)
+                        }),
+                    );
+                }
+            }
+            for (column, (form, offset)) in layout.forms.iter().zip(&layout.offsets).enumerate() {
+                match form {
+                    Form::Number(width) => {
+                        let into = &mut fixed[starts[column] + block * BLOCK * width..][..ranks.len() * width];
+                        match width {
+                            1 => collect::<1>(into, rows.clone(), *offset),
+                            2 => collect::<2>(into, rows.clone(), *offset),
+                            4 => collect::<4>(into, rows.clone(), *offset),
+                            8 => collect::<8>(into, rows.clone(), *offset),
+                            _ => collect::<16>(into, rows.clone(), *offset),
+                        }
+                    }
+                    Form::Truth => places[column].extend(rows.clone().map(|row| u32::from(part::<1>(row, *offset)[0]))),
+                    Form::Place => {
+                        places[column].extend(rows.clone().map(|row| u32::from_ne_bytes(part(row, *offset))));
+                    }
+                }
+            }
+        }
+        let nulls: Vec<Option<NullBuffer>> = present.into_iter().map(|present| nulls(present, n_rows)).collect();
+        let texts = self.texts(&places, &nulls, &mut fixed, &starts)?;
+        let fixed: Buffer = fixed.into();
+        let columns = layout.fields.iter().zip(&layout.forms).zip(nulls).zip(texts).enumerate();
+        let columns = columns.map(|(column, (((field, form), nulls), text))| match (form, text) {
+            (Form::Number(width), _) => {
+                let numbers = fixed.slice_with_length(starts[column], n_rows * width);
+                let data = ArrayData::builder(field.data_type().clone()).len(n_rows).add_buffer(numbers).nulls(nulls);
+                Ok(make_array(data.build()?))
+            }
+            (Form::Truth, _) => {
+                let values: BooleanBuffer = places[column].iter().map(|value| *value != 0).collect();
+                Ok(Arc::new(BooleanArray::new(values, nulls)) as ArrayRef)
+            }
+            (Form::Place, Some(text)) => {
+                let offsets = fixed.slice_with_length(starts[column], (n_rows + 1) * size_of::<i32>());
+                let offsets = OffsetBuffer::new(ScalarBuffer::new(offsets, 0, n_rows + 1));
+                Ok(match field.data_type() {
+                    // Whole texts put one after the other are text.
+                    DataType::Utf8 => Arc::new(StringArray::try_new(offsets, text, nulls)?) as ArrayRef,
+                    _ => Arc::new(BinaryArray::try_new(offsets, text, nulls)?),
+                })
+            }
+            (Form::Place, None) => {
+                let places = UInt32Array::new(std::mem::take(&mut places[column]).into(), nulls);
+                self.values[column].gather(&places)
+            }
+        });
+        columns.collect()
+    }
+
+    fn row(&self, rank: u32) -> &[u8] {
+        if rank == NO_RANK {
+            return &self.nothing;
+        }
+        let (chunk, place) = (rank as usize / CHUNK_ROWS, rank as usize % CHUNK_ROWS);
+        &self.chunks[chunk][place * self.layout.stride..][..self.layout.stride]
+    }
+
+    /// Puts texts together: their offsets into `fixed`, their bytes into what is returned, a buffer for each column of
+    /// texts in one array.
+    fn texts(
+        &self,
+        places: &[Vec<u32>],
+        nulls: &[Option<NullBuffer>],
+        fixed: &mut MutableBuffer,
+        starts: &[usize],
+    ) -> Result<Vec<Option<Buffer>>> {
+        let mut ends = Vec::with_capacity(places.len());
+        let mut size = 0;
+        for (column, values) in self.values.iter().enumerate() {
+            let Some((offsets, _)) = values.texts().filter(|_| self.layout.forms[column] == Form::Place) else {
+                ends.push(None);
+                continue;
+            };
+            let into = &mut fixed[starts[column]..][size_of::<i32>()..(places[column].len() + 1) * size_of::<i32>()];
+            let mut end = 0usize;
+            for (index, (place, into)) in places[column].iter().zip(into.chunks_exact_mut(size_of::<i32>())).enumerate()
+            {
+                if nulls[column].as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
+                    end += (offsets[*place as usize + 1] - offsets[*place as usize]) as usize;
+                }
+                // What does not fit is told below.
+                into.copy_from_slice(&(end as i32).to_ne_bytes());
+            }
+            if end > i32::MAX as usize {
+                let name = self.layout.fields[column].name();
+                return Err(Error::unsupported(format!(
+                    "{end} bytes of text `{name}` in {} rows",
+                    places[column].len()
+                )));
+            }
+            ends.push(Some(size..size + end));
+            size += end;
+        }
+        let mut bytes = MutableBuffer::from_len_zeroed(size);
+        for (column, range) in ends.iter().enumerate() {
+            let (Some(range), Some((offsets, values))) = (range, self.values[column].texts()) else { continue };
+            let mut into = &mut bytes[range.clone()];
+            for (index, place) in places[column].iter().enumerate() {
+                if nulls[column].as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
+                    let text = &values[offsets[*place as usize] as usize..offsets[*place as usize + 1] as usize];
+                    let (text_into, rest) = into.split_at_mut(text.len());
+                    text_into.copy_from_slice(text);
+                    into = rest;
+                }
+            }
+        }
+        let bytes: Buffer = bytes.into();
+        Ok(ends.into_iter().map(|range| Some(bytes.slice_with_length(range.as_ref()?.start, range?.len()))).collect())
+    }
+}
+
+/// Columns of a buffer begin at such places, as Arrow wishes.
+const ALIGNMENT: usize = 64;
+
+/// Some bytes of a row.
+fn part<const W: usize>(row: &[u8], offset: usize) -> [u8; W] {
+    row.get(offset..).and_then(|rest| rest.first_chunk::<W>()).copied().unwrap_or([0; W])
+}
+
+/// Takes one value of `W` bytes from each row.
+fn collect<const W: usize>(into: &mut [u8], rows: ChunksExact<'_, u8>, offset: usize) {
+    for (into, row) in into.chunks_exact_mut(W).zip(rows) {
+        into.copy_from_slice(&part::<W>(row, offset));
+    }
+}
+
+/// The nulls of a column, if it has any.
+fn nulls(present: Vec<u64>, len: usize) -> Option<NullBuffer> {
+    let nulls = NullBuffer::new(BooleanBuffer::new(present.into(), 0, len));
+    Some(nulls).filter(|nulls| nulls.null_count() > 0)
+}
+
+/// The values of a column that rows point at: a single array, unless it would be larger than Arrow allows.
+struct DistinctValues {
+    parts: Vec<ArrayRef>,
+    /// Where each part starts.
+    starts: Vec<usize>,
+}
+
+impl DistinctValues {
+    fn new(field: &Field, parts: Vec<ArrayRef>, most: usize) -> Result<Self> {
+        let size: usize = parts.iter().map(|part| part.get_buffer_memory_size()).sum();
+        let parts = match parts.as_slice() {
+            [] => vec![new_null_array(field.data_type(), 0)],
+            [_] => parts,
+            _ if size > most => parts,
+            _ => vec![concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<&dyn Array>>())?],
+        };
+        let starts = parts.iter().scan(0, |start, part| Some(std::mem::replace(start, *start + part.len()))).collect();
+        Ok(Self { parts, starts })
+    }
+
+    /// Offsets and bytes, if the values are texts or bytes in one array.
+    fn texts(&self) -> Option<(&[i32], &[u8])> {
+        let [all] = self.parts.as_slice() else { return None };
+        match all.data_type() {
+            DataType::Utf8 => Some((all.as_string::<i32>().value_offsets(), all.as_string::<i32>().value_data())),
+            DataType::Binary => Some((all.as_binary::<i32>().value_offsets(), all.as_binary::<i32>().value_data())),
+            _ => None,
+        }
+    }
+
+    /// The values at these places.
+    fn gather(&self, places: &UInt32Array) -> Result<ArrayRef> {
+        if let [all] = self.parts.as_slice() {
+            return Ok(take(all, places, None)?);
+        }
+        let null = new_null_array(self.parts[0].data_type(), 1);
+        let arrays: Vec<&dyn Array> = self.parts.iter().chain([&null]).map(AsRef::as_ref).collect();
+        let places: Vec<(usize, usize)> = places
+            .iter()
+            .map(|place| match place {
+                None => (self.parts.len(), 0),
+                Some(place) => {
+                    let part = self.starts.partition_point(|start| *start <= place as usize) - 1;
+                    (part, place as usize - self.starts[part])
+                }
+            })
+            .collect();
+        Ok(interleave(&arrays, &places)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::{DictionaryArray, Float32Array, Int64Array, ListArray, StringArray};
+
+    use super::*;
+
+    fn packed(fields: &[Field], batches: &[(u64, Vec<ArrayRef>)], n_rows: usize) -> PackedRows {
+        let builder = PackedRowsBuilder::new(fields, n_rows);
+        for (first, columns) in batches.iter().rev() {
+            builder.put(*first, columns[0].len(), columns).unwrap();
+        }
+        builder.finish().unwrap().unwrap()
+    }
+
+    #[test]
+    fn values_of_every_form_come_back_in_the_order_asked_for() {
+        let columns = |from: i64, len: i64| -> Vec<ArrayRef> {
+            let rows = from..from + len;
+            let text = |row: i64| (row % 3 != 0).then(|| format!("text {}", row % 4));
+            vec![
+                Arc::new(rows.clone().map(|row| (row % 5 != 0).then_some(row)).collect::<Int64Array>()),
+                Arc::new(rows.clone().map(|row| row % 2 == 0).map(Some).collect::<BooleanArray>()),
+                Arc::new(rows.clone().map(|row| Some(row as f32)).collect::<Float32Array>()),
+                // One batch with a dictionary, one without.
+                match from {
+                    0 => Arc::new(rows.clone().map(text).collect::<StringArray>()),
+                    _ => {
+                        let texts: Vec<Option<String>> = rows.clone().map(text).collect();
+                        let texts = texts.iter().map(Option::as_deref);
+                        Arc::new(texts.collect::<DictionaryArray<Int32Type>>())
+                    }
+                },
+                Arc::new(ListArray::from_iter_primitive::<arrow::datatypes::Int64Type, _, _>(
+                    rows.map(|row| (row != 7).then(|| vec![Some(row), None])),
+                )),
+            ]
+        };
+        let whole = columns(0, 11);
+        let fields: Vec<Field> = whole.iter().map(|array| Field::new("x", array.data_type().clone(), true)).collect();
+        let rows = packed(&fields, &[(0, columns(0, 6)), (6, columns(6, 5))], 11);
+        let ranks = [10, NO_RANK, 0, 7, 7, 5, 6, NO_RANK, 3];
+        let indices: UInt32Array = ranks.iter().map(|rank| (*rank != NO_RANK).then_some(*rank)).collect();
+        for (found, whole) in rows.gather(&ranks).unwrap().iter().zip(&whole) {
+            assert_eq!(found.as_ref(), take(whole, &indices, None).unwrap().as_ref());
+        }
+        assert!(rows.gather(&[]).unwrap().iter().all(|column| column.is_empty()));
+    }
+
+    #[test]
+    fn more_columns_than_bits_of_a_word_keep_their_nulls() {
+        let fields: Vec<Field> = (0..150).map(|_| Field::new("x", DataType::Int64, true)).collect();
+        let column = |column: i64| -> ArrayRef {
+            Arc::new((0..9).map(|row| ((row + column) % 7 != 0).then_some(row * column)).collect::<Int64Array>())
+        };
+        let whole: Vec<ArrayRef> = (0..150).map(column).collect();
+        let rows = packed(&fields, &[(0, whole.clone())], 9);
+        for (found, whole) in rows.gather(&(0..9).collect::<Vec<_>>()).unwrap().iter().zip(&whole) {
+            assert_eq!(found, whole);
+        }
+    }
+
+    #[test]
+    fn rows_that_were_not_filled_are_told() {
+        let builder = PackedRowsBuilder::new(&[Field::new("x", DataType::Int64, true)], 3);
+        builder.put(0, 2, &[Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
+        assert!(builder.finish().unwrap().is_none());
+    }
+
+    #[test]
+    fn values_too_large_for_one_array_are_found_in_several_for_one_array_are_found_in_several() {
+        let field = Field::new("text", DataType::Utf8, true);
+        let parts = || -> Vec<ArrayRef> {
+            vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(StringArray::from(vec![Some("c"), None]))]
+        };
+        let ranks = UInt32Array::from(vec![Some(3), Some(0), None, Some(2), Some(1)]);
+        let one = DistinctValues::new(&field, parts(), MOST_TEXT).unwrap();
+        let several = DistinctValues::new(&field, parts(), 1).unwrap();
+        assert_eq!((one.parts.len(), several.parts.len()), (1, 2));
+        assert_eq!(&one.gather(&ranks).unwrap(), &several.gather(&ranks).unwrap());
+        let expected = StringArray::from(vec![None, Some("a"), None, Some("c"), Some("b")]);
+        assert_eq!(one.gather(&ranks).unwrap().as_ref(), &expected);
+    }
+}

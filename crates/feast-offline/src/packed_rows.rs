@@ -206,7 +206,11 @@ impl PackedRowsBuilder {
             Form::Place => {
                 let values = |array| held(&self.values[column]).place(array);
                 let places: Vec<u32> = match array.as_dictionary_opt::<Int32Type>() {
-                    Some(dictionary) if dictionary.values().data_type() == self.layout.fields[column].data_type() => {
+                    // A dictionary larger than what refers to it would be kept for little.
+                    Some(dictionary)
+                        if dictionary.values().len() <= array.len()
+                            && dictionary.values().data_type() == self.layout.fields[column].data_type() =>
+                    {
                         let start = values(dictionary.values())?;
                         dictionary.keys().values().iter().map(|key| start.wrapping_add(*key as u32)).collect()
                     }

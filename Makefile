@@ -89,11 +89,14 @@ bench: wheel binary peer ## start-up times and a plan without changes, beside Fe
 	@"$(VENV)/bin/python" bench/run.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
 
-bench-offline: wheel peer ## point-in-time joins and materialization beside DuckDB, Polars and Feast; BENCH_ARGUMENTS='--cases all'
+bench-offline: wheel peer services ## point-in-time joins and materialization beside DuckDB, Polars and Feast; BENCH_ARGUMENTS='--cases all'
 	$(say) "bench-offline: the environment .build/bench-offline (half a minute the first time)"
 	@$(ENVIRONMENT) .build/bench-offline scripts/requirements/bench-offline.txt dist/feast_rs-*.whl
-	$(say) "bench-offline: making rows and measuring (about twenty minutes)"
+	$(say) "bench-offline: point-in-time joins: making rows and measuring (about twenty minutes)"
 	@.build/bench-offline/bin/python bench/offline/run.py --ours .build/bench-offline --peer "$(PEER)" $(BENCH_ARGUMENTS)
+	$(say) "bench-offline: materialization (about ten minutes)"
+	@.build/bench-offline/bin/python bench/offline/materialize.py --ours .build/bench-offline --peer "$(PEER)" \
+		--results .build/bench $(MATERIALIZE_ARGUMENTS)
 
 bench-transform: wheel peer ## on-demand feature views over HTTP and over history, beside Feast 0.67.0 in the same run
 	$(say) "bench-transform: installing the wheel into .build/demo"

@@ -24,6 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+from measure import machine
+
 MILLION = 1_000_000
 FEATURES = ["n0", "n1", "n2", "d0", "d1", "d2", "f0", "f1", "s0", "s1"]
 START = 1_767_225_600  # 2026-01-01
@@ -356,11 +359,16 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--keys", type=int, default=MILLION)
     parser.add_argument("--feast-rows", type=int, default=MILLION, help="rows that Feast gets; 0: none")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--results", type=Path, help="folder for the report")
     bench = Bench(parser.parse_args(args))
     for _ in range(bench.arguments.rounds):
         for store in bench.arguments.stores.split(";"):
             bench.round(store)
-    print(f"Materialization, medians of {bench.arguments.rounds} rounds\n\n{bench.report()}")
+    report = f"Materialization, medians of {bench.arguments.rounds} rounds, {machine()}\n\n{bench.report()}\n"
+    print(report)
+    if folder := bench.arguments.results:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.joinpath(time.strftime("materialize-%Y%m%dT%H%M%SZ.md", time.gmtime())).write_text(report)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,8 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = open(path / "log.txt", "wb")
-        serve = [feast, "serve", "-p", str(self.port), "--no-access-log"]
+        # Feast's refresh reads the registry while its materialization writes it, and may find half of it.
+        serve = [feast, "serve", "-p", str(self.port), "--no-access-log", "--registry_ttl_sec", "3600"]
         self.process = subprocess.Popen(serve, cwd=path, stdout=self.log, stderr=self.log, start_new_session=True)
         for _ in range(600):
             try:

@@ -36,7 +36,7 @@ use crate::leaks::LeakReport;
 use crate::packed_rows::{PackedRows, PackedRowsBuilder};
 use crate::parallel;
 use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
-use crate::sources::{SourceTable, Texts, Window};
+use crate::sources::{SourceTable, Texts, Window, is_dictionary_of_texts};
 use crate::timestamps::{instant, micros_array};
 use crate::view_columns::{Scanned, ViewColumns, batch_source, declared_columns, output_field, record_batch};
 use crate::winners::Winners;
@@ -696,7 +696,7 @@ impl Winners {
         table.fetch(&columns, &self.rows, threads, Texts::WithDictionaries, &|rank, batch| {
             let columns = batch.columns().iter().zip(&view.fields).zip(&view.columns.features);
             let columns = columns.map(|((array, field), (column, declared))| match array.data_type() {
-                DataType::Dictionary(_, value) if value.as_ref() == field.data_type() => Ok(Arc::clone(array)),
+                DataType::Dictionary(..) if is_dictionary_of_texts(array, field.data_type()) => Ok(Arc::clone(array)),
                 _ => to_declared(array, *declared, &table.describe(*column)),
             });
             rows.put(rank, batch.num_rows(), &columns.collect::<Result<Vec<_>>>()?)
@@ -741,8 +741,10 @@ impl FoundFeatures {
         const SIZE: usize = 32 << 20;
         match self {
             Self::Packed { ranks, rows } if !ranks.is_empty() && 2 * rows.len() >= ranks.len() => {
-                let step =
-                    (SIZE / rows.width().max(1)).min(ranks.len().div_ceil(threads)).next_multiple_of(OUTPUT_ROWS);
+                let step = (SIZE / rows.width().max(1))
+                    .min(ranks.len().div_ceil(threads))
+                    .max(1)
+                    .next_multiple_of(OUTPUT_ROWS);
                 let steps: Vec<&[u32]> = ranks.chunks(step).collect();
                 let columns: Vec<Mutex<Vec<ArrayRef>>> = steps.iter().map(|_| Mutex::default()).collect();
                 parallel::for_each(threads, steps.len(), &|step| {

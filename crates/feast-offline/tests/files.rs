@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-    TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Float32Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
@@ -180,6 +180,32 @@ async fn hive_partitions_are_columns() {
     assert_eq!(latest_trips(&store, &source).await, [(1, 3), (2, 4)]);
     assert_eq!(fs::read_dir(folder.path().join("stats/day=2024-01-02")).unwrap().count(), 2);
     assert_eq!(fs::read_dir(folder.path().join("stats/day=2024-01-03")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn numbers_that_come_with_a_dictionary_are_numbers() {
+    let (folder, store) = store();
+    let times = TimestampMicrosecondArray::from(vec![10_000_000, 20_000_000, 30_000_000]);
+    let wide = DictionaryArray::new(Int8Array::from(vec![1, 0, 1]), Arc::new(Int64Array::from(vec![100, 200])));
+    let narrow = DictionaryArray::new(Int32Array::from(vec![0, 1, 1]), Arc::new(Float32Array::from(vec![1.5, 2.5])));
+    let batch = RecordBatch::try_from_iter([
+        ("driver_id", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef),
+        ("event_timestamp", Arc::new(times)),
+        ("wide", Arc::new(wide)),
+        ("narrow", Arc::new(narrow)),
+    ]);
+    write_parquet(&folder.path().join("rows.parquet"), &batch.unwrap());
+    let source = source("rows.parquet");
+    let plan = plan(
+        &[view(&source, &[("wide", ValueType::Int64), ("narrow", ValueType::Float)])],
+        &["driver_stats:wide", "driver_stats:narrow"],
+    );
+    let entity = rows(&[(3, 40, 0), (2, 40, 0), (1, 40, 0)]).project(&[0, 1]).unwrap();
+    let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+    let found = historical(&store, plan, entity, Vec::new()).await.unwrap();
+    let column = |name: &str| found.column_by_name(name).unwrap();
+    assert_eq!(column("wide").as_primitive::<Int64Type>().values(), &[200, 100, 200]);
+    assert_eq!(column("narrow").as_primitive::<Float32Type>().values(), &[2.5, 2.5, 1.5]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, FileFormat, Result, did_you_mean};
 
@@ -37,6 +37,12 @@ pub(crate) enum Texts {
     Whole,
     /// With the dictionary of their row group (`Dictionary(Int32, Utf8)`), where it has one for all of its rows.
     WithDictionaries,
+}
+
+/// Whether a column of texts comes with a dictionary. Dictionaries of numbers are never handed on: their buffer holds
+/// places, not numbers.
+pub(crate) fn is_dictionary_of_texts(array: &ArrayRef, of: &DataType) -> bool {
+    *of == DataType::Utf8 && matches!(array.data_type(), DataType::Dictionary(_, value) if value.as_ref() == of)
 }
 
 /// A data source opened for reading.

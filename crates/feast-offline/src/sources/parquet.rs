@@ -19,7 +19,7 @@ use parquet::file::metadata::PageIndexPolicy;
 
 use super::file::Files;
 use super::shared_file::{SharedFile, Stamp};
-use super::{OnRows, Texts, Window, merge_schemas};
+use super::{OnRows, Texts, Window, is_dictionary_of_texts, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
 use crate::timestamps::{is_time, to_micros};
@@ -210,7 +210,7 @@ impl ParquetRows {
             let n_rows = batch.num_rows();
             let arrays = origins.iter().zip(projected.fields()).map(|(origin, field)| match origin {
                 Origin::File(column) => match batch.column(*column) {
-                    array if texts == Texts::WithDictionaries && is_dictionary_of(array, field.data_type()) => {
+                    array if texts == Texts::WithDictionaries && is_dictionary_of_texts(array, field.data_type()) => {
                         Ok(Arc::clone(array))
                     }
                     array => {
@@ -381,11 +381,6 @@ impl ParquetRows {
         }
         (start == row_group.n_rows).then_some(ranges)
     }
-}
-
-/// Whether a column refers to values of this type.
-fn is_dictionary_of(array: &ArrayRef, of: &DataType) -> bool {
-    matches!(array.data_type(), DataType::Dictionary(_, value) if value.as_ref() == of)
 }
 
 /// The metadata of a file, made to read texts as references to their dictionaries; `None` where a row group has none.

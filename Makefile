@@ -105,12 +105,13 @@ bench-transform: wheel peer ## on-demand feature views over HTTP and over histor
 	@"$(VENV)/bin/python" bench/transform.py --ours "$(DEMO)" --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
 
-bench-online: dist/feast peer ## requests for online features: this server and Feast's on the same store; BENCH_ARGUMENTS="--store redis"
+bench-online: wheel dist/feast peer ## requests for online features: this server and Feast's on the same store; BENCH_ARGUMENTS="--store redis"
 	@$(CARGO) build --release --locked -p feast-cli -p feast-python -p feast-server --bin feast --bin constant_body
-	$(say) "bench-online: measuring (about three minutes per store)"
+	$(say) "bench-online: installing the wheel into .build/demo"
+	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
+	$(say) "bench-online: measuring (about five minutes per store)"
 	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/constant_body" \
-		--peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
-
+		--ours "$(DEMO)" --peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
 
 bench-registry: wheel binary peer ## apply, plan and list with 1,000 feature views in a SQL registry, beside Feast 0.67.0
 	$(say) "bench-registry: installing the wheel into .build/demo"

@@ -1,10 +1,14 @@
--- wrk -s post.lua URL -- FILE: posts the lines of FILE in turn.
-local requests, count, at = {}, 0, 0
+-- wrk -s post.lua URL -- FILE PATH [MILLISECONDS]: posts the lines of FILE in turn; each connection pauses between two.
+local requests, count, at, pause = {}, 0, 0, 0
 
 function init(arguments)
+  pause = tonumber(arguments[3] or 0)
   for line in io.lines(arguments[1]) do
     count = count + 1
-    requests[count] = wrk.format("POST", "/get-online-features", {["Content-Type"] = "application/json"}, line)
+    requests[count] = wrk.format("POST", arguments[2], {["Content-Type"] = "application/json"}, line)
+  end
+  if pause > 0 then
+    delay = function() return pause end
   end
 end
 

@@ -18,21 +18,24 @@ NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 
 DEFINITIONS = """
 from datetime import timedelta
-from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.types import Bool, Float32, Float64, Int32, Int64, String
 
 driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 TYPES = [Int64, Float64, Float32, String, Int32, Int64, Float64, Bool, String, Int64]
 for number in range({views}):
+    source = FileSource(
+        name=f"source_{{number:02}}", path=f"data/view_{{number:02}}.parquet", timestamp_field="event_timestamp"
+    )
+    if number == 0:  # the view that is pushed to
+        source = pushed = PushSource(name="pushed", batch_source=source)
     globals()[f"view_{{number:02}}"] = FeatureView(
         name=f"view_{{number:02}}",
         entities=[driver],
         ttl=timedelta(days=3650),
         schema=[Field(name="driver_id", dtype=Int64)]
         + [Field(name=f"f{{number:02}}_{{at}}", dtype=dtype) for at, dtype in enumerate(TYPES)],
-        source=FileSource(
-            name=f"source_{{number:02}}", path=f"data/view_{{number:02}}.parquet", timestamp_field="event_timestamp"
-        ),
+        source=source,
     )
 """
 

@@ -1,11 +1,16 @@
-"""Online features over HTTP: this server and Feast's in one run, on the same repository, store, requests and client.
+"""Online features: this server and SDK, and Feast's, in one run, on the same repository, store, requests and client.
 
     make bench-online
-    python bench/online/run.py --binary FILE --constant FILE --peer ENVIRONMENT [--store sqlite --store redis]
+    python bench/online/run.py --binary FILE --constant FILE --ours ENVIRONMENT --peer ENVIRONMENT [--store redis]
 
-Feast itself applies and materializes the repository; both servers read what it wrote. The client is wrk. What bounds
-every server from above is measured too: the HTTP stack of this server with a constant body of the same size, and, for
-Redis, HMGET of as many fields pipelined by Redis' own C client. CPU time is what a busy machine distorts least.
+Feast itself applies and materializes the repository; both sides read what it wrote. The client over HTTP is wrk. What
+bounds every server from above is measured too: the HTTP stack of this server with a constant body of the same size, and,
+for Redis, as many fields read or written, pipelined by Redis' own C client. CPU time is what a busy machine distorts
+least. When wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is
+divided by all requests, those that nobody waited for included; this server's only by those that it answered.
+
+Parts: `requests` and `push` over HTTP, `sdk` in process, `soak` (only when asked for; --minutes) at 80 % of capacity
+with definitions applied and the registry read again meanwhile.
 """
 
 from __future__ import annotations
@@ -18,17 +23,16 @@ import os
 import platform
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from servers import Server, cpu_seconds, free_port, memory_mib, redis, run, say, serving
 
 HERE = Path(__file__).parent
 KEYS, FEATURES = 5000, 10
@@ -39,124 +43,28 @@ CASES = {
     "100 x 50, 5 views": (100, 5),
     "500 x 250, 25 views": (500, 25),
 }
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def say(text: str) -> None:
-    """Tells how far the run is."""
-    print(f"    {text}", file=sys.stderr, flush=True)
-
-
-def run(command: list[object], **options: object) -> str:
-    """Runs a command to its end and returns what it printed."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, **options)
-    if done.returncode != 0:
-        told = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        sys.exit(f"error: `{' '.join(str(word) for word in command)}` failed:\n{told}")
-    return done.stdout
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
-    for process in found:
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{process}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, all below it, and its children that ended."""
-    ticks = 0
-    for process in tree(pid):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += sum(int(field) for field in fields[11:15])
-    return ticks / TICK
-
-
-def memory_mib(pid: int) -> float:
-    """Memory of a process and all below it; what they share counts once."""
-    kib = 0
-    for process in tree(pid):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    kib += int(line.split()[1])
-    return kib / 1024
+PARTS = ["requests", "push", "sdk", "soak"]
 
 
 @dataclass
-class Server:
-    """A server of one side."""
+class Bench:
+    """What the parts work with: one store with a repository that Feast has filled."""
 
-    name: str
-    process: subprocess.Popen
-    url: str
+    store: str
+    repository: Path
+    scratch: Path
+    redis: tuple[int, int] | None
+    arguments: argparse.Namespace
 
-    def post(self, body: str) -> dict:
-        """The answer to one request."""
-        request = urllib.request.Request(
-            self.url + "/get-online-features", body.encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+    def row(self, case: str, connections: int, side: str, found: dict) -> dict:
+        """One line of the table."""
+        say(f"{self.store}, {case}, {connections}: {side} {found['rps']:.0f} requests/s")
+        return {"store": self.store, "case": case, "connections": connections, "side": side} | found
 
-
-@contextlib.contextmanager
-def serving(name: str, command: list[object], port: int, path: str = "/health") -> Iterator[Server]:
-    """Runs a server for as long as the block lasts."""
-    environment = {**os.environ, "FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"}
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [str(word) for word in command], stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-        url = f"http://127.0.0.1:{port}"
-        try:
-            for _ in range(600):
-                if process.poll() is not None:
-                    break
-                with contextlib.suppress(OSError, urllib.error.URLError):
-                    urllib.request.urlopen(url + path, timeout=5).close()
-                    yield Server(name, process, url)
-                    return
-                time.sleep(0.1)
-            log.seek(0)
-            sys.exit(f"error: the server `{name}` did not start:\n{log.read().decode(errors='replace')[-2000:]}")
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-@contextlib.contextmanager
-def redis(folder: Path) -> Iterator[tuple[int, int]]:
-    """A Redis of its own: port and process."""
-    port = free_port()
-    process = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.1)
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait()
+    @property
+    def redis_process(self) -> int | None:
+        """The process of Redis."""
+        return self.redis[1] if self.redis else None
 
 
 def bodies(case: str, folder: Path) -> Path:
@@ -169,6 +77,31 @@ def bodies(case: str, folder: Path) -> Path:
         for _ in range(200 if entities < 500 else 40):
             keys = dice.sample(range(KEYS), entities)
             file.write(json.dumps({"features": features, "entities": {"driver_id": keys}}) + "\n")
+    return path
+
+
+def pushes(rows: int, folder: Path) -> Path:
+    """Bodies that push rows to the first view, one per line, each with keys of its own, all at one time."""
+    dice = random.Random(11)
+    path = folder / f"push{rows}.jsonl"
+    with path.open("w") as file:
+        for _ in range(200):
+            frame = {"driver_id": dice.sample(range(KEYS), rows), "event_timestamp": ["2026-02-10T00:00:00Z"] * rows}
+            makers: list[Callable[[], object]] = [
+                lambda: dice.randrange(100),
+                dice.random,
+                lambda: dice.randrange(1000) / 8,
+                lambda: f"city-{dice.randrange(500)}",
+                lambda: dice.randrange(1_000_000),
+                lambda: dice.randrange(2**40),
+                lambda: dice.gauss(0, 1000),
+                lambda: dice.random() > 0.5,
+                lambda: f"segment/{dice.randrange(2**31):08x}",
+                lambda: dice.randrange(2**53),
+            ]
+            for at, make in enumerate(makers):
+                frame[f"f00_{at}"] = [make() for _ in range(rows)]
+            file.write(json.dumps({"push_source_name": "pushed", "df": frame, "to": "online"}) + "\n")
     return path
 
 
@@ -191,15 +124,34 @@ def check_same(servers: list[Server], body: str) -> int:
     return len(json.dumps(answer, separators=(",", ":")))
 
 
-def load(server: Server, file: Path, connections: int, seconds: int, store: int | None) -> dict[str, float]:
-    """Requests as fast as they are answered; figures per request."""
-    for _ in range(3):
-        server.post(file.open().readline())
-    before = cpu_seconds(server.process.pid), cpu_seconds(store) if store else 0.0
+def settled(process: int) -> float:
+    """CPU seconds of a process once it has nothing left to do."""
+    before = cpu_seconds(process)
+    while True:
+        time.sleep(0.3)
+        after = cpu_seconds(process)
+        if after - before < 0.02:
+            return after
+        before = after
+
+
+def wrk(server: Server, file: Path, path: str, connections: int, seconds: float, pause: int = 0) -> dict[str, int]:
+    """What wrk tells of requests as fast as they are answered."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", HERE / "post.lua"]
-    told = json.loads(run([*command, server.url, "--", file]).strip().splitlines()[-1])
-    after = cpu_seconds(server.process.pid), cpu_seconds(store) if store else 0.0
-    done = max(1, told["requests"])
+    return json.loads(run([*command, server.url, "--", file, path, pause]).strip().splitlines()[-1])
+
+
+def load(
+    server: Server, file: Path, connections: int, seconds: int, store: int | None, path: str = "/get-online-features"
+) -> dict[str, float]:
+    """Figures per request of requests as fast as they are answered."""
+    for _ in range(3):
+        server.post(file.open().readline(), path)
+    before = settled(server.process.pid), cpu_seconds(store) if store else 0.0
+    told = wrk(server, file, path, connections, seconds)
+    # wrk does not wait for the last requests of its connections.
+    after = settled(server.process.pid), cpu_seconds(store) if store else 0.0
+    done = max(1, told["requests"] + (connections if server.name == "Feast" else 0))
     return {
         "rps": told["requests"] / (told["microseconds"] / 1e6),
         "p50_ms": told["p50"] / 1000,
@@ -211,10 +163,8 @@ def load(server: Server, file: Path, connections: int, seconds: int, store: int 
     }
 
 
-def redis_floor(port: int, pid: int, case: str, connections: int, seconds: int) -> dict[str, float]:
-    """HMGET of as many fields of as many keys, pipelined by redis-benchmark, on hashes as large as Feast's."""
-    entities, views = CASES[case]
-    fields = [f"{at:04x}" for at in range(views * FEATURES)] + [f"_ts:view_{view:02}" for view in range(views)]
+def fill(port: int, fields: list[str]) -> None:
+    """Hashes as large as Feast's for the floors."""
     with socket.create_connection(("127.0.0.1", port)) as stream:
         answers = stream.makefile("rb")
         for key in range(KEYS):
@@ -224,19 +174,27 @@ def redis_floor(port: int, pid: int, case: str, connections: int, seconds: int) 
             stream.sendall((f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)).encode())
             answers.readline()
 
+
+def redis_floor(bench: Bench, entities: int, views: int, connections: int, is_write: bool) -> dict[str, float]:
+    """HMGET or HSET of as many fields of as many keys, pipelined by redis-benchmark."""
+    port, process = bench.redis
+    fields = [f"{at:04x}" for at in range(views * FEATURES)] + [f"_ts:view_{view:02}" for view in range(views)]
+    fill(port, fields)
+    words = [word for field in fields for word in (field, "x" * 8)] if is_write else fields
+    command = ["HSET" if is_write else "HMGET", "floor:__rand_int__", *words]
+
     def measure(n: int) -> tuple[float, float, list[float]]:
-        before, started = cpu_seconds(pid), time.monotonic()
+        before, started = cpu_seconds(process), time.monotonic()
         told = run(
-            ["redis-benchmark", "-p", port, "-n", n, "-c", connections, "-P", entities, "-r", KEYS, "--csv"]
-            + ["HMGET", "floor:__rand_int__", *fields]
+            ["redis-benchmark", "-p", port, "-n", n, "-c", connections, "-P", entities, "-r", KEYS, "--csv", *command]
         )
-        row = [line for line in told.splitlines() if line.startswith('"HMGET')][-1]
+        row = [line for line in told.splitlines() if line.startswith(f'"{command[0]}')][-1]
         values = [float(cell.strip('"')) for cell in row.split('","')[1:]]
-        return time.monotonic() - started, cpu_seconds(pid) - before, values
+        return time.monotonic() - started, cpu_seconds(process) - before, values
 
     probe = max(2000, entities * connections * 2)
     wall, _, _ = measure(probe)
-    n = max(entities, int(probe * seconds / max(wall, 0.05)) // entities * entities)
+    n = max(entities, int(probe * bench.arguments.seconds / max(wall, 0.05)) // entities * entities)
     _, cpu, values = measure(n)
     return {
         "rps": values[0] / entities,
@@ -249,46 +207,146 @@ def redis_floor(port: int, pid: int, case: str, connections: int, seconds: int) 
     }
 
 
-def measure_store(store: str, arguments: argparse.Namespace, scratch: Path) -> list[dict]:
-    """All cases on one store."""
-    rows = []
+@contextlib.contextmanager
+def both(bench: Bench) -> Iterator[tuple[Server, Server]]:
+    """Both servers on the repository."""
+    arguments = bench.arguments
+    ours_port, peer_port = free_port(), free_port()
+    common = ["serve", "--no-access-log", "--port"]
+    # Feast restarts its worker every 1,000 requests by default; it is spared that here.
+    peer = [
+        arguments.peer / "bin" / "feast",
+        "-c",
+        bench.repository,
+        *common,
+        peer_port,
+        "--max-requests",
+        "1000000000",
+    ]
+    ours = [arguments.binary, "-c", bench.repository, *common, ours_port]
+    with serving("feast-rs", ours, ours_port) as first, serving("Feast", peer, peer_port) as second:
+        yield first, second
+
+
+def measure_requests(bench: Bench) -> Iterator[dict]:
+    """Reading over HTTP."""
+    arguments = bench.arguments
+    with both(bench) as (ours, peer):
+        for case in arguments.case or CASES:
+            file = bodies(case, bench.scratch)
+            length = check_same([ours, peer], file.open().readline())
+            port = free_port()
+            with serving("constant body", [arguments.constant, port, length], port, "/") as constant:
+                constant.post = lambda *_: {}
+                for connections in arguments.connections:
+                    for server, store in ((ours, bench.redis_process), (peer, bench.redis_process), (constant, None)):
+                        found = load(server, file, connections, arguments.seconds, store)
+                        side = "floor: constant body" if server is constant else server.name
+                        yield bench.row(case, connections, side, found)
+                    if bench.redis:
+                        found = redis_floor(bench, *CASES[case], connections, is_write=False)
+                        yield bench.row(case, connections, "floor: HMGET", found)
+
+
+def measure_push(bench: Bench) -> Iterator[dict]:
+    """Writing over HTTP."""
+    arguments = bench.arguments
+    with both(bench) as servers:
+        for rows in (1, 100):
+            file = pushes(rows, bench.scratch)
+            case = f"push {rows} x 10"
+            for connections in arguments.connections:
+                for server in servers:
+                    found = load(server, file, connections, arguments.seconds, bench.redis_process, "/push")
+                    yield bench.row(case, connections, server.name, found)
+                if bench.redis:
+                    found = redis_floor(bench, rows, 1, connections, is_write=True)
+                    yield bench.row(case, connections, "floor: HSET", found)
+
+
+def measure_sdk(bench: Bench) -> Iterator[dict]:
+    """Reading in process."""
+    arguments = bench.arguments
+    for case in arguments.case or CASES:
+        file = bodies(case, bench.scratch)
+        for side, environment in (("feast-rs", arguments.ours), ("Feast", arguments.peer)):
+            before = cpu_seconds(bench.redis_process) if bench.redis else 0.0
+            told = run(
+                [environment / "bin" / "python", HERE / "sdk.py", bench.repository, file, arguments.seconds],
+                env={**os.environ, "FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"},
+            )
+            found = json.loads(told.strip().splitlines()[-1])
+            after = cpu_seconds(bench.redis_process) if bench.redis else 0.0
+            found["store_cpu_ms"] = (after - before) * 1000 / found.pop("calls")
+            yield bench.row(f"SDK {case}", 1, side, found)
+
+
+def measure_soak(bench: Bench) -> Iterator[dict]:
+    """Load at 80 % of capacity for minutes; every half minute is a row, and definitions change between them."""
+    arguments, case, connections = bench.arguments, "1 x 50, 5 views", 64
+    port = free_port()
+    file = bodies(case, bench.scratch)
+    yaml = bench.repository / "feature_store.yaml"
+    text = yaml.read_text()
+    yaml.write_text(
+        text.replace("registry: data/registry.db", "registry: {path: data/registry.db, cache_ttl_seconds: 2}")
+    )
+    command = [arguments.binary, "-c", bench.repository, "serve", "--no-access-log", "--port", port]
+    try:
+        with serving("feast-rs", command, port) as server:
+            full = wrk(server, file, "/get-online-features", connections, 10)
+            capacity = full["requests"] / (full["microseconds"] / 1e6)
+            pause = max(1, round(connections / (0.8 * capacity) * 1000 - full["p50"] / 1000 / 2))
+            say(f"{bench.store}, soak: capacity {capacity:.0f} requests/s, each connection pauses {pause} ms")
+            definitions = bench.repository / "definitions.py"
+            for at in range(int(arguments.minutes * 2)):
+                definitions.write_text(
+                    definitions.read_text() + f"\ntag_{at} = 0\nview_24.tags = {{'round': '{at}'}}\n"
+                )
+                applying = subprocess.Popen(
+                    [arguments.ours / "bin" / "feast", "-c", bench.repository, "apply"],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                before = cpu_seconds(server.process.pid)
+                told = wrk(server, file, "/get-online-features", connections, 30, pause)
+                if applying.wait() != 0:
+                    sys.exit("error: `feast apply` failed while the server was under load")
+                yield bench.row(
+                    f"soak, half minute {at + 1}",
+                    connections,
+                    "feast-rs",
+                    {
+                        "rps": told["requests"] / (told["microseconds"] / 1e6),
+                        "p50_ms": told["p50"] / 1000,
+                        "p99_ms": told["p99"] / 1000,
+                        "cpu_ms": (cpu_seconds(server.process.pid) - before) * 1000 / max(1, told["requests"]),
+                        "store_cpu_ms": 0.0,
+                        "memory_mib": memory_mib(server.process.pid),
+                        "bad": told["bad"],
+                    },
+                )
+    finally:
+        yaml.write_text(text)
+
+
+MEASURES = {"requests": measure_requests, "push": measure_push, "sdk": measure_sdk, "soak": measure_soak}
+
+
+def measure_store(store: str, arguments: argparse.Namespace, scratch: Path) -> Iterator[dict]:
+    """All parts on one store."""
     with contextlib.ExitStack() as stack:
-        port, pid = stack.enter_context(redis(scratch)) if store == "redis" else (None, None)
+        found = stack.enter_context(redis(scratch)) if store == "redis" else None
         repository = scratch / store
         python = arguments.peer / "bin" / "python"
-        run([python, HERE / "prepare.py", repository, *([f"127.0.0.1:{port}"] if port else [])])
+        run([python, HERE / "prepare.py", repository, *([f"127.0.0.1:{found[0]}"] if found else [])])
         feast = arguments.peer / "bin" / "feast"
         for command in (["apply"], ["materialize", "2026-01-01T00:00:00", "2026-03-01T00:00:00"]):
             say(f"{store}: Feast runs `{' '.join(command)}`")
             run([feast, *command], cwd=repository)
-        ours_port, peer_port, floor_port = free_port(), free_port(), free_port()
-        common = ["serve", "--no-access-log", "--port"]
-        ours = stack.enter_context(
-            serving("feast-rs", [arguments.binary, "-c", repository, *common, ours_port], ours_port)
-        )
-        # Feast restarts its worker every 1,000 requests by default; it is spared that here.
-        peer_command = [feast, "-c", repository, *common, peer_port, "--max-requests", "1000000000"]
-        peer = stack.enter_context(serving("Feast", peer_command, peer_port))
-        for case in arguments.case or CASES:
-            file = bodies(case, scratch)
-            length = check_same([ours, peer], file.open().readline())
-            for connections in arguments.connections:
-                for server in (ours, peer):
-                    found = load(server, file, connections, arguments.seconds, pid)
-                    row = {"store": store, "case": case, "connections": connections, "side": server.name}
-                    rows.append(row | found)
-                    say(f"{store}, {case}, {connections}: {server.name} {found['rps']:.0f} requests/s")
-                with serving("constant body", [arguments.constant, floor_port, length], floor_port, "/") as constant:
-                    constant.post = lambda _body: {}
-                    found = load(constant, file, connections, arguments.seconds, None)
-                rows.append(
-                    {"store": store, "case": case, "connections": connections, "side": "floor: constant body", **found}
-                )
-                if pid:
-                    found = redis_floor(port, pid, case, connections, arguments.seconds)
-                    row = {"store": store, "case": case, "connections": connections, "side": "floor: HMGET", **found}
-                    rows.append(row)
-    return rows
+        bench = Bench(store, repository, scratch, found, arguments)
+        for part in arguments.part or PARTS[:3]:
+            yield from MEASURES[part](bench)
 
 
 def table(rows: list[dict]) -> str:
@@ -316,14 +374,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", type=Path, required=True, help="the standalone command")
     parser.add_argument("--constant", type=Path, required=True, help="the program `constant_body` of feast-server")
+    parser.add_argument("--ours", type=Path, required=True, help="environment with feast-rs")
     parser.add_argument("--peer", type=Path, required=True, help="environment with feast==0.67.0")
     parser.add_argument("--store", action="append", choices=["sqlite", "redis"], help="default: sqlite")
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: all but soak")
+    parser.add_argument("--minutes", type=float, default=10, help="of the soak")
     parser.add_argument("--case", action="append", choices=list(CASES), help="default: all")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--results", type=Path, help="directory for a JSON file with the figures")
     arguments = parser.parse_args()
-    for name in ("binary", "constant", "peer"):
+    for name in ("binary", "constant", "ours", "peer"):
         setattr(arguments, name, getattr(arguments, name).absolute())
     stores = arguments.store or ["sqlite"]
     for tool in ["wrk", *(["redis-server", "redis-benchmark"] if "redis" in stores else [])]:

@@ -95,7 +95,8 @@ impl RegistryHandle {
     }
 
     /// The newest known snapshot, without waiting; when it is older than the ttl, a refresh is started in the
-    /// background. A refresh that fails keeps the snapshot and shows in [`health`](Self::health).
+    /// background. A refresh that fails keeps the snapshot and shows in [`health`](Self::health), as does one that finds
+    /// no registry any more: whoever serves goes on serving.
     ///
     /// # Errors
     /// Those of [`RegistryStore::load`], while there is no snapshot.
@@ -106,7 +107,7 @@ impl RegistryHandle {
             let handle = self.clone();
             tokio::spawn(async move {
                 let _refreshing = refreshing;
-                if let Err(error) = handle.refresh().await {
+                if let Err(error) = handle.refresh_in_background().await {
                     tracing::warn!(registry = %handle.0.store, %error, "the registry could not be refreshed");
                 }
             });
@@ -119,8 +120,24 @@ impl RegistryHandle {
     /// # Errors
     /// Those of [`RegistryStore::load`]; the known snapshot stays then.
     pub async fn refresh(&self) -> Result<Arc<RegistrySnapshot>> {
+        self.refresh_if(|_, _| true).await
+    }
+
+    /// [`refresh`](Self::refresh) for whoever serves: a registry that is gone leaves the known snapshot.
+    ///
+    /// # Errors
+    /// Those of [`RegistryStore::load`], and `Unavailable` for a registry that is gone.
+    pub async fn refresh_in_background(&self) -> Result<Arc<RegistrySnapshot>> {
+        self.refresh_if(|known, loaded| known.version.is_none() || loaded.version.is_some()).await
+    }
+
+    /// Takes the stored state unless it is refused, given what is known.
+    async fn refresh_if(
+        &self,
+        accept: impl FnOnce(&RegistrySnapshot, &RegistrySnapshot) -> bool,
+    ) -> Result<Arc<RegistrySnapshot>> {
         let _loading = self.0.loading.lock().await;
-        let loaded = self.0.load().await;
+        let loaded = self.0.load(accept).await;
         self.0.remember(loaded.as_ref().err());
         loaded
     }
@@ -188,14 +205,21 @@ impl RegistryHandle {
 }
 
 impl Shared {
-    async fn load(&self) -> Result<Arc<RegistrySnapshot>> {
+    async fn load(
+        &self,
+        accept: impl FnOnce(&RegistrySnapshot, &RegistrySnapshot) -> bool,
+    ) -> Result<Arc<RegistrySnapshot>> {
         let known = self.current.load_full();
-        if let Some(known) = known
+        if let Some(known) = &known
             && self.store.version().await? == known.version
         {
-            return Ok(known);
+            return Ok(Arc::clone(known));
         }
         let snapshot = Arc::new(self.store.load().await?);
+        if known.is_some_and(|known| !accept(&known, &snapshot)) {
+            return Err(Error::unavailable(format!("{} is gone, what it held last is still served", self.store))
+                .with_hint("put it back, or run `feast apply`"));
+        }
         self.current.store(Some(Arc::clone(&snapshot)));
         Ok(snapshot)
     }

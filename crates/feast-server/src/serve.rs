@@ -237,7 +237,7 @@ fn refresh_registry(server: &Arc<Server>) -> JoinHandle<()> {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            if let Err(error) = server.store.registry().refresh().await {
+            if let Err(error) = server.store.registry().refresh_in_background().await {
                 tracing::warn!(%error, "the registry could not be refreshed; serving from the last snapshot");
             }
         }

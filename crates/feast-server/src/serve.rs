@@ -16,7 +16,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::http;
@@ -33,6 +33,9 @@ const FRESHNESS: Duration = Duration::from_secs(60);
 
 /// How long the last traces may take.
 const LAST_TRACES: Duration = Duration::from_secs(5);
+
+/// Connections that wait to be accepted. A client whose connection finds no place tries again after a second.
+const BACKLOG: u32 = 4096;
 
 /// How long a client may take to agree on TLS.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,9 +125,24 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<(TcpListener, Socket
         let error = Error::unavailable(format!("the server cannot listen on `{place}`")).with_source(error);
         error.with_hint("choose another address with `--host` and `--port`")
     };
-    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
+    let mut refused = None;
+    for address in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
+        match listen_at(address) {
+            Ok(listener) => {
+                let address = listener.local_addr().map_err(failed)?;
+                return Ok((listener, address));
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(failed(refused.unwrap_or_else(|| std::io::Error::other("the name has no address"))))
+}
+
+fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {

@@ -115,9 +115,13 @@ fn column(batch: &RecordBatch, name: &str, value_type: ValueType) -> Result<Arra
 
 /// A batch of declared columns for who knows what was declared: names and Arrow types, without marks of opaque types.
 /// Unlike Arrow's own constructor also without any column.
-pub(crate) fn record_batch(fields: &[Field], columns: Vec<ArrayRef>, n_rows: usize) -> Result<RecordBatch> {
+pub(crate) fn record_batch<'a>(
+    fields: impl IntoIterator<Item = &'a Field>,
+    columns: Vec<ArrayRef>,
+    n_rows: usize,
+) -> Result<RecordBatch> {
     let plain = |(field, column): (&Field, &ArrayRef)| ArrowField::new(&field.name, column.data_type().clone(), true);
-    let fields: Vec<_> = fields.iter().zip(&columns).map(plain).collect();
+    let fields: Vec<_> = fields.into_iter().zip(&columns).map(plain).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }

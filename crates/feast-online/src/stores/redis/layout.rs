@@ -12,8 +12,20 @@ pub(super) fn time_field(view: &str) -> Vec<u8> {
 
 /// The field that holds a feature of a view: a hash of both names, as a little-endian number.
 pub(super) fn feature_field(view: &str, feature: &str) -> [u8; 4] {
-    let name = format!("{view}:{feature}");
-    murmur3::murmur3_32(&mut name.as_bytes(), 0).unwrap_or_default().to_le_bytes()
+    feature_fields(view)(feature)
+}
+
+/// [`feature_field`] for many features of one view.
+pub(super) fn feature_fields(view: &str) -> impl FnMut(&str) -> [u8; 4] {
+    let start = view.len() + 1;
+    let mut name = Vec::with_capacity(start + 32);
+    name.extend_from_slice(view.as_bytes());
+    name.push(b':');
+    move |feature| {
+        name.truncate(start);
+        name.extend_from_slice(feature.as_bytes());
+        murmur3::murmur3_32(&mut name.as_slice(), 0).unwrap_or_default().to_le_bytes()
+    }
 }
 
 /// Refuses a view of which two features would share a field.

@@ -2,7 +2,7 @@
 
     python remote_registry.py changes HOST:PORT     # every change and every question, each kind of object
     python remote_registry.py read HOST:PORT        # {kind: {name: base64 of the message}} of all objects
-    python remote_registry.py write HOST:PORT       # applies the corpus
+    python remote_registry.py write HOST:PORT       # applies the corpus; {kind: names}
     python remote_registry.py missing HOST:PORT     # how unknown names and projects are answered
 
 `changes` and `missing` print JSON; what is not as it should be ends the program with an error.
@@ -64,6 +64,23 @@ def corpus() -> dict[str, dict[str, Any]]:
     # Feast cannot read back a permission for everybody, not even its own.
     del objects["permission"]["all"]
     return {kind: {one.name: one for one in named.values()} for kind, named in objects.items()}
+
+
+def write(registry: Any) -> dict[str, list[str]]:
+    """Applies what the server takes: Feast's needs the libraries of sources. Gives the names, by kind."""
+    import grpc
+    from feast.errors import FeastModuleImportError
+
+    taken: dict[str, list[str]] = {}
+    for kind, named in corpus().items():
+        for name, one in named.items():
+            try:
+                apply(registry, kind, one)
+                taken.setdefault(kind, []).append(name)
+            except (grpc.RpcError, FeastModuleImportError) as error:
+                lacks = ("No module named", "Could not import", "_storage'")
+                assert any(part in str(error) for part in lacks), error
+    return taken
 
 
 def raised(call: Any, *arguments: Any, **named: Any) -> tuple[str, str]:
@@ -177,8 +194,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "read":
         stdout.write(exchange.to_json(written(client)))
     elif sys.argv[1] == "write":
-        for kind, named in corpus().items():
-            for one in named.values():
-                apply(client, kind, one)
+        stdout.write(json.dumps(write(client)))
     else:
         stdout.write(json.dumps(changes(client) if sys.argv[1] == "changes" else missing(client)))

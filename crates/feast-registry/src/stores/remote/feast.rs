@@ -17,17 +17,21 @@ use prost::Message;
 use wire::apply_feature_view_request::BaseFeatureView as View;
 
 use super::connection::{Connection, Repeat};
+use crate::handle::pause;
 
 const SERVICE: &str = "feast.registry.RegistryServer";
 
 /// How many projects are asked for their tables at the same time.
 const CONCURRENT: usize = 8;
 
+/// How often a registry is read again that changes meanwhile.
+const ATTEMPTS: u32 = 10;
+
 pub(super) async fn load(server: &Connection) -> Result<RegistrySnapshot> {
-    let registry = registry(server).await?;
-    let mut snapshot =
-        snapshot_from_registry(&registry).map_err(|error| error.with_context("registry server", server.path()))?;
-    snapshot.version = digest(&registry);
+    let registry = registry_of_projects(server).await?;
+    let mut snapshot = snapshot_from_registry(&registry.named)
+        .map_err(|error| error.with_context("registry server", server.path()))?;
+    snapshot.version = registry.version;
     let projects: Vec<String> = snapshot.projects.keys().cloned().collect();
     let tables: Vec<Vec<ManagedTable>> = stream::iter(projects)
         .map(|project| async move { tables_of(server, &project).await })
@@ -37,6 +41,127 @@ pub(super) async fn load(server: &Connection) -> Result<RegistrySnapshot> {
     let mut known = BTreeSet::new();
     snapshot.managed_tables = tables.into_iter().flatten().filter(|table| known.insert(table.name.clone())).collect();
     Ok(snapshot)
+}
+
+/// A registry in which every object names its project.
+struct Named {
+    named: core::Registry,
+    version: Option<RegistryVersion>,
+}
+
+/// Feast's server tells all objects with all that belongs to them, project by project, but not where one project ends;
+/// and tells the objects of one project without their functions. Together that is what is asked for.
+async fn registry_of_projects(server: &Connection) -> Result<Named> {
+    for attempt in 1..=ATTEMPTS {
+        let mut named = registry(server).await?;
+        let version = digest(&named);
+        let projects: Vec<String> =
+            named.projects.iter().filter_map(|project| project.spec.as_ref()).map(|spec| spec.name.clone()).collect();
+        let lists: Vec<core::Registry> = match projects.as_slice() {
+            // Nothing has to be told apart.
+            [_] => vec![named.clone()],
+            several => {
+                stream::iter(several.to_vec())
+                    .map(|project| async move { lists_of(server, &project).await })
+                    .buffered(CONCURRENT)
+                    .try_collect()
+                    .await?
+            }
+        };
+        if name_projects(&mut named, &projects, &lists) {
+            return Ok(Named { named, version });
+        }
+        pause(attempt).await;
+    }
+    Err(Error::new(ErrorCode::Conflict, format!("the registry of server `{}` keeps changing", server.path()))
+        .with_hint("try again when fewer processes change it"))
+}
+
+/// The objects of one project.
+async fn lists_of(server: &Connection, project: &str) -> Result<core::Registry> {
+    let mut lists = core::Registry::default();
+    macro_rules! list {
+        ($method:literal, $Request:ident, $Response:ident, $field:ident) => {
+            let asked = wire::$Request { project: project.to_owned(), ..wire::$Request::default() };
+            let answer: wire::$Response = server.call(SERVICE, $method, &asked, Repeat::Yes).await?;
+            lists.$field = answer.$field;
+        };
+    }
+    list!("ListEntities", ListEntitiesRequest, ListEntitiesResponse, entities);
+    list!("ListDataSources", ListDataSourcesRequest, ListDataSourcesResponse, data_sources);
+    list!("ListFeatureViews", ListFeatureViewsRequest, ListFeatureViewsResponse, feature_views);
+    list!(
+        "ListStreamFeatureViews",
+        ListStreamFeatureViewsRequest,
+        ListStreamFeatureViewsResponse,
+        stream_feature_views
+    );
+    list!(
+        "ListOnDemandFeatureViews",
+        ListOnDemandFeatureViewsRequest,
+        ListOnDemandFeatureViewsResponse,
+        on_demand_feature_views
+    );
+    list!("ListLabelViews", ListLabelViewsRequest, ListLabelViewsResponse, label_views);
+    list!("ListFeatureServices", ListFeatureServicesRequest, ListFeatureServicesResponse, feature_services);
+    list!("ListSavedDatasets", ListSavedDatasetsRequest, ListSavedDatasetsResponse, saved_datasets);
+    list!(
+        "ListValidationReferences",
+        ListValidationReferencesRequest,
+        ListValidationReferencesResponse,
+        validation_references
+    );
+    list!("ListPermissions", ListPermissionsRequest, ListPermissionsResponse, permissions);
+    Ok(lists)
+}
+
+/// Writes into each object the project in whose list it is; `false` when the lists are not those of this registry.
+fn name_projects(registry: &mut core::Registry, projects: &[String], lists: &[core::Registry]) -> bool {
+    let mut fit = true;
+    macro_rules! name {
+        (@plain $field:ident) => {
+            let mut objects = registry.$field.iter_mut();
+            for (project, list) in projects.iter().zip(lists) {
+                for listed in &list.$field {
+                    let Some(object) = objects.next() else {
+                        fit = false;
+                        break;
+                    };
+                    fit &= listed.name == object.name;
+                    object.project.clone_from(project);
+                }
+            }
+            fit &= objects.next().is_none();
+        };
+        ($field:ident) => {
+            for object in registry.$field.iter_mut().filter(|object| object.spec.is_none()) {
+                object.spec = Some(Default::default());
+            }
+            let mut objects = registry.$field.iter_mut().filter_map(|object| object.spec.as_mut());
+            for (project, list) in projects.iter().zip(lists) {
+                for listed in &list.$field {
+                    let Some(object) = objects.next() else {
+                        fit = false;
+                        break;
+                    };
+                    fit &= listed.spec.as_ref().is_some_and(|listed| listed.name == object.name);
+                    object.project.clone_from(project);
+                }
+            }
+            fit &= objects.next().is_none();
+        };
+    }
+    name!(entities);
+    name!(feature_views);
+    name!(stream_feature_views);
+    name!(on_demand_feature_views);
+    name!(label_views);
+    name!(feature_services);
+    name!(saved_datasets);
+    name!(permissions);
+    name!(@plain data_sources);
+    name!(@plain validation_references);
+    fit
 }
 
 pub(super) async fn version(server: &Connection) -> Result<Option<RegistryVersion>> {
@@ -73,14 +198,14 @@ pub(super) async fn commit(
     base: Option<&RegistryVersion>,
     changes: &RegistryChanges,
 ) -> Result<RegistryVersion> {
-    let registry = registry(server).await?;
-    if digest(&registry).as_ref() != base {
+    let registry = registry_of_projects(server).await?;
+    if registry.version.as_ref() != base {
         return Err(Error::new(
             ErrorCode::Conflict,
             format!("the registry of server `{}` has changed since it was read", server.path()),
         ));
     }
-    let stored = snapshot_from_registry(&registry)?;
+    let stored = snapshot_from_registry(&registry.named)?;
     let project = changes.project.as_str();
     let stored = stored.projects.get(project);
     let puts_project =

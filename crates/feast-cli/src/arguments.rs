@@ -8,8 +8,8 @@ use feast_core::ObjectKind;
 use crate::commands::{
     apply, completion, configuration, delete, doctor, endpoint, explain, feature_views, features, freshness,
     get_historical_features, get_online_features, init, later, materialize, materialize_incremental, objects,
-    online_store, permissions, plan, projects, registry, registry_dump, serve, serve_transformations, teardown,
-    version,
+    online_store, permissions, plan, projects, registry, registry_dump, serve, serve_registry, serve_transformations,
+    teardown, version,
 };
 use crate::exit::Outcome;
 use crate::session::Session;
@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     #[command(name = "serve_transformations", alias = "serve-transformations")]
     ServeTransformations(serve_transformations::ServeTransformations),
+    #[command(name = "serve_registry", alias = "serve-registry")]
+    ServeRegistry(serve_registry::ServeRegistry),
     /// Say how an answer comes about
     #[command(subcommand)]
     Explain(explain::Explain),
@@ -139,8 +141,6 @@ pub(crate) enum Command {
 
     #[command(hide = true)]
     Ui(later::Later),
-    #[command(hide = true, name = "serve_registry", alias = "serve-registry")]
-    ServeRegistry(later::Later),
     #[command(hide = true, name = "serve_offline", alias = "serve-offline")]
     ServeOffline(later::Later),
     #[command(hide = true, name = "serve_lineage", alias = "serve-lineage")]
@@ -164,7 +164,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command serves until it is stopped.
     pub(crate) fn is_server(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::ServeTransformations(_))
+        matches!(self, Self::Serve(_) | Self::ServeTransformations(_) | Self::ServeRegistry(_))
     }
 
     pub(crate) fn run(self, session: &Session) -> Outcome {
@@ -202,7 +202,7 @@ impl Command {
             Self::Version(command) => command.run(session),
             Self::Completion(command) => command.run(session),
             Self::Ui(command) => command.run("ui"),
-            Self::ServeRegistry(command) => command.run("serve_registry"),
+            Self::ServeRegistry(command) => command.run(session),
             Self::ServeOffline(command) => command.run("serve_offline"),
             Self::ServeTransformations(command) => command.run(session),
             Self::ServeLineage(command) => command.run("serve_lineage"),

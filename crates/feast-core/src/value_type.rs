@@ -117,6 +117,40 @@ impl ValueType {
         Self::ALL.iter().copied().find(|list| list.item() == Some(self) && !list.is_set())
     }
 
+    /// As definitions in Python write it, such as `Array(Float32)`.
+    pub fn declared_name(self) -> String {
+        use ValueType as T;
+        let scalar = match self {
+            T::Invalid => "Invalid",
+            T::Bytes => "Bytes",
+            T::String => "String",
+            T::Int32 => "Int32",
+            T::Int64 => "Int64",
+            T::Double => "Float64",
+            T::Float => "Float32",
+            T::Bool => "Bool",
+            T::UnixTimestamp => "UnixTimestamp",
+            T::Json => "Json",
+            T::Map => "Map",
+            T::Struct => "Struct",
+            T::Uuid => "Uuid",
+            T::TimeUuid => "TimeUuid",
+            T::Decimal => "Decimal",
+            T::ScalarMap => "ScalarMap",
+            T::ZonedTimestamp => "ZonedTimestamp",
+            T::MapList => "Array(Map)",
+            T::StructList => "Array(Struct)",
+            T::ValueList => "Array",
+            T::ValueSet => "Set",
+            other => match other.item() {
+                Some(item) if other.is_set() => return format!("Set({})", item.declared_name()),
+                Some(item) => return format!("Array({})", item.declared_name()),
+                None => other.name(),
+            },
+        };
+        scalar.to_owned()
+    }
+
     /// Whether this is a set of scalars.
     pub fn is_set(self) -> bool {
         self.name().ends_with("_SET")

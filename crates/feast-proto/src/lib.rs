@@ -16,6 +16,8 @@ mod json;
 mod object;
 mod snapshot;
 
+pub mod registry_store;
+
 pub mod value_codec;
 
 mod batch_aggregations;
@@ -37,7 +39,7 @@ pub use json::{FILE_DESCRIPTOR_SET, message_to_json, to_json};
 pub use object::{AnyMessage, decode_object, decode_storage, encode_object, from_message, message_name, to_message};
 pub use snapshot::{
     REGISTRY_SCHEMA_VERSION, contents_from_registry, decode_registry, managed_table_message, managed_tables,
-    registry_from_snapshot, snapshot_from_registry, version_from_message, version_message,
+    registry_from_snapshot, snapshot_from_registry, table_from_message, version_from_message, version_message,
 };
 
 macro_rules! generated {

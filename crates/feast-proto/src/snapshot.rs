@@ -70,14 +70,19 @@ pub fn managed_tables(bytes: &[u8]) -> Result<Vec<ManagedTable>> {
 }
 
 fn tables_of(infra: &core::Infra) -> impl Iterator<Item = ManagedTable> {
-    infra.infra_objects.iter().filter_map(|object| match &object.infra_object {
+    infra.infra_objects.iter().filter_map(table_from_message)
+}
+
+/// The table that a message records; `None` for what is not a table of SQLite.
+pub fn table_from_message(object: &core::InfraObject) -> Option<ManagedTable> {
+    match &object.infra_object {
         Some(core::infra_object::InfraObject::SqliteTable(table)) => Some(ManagedTable {
             class_type: object.infra_object_class_type.clone(),
             name: table.name.clone(),
             path: table.path.clone(),
         }),
         _ => None,
-    })
+    }
 }
 
 /// The desired objects of `project`, as the definitions of a repository are handed over: whatever project they name,

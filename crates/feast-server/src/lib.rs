@@ -16,6 +16,7 @@
 
 mod options;
 mod python_workers;
+mod registry;
 mod serve;
 
 mod error;
@@ -37,6 +38,7 @@ pub use http::router;
 pub use online_response::online_response;
 pub use options::ServeOptions;
 pub use python_workers::{PythonWorkers, WorkerOptions};
+pub use registry::{RegistryAddresses, RegistryServeOptions, serve_registry};
 pub use serve::serve;
 pub use traces::TraceOptions;
 pub use transformation_client::TransformationClient;

@@ -66,27 +66,12 @@ pub async fn serve(
     let server = Server::new(&store, &options, traces);
     let background = [refresh_registry(&server), fold_metrics(&server), look_at_sources(&server)];
     let graceful = GracefulShutdown::new();
-    let connections = Connections {
-        builder: connection_builder(&options),
-        router: http::routes(&server),
-        tls,
-        first_request: options.keep_alive_timeout,
-    };
+    let connections = Connections::new(http::routes(&server), tls, options.keep_alive_timeout);
 
     let background = background.into_iter().chain([check_functions(&server)]).collect::<Vec<_>>();
     ready(address);
     tracing::info!(%address, project = server.store.project(), "serving");
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connections.answer(stream, peer, graceful.watcher()),
-                Err(error) => accept_failed(&error).await,
-            },
-            _ = &mut shutdown => break,
-        }
-    }
-    drop(listener);
+    answer_until(listener, &connections, &graceful, shutdown).await;
     tracing::info!("stopping: waiting for open requests");
     let drained = async {
         graceful.shutdown().await;
@@ -107,8 +92,27 @@ pub async fn serve(
     Ok(())
 }
 
+/// Answers whoever connects until `shutdown` ends.
+pub(crate) async fn answer_until(
+    listener: TcpListener,
+    connections: &Connections,
+    graceful: &GracefulShutdown,
+    shutdown: impl Future,
+) {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => connections.answer(stream, peer, graceful.watcher()),
+                Err(error) => accept_failed(&error).await,
+            },
+            _ = &mut shutdown => return,
+        }
+    }
+}
+
 /// Where authentication was configured, a server that asks nobody who they are would open what was closed.
-fn refuse_authentication(store: &FeatureStore) -> Result<()> {
+pub(crate) fn refuse_authentication(store: &FeatureStore) -> Result<()> {
     match store.config().effective["auth"]["type"].as_str() {
         None | Some("no_auth") => Ok(()),
         Some(name) => Err(Error::unsupported(format!(
@@ -145,20 +149,16 @@ fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+fn connection_builder(keep_alive: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // The time to wait for the head of the next request is what keeps or closes idle connections.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.keep_alive_timeout);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(options.keep_alive_timeout))
-        .keep_alive_timeout(options.keep_alive_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(keep_alive);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(keep_alive)).keep_alive_timeout(keep_alive);
     builder
 }
 
 /// How connections are answered.
-struct Connections {
+pub(crate) struct Connections {
     builder: auto::Builder<TokioExecutor>,
     router: axum::Router,
     tls: Option<Arc<Tls>>,
@@ -167,6 +167,11 @@ struct Connections {
 }
 
 impl Connections {
+    /// Idle connections, and those without a request, are closed after `keep_alive`.
+    pub(crate) fn new(router: axum::Router, tls: Option<Arc<Tls>>, keep_alive: Duration) -> Self {
+        Self { builder: connection_builder(keep_alive), router, tls, first_request: keep_alive }
+    }
+
     fn answer(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         // Small answers must not wait for more to come.
         let _set = stream.set_nodelay(true);

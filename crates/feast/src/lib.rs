@@ -33,6 +33,7 @@ mod materialize;
 mod on_demand;
 mod pins;
 mod push;
+mod registry_changes;
 mod saved_dataset;
 mod saved_plan;
 mod transformations;
@@ -52,6 +53,7 @@ pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView, W
 pub use observer::{Event, Observer, Silent};
 pub use online_serving::OnlineServing;
 pub use push::PushTarget;
+pub use registry_changes::managed_tables;
 pub use saved_dataset::SaveDataset;
 pub use saved_plan::SavedPlan;
 pub use store::{FeatureStore, FeatureStoreBuilder};

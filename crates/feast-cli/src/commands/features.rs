@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use feast_core::{
-    Error, ErrorCode, FeatureView, FeatureViewKind, Field, ProjectContents, RegistryObject, ValueType, did_you_mean,
+    Error, ErrorCode, FeatureView, FeatureViewKind, Field, ProjectContents, RegistryObject, did_you_mean,
 };
 use serde_json::{Value, json};
 
@@ -103,38 +103,5 @@ fn describe(view: &FeatureView, feature: &Field, project: &str) -> feast_core::R
 
 /// The type as definitions spell it, such as `Float32` or `Array(String)`.
 fn type_name(feature: &Field) -> String {
-    named(feature.value_type)
-}
-
-fn named(value_type: ValueType) -> String {
-    use ValueType as T;
-    let scalar = match value_type {
-        T::Invalid => "Invalid",
-        T::Bytes => "Bytes",
-        T::String => "String",
-        T::Int32 => "Int32",
-        T::Int64 => "Int64",
-        T::Double => "Float64",
-        T::Float => "Float32",
-        T::Bool => "Bool",
-        T::UnixTimestamp => "UnixTimestamp",
-        T::Json => "Json",
-        T::Map => "Map",
-        T::Struct => "Struct",
-        T::Uuid => "Uuid",
-        T::TimeUuid => "TimeUuid",
-        T::Decimal => "Decimal",
-        T::ScalarMap => "ScalarMap",
-        T::ZonedTimestamp => "ZonedTimestamp",
-        T::MapList => "Array(Map)",
-        T::StructList => "Array(Struct)",
-        T::ValueList => "Array",
-        T::ValueSet => "Set",
-        other => match other.item() {
-            Some(item) if other.is_set() => return format!("Set({})", named(item)),
-            Some(item) => return format!("Array({})", named(item)),
-            None => other.name(),
-        },
-    };
-    scalar.to_owned()
+    feature.value_type.declared_name()
 }

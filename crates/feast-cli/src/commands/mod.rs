@@ -13,6 +13,7 @@ pub(crate) mod get_online_features;
 pub(crate) mod materialize;
 pub(crate) mod materialize_incremental;
 pub(crate) mod serve;
+pub(crate) mod serve_registry;
 pub(crate) mod serve_transformations;
 
 pub(crate) mod delete;

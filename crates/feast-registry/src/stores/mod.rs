@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 pub(crate) mod document;
 pub(crate) mod file;
 mod history;
+pub(crate) mod remote;
 pub(crate) mod sql;
 
 /// What the configuration says about a registry. It may hold passwords.
@@ -56,7 +57,7 @@ impl fmt::Debug for KnownRegistry {
 pub const KNOWN_REGISTRIES: &[KnownRegistry] = &[
     KnownRegistry { name: "file", connect: Some(file::connect) },
     KnownRegistry { name: "sql", connect: Some(sql::connect) },
-    KnownRegistry { name: "remote", connect: None },
+    KnownRegistry { name: "remote", connect: Some(remote::connect) },
     KnownRegistry { name: "snowflake.registry", connect: None },
 ];
 
@@ -69,7 +70,7 @@ pub fn connect(registry_type: &str, settings: &RegistrySettings<'_>) -> Result<A
     match KNOWN_REGISTRIES.iter().find(|known| known.name == registry_type) {
         Some(KnownRegistry { connect: Some(connect), .. }) => connect(settings),
         Some(_) => Err(Error::unsupported(format!("registries of type `{registry_type}` come later"))
-            .with_hint("use `registry_type: file` or `registry_type: sql`")),
+            .with_hint("use `registry_type: file`, `sql` or `remote`")),
         None => {
             Err(Error::new(ErrorCode::UnknownRegistryType, format!("there is no registry of type `{registry_type}`"))
                 .with_hint_opt(did_you_mean(registry_type, names())))
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn other_types_are_refused_in_one_sentence() {
         let code = |registry_type, path| connected(registry_type, path).unwrap_err().code();
-        assert_eq!(code("remote", "localhost:6570"), ErrorCode::Unsupported);
+        assert_eq!(code("remote", "localhost"), ErrorCode::InvalidConfiguration);
         assert_eq!(code("sql", "oracle://localhost/feast"), ErrorCode::Unsupported);
         assert_eq!(code("file", "s3://bucket/registry.db"), ErrorCode::Unsupported);
         assert_eq!(code("fil", "registry.db"), ErrorCode::UnknownRegistryType);

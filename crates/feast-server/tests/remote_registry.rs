@@ -1,0 +1,153 @@
+//! The registry `remote` against this server: the promises of every registry, and what is special to a server.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use feast::{FeatureStore, RepoConfig};
+use feast_core::{
+    Entity, ErrorCode, RegistryChange, RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, ValueType,
+};
+use feast_server::{RegistryServeOptions, serve_registry};
+use feast_testing::registry_suite::RegistryUnderTest;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A server and what it needs. It stops when this is dropped.
+struct Running {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<feast_core::Result<()>>,
+}
+
+impl Running {
+    async fn start(folder: tempfile::TempDir, port: u16, options: RegistryServeOptions) -> Self {
+        let text = "project: rides\nregistry: data/registry.db\nonline_store: null\n";
+        let store = FeatureStore::open(RepoConfig::parse(text, folder.path()).unwrap()).unwrap();
+        let (tell, ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let options = RegistryServeOptions { grpc_host: "127.0.0.1".to_owned(), grpc_port: Some(port), ..options };
+        let task = tokio::spawn(serve_registry(store, options, |addresses| tell.send(addresses).unwrap(), stopped));
+        let address = ready.await.unwrap().grpc.unwrap();
+        Self { folder, address, stop: Some(stop), task }
+    }
+
+    async fn stop(mut self) -> (tempfile::TempDir, u16) {
+        drop(self.stop.take());
+        self.task.await.unwrap().unwrap();
+        (self.folder, self.address.port())
+    }
+}
+
+fn client(address: impl std::fmt::Display, more: &str) -> FeatureStore {
+    let text = format!(
+        "project: rides\nonline_store: null\nregistry: {{registry_type: remote, path: '{address}', \
+         cache_ttl_seconds: 60{more}}}\n"
+    );
+    FeatureStore::open(RepoConfig::parse(&text, Path::new("/nowhere")).unwrap()).unwrap()
+}
+
+fn remote(address: SocketAddr) -> Arc<dyn RegistryStore> {
+    Arc::clone(client(address, "").registry().store())
+}
+
+async fn start() -> RegistryUnderTest {
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let address = running.address;
+    RegistryUnderTest { open: Box::new(move || remote(address)), guard: Box::new(Mutex::new(running)) }
+}
+
+feast_testing::registry_store_conformance!(start);
+
+fn put(name: &str) -> RegistryChanges {
+    let entity = Entity::new(name, "id", ValueType::Int64);
+    RegistryChanges {
+        project: "rides".to_owned(),
+        changes: vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))],
+    }
+}
+
+fn entities(snapshot: &RegistrySnapshot) -> usize {
+    snapshot.projects.get("rides").map_or(0, |contents| contents.entities.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_server_a_client_keeps_the_last_snapshot_and_comes_back() {
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let client = client(running.address, "");
+    let registry = client.registry();
+    registry.commit_with(|_| Ok(put("driver"))).await.unwrap();
+    let (folder, port) = running.stop().await;
+    let error = registry.refresh().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable);
+    assert!(error.to_string().starts_with("the registry server `127.0.0.1:"), "{error}");
+    assert_eq!(entities(&*registry.snapshot_checked().await.unwrap()), 1);
+    assert!(registry.health().failure.is_some());
+    let refused = registry.commit_with(|_| Ok(put("city"))).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Unavailable);
+    let running = Running::start(folder, port, RegistryServeOptions::default()).await;
+    let after = registry.commit_with(|_| Ok(put("city"))).await.unwrap();
+    assert_eq!(entities(&after), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_client_knows_is_taken_and_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(path.with_extension("pem"), cert.pem()).unwrap();
+        std::fs::write(path.with_extension("key"), signing_key.serialize_pem()).unwrap();
+        path
+    };
+    let (server, other) = (write("server", &["registry.test"]), write("other", &["registry.test"]));
+    let options = RegistryServeOptions {
+        tls_key_path: Some(server.with_extension("key")),
+        tls_cert_path: Some(server.with_extension("pem")),
+        ..RegistryServeOptions::default()
+    };
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, options).await;
+    let with = |certificate: &Path, authority: &str| {
+        let certificate = certificate.with_extension("pem");
+        client(running.address, &format!(", cert: '{}', authority: '{authority}'", certificate.display()))
+    };
+    let known = with(&server, "registry.test");
+    known.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    assert_eq!(entities(&*known.snapshot(true).await.unwrap()), 1);
+    for refused in [with(&other, "registry.test"), with(&server, "elsewhere.test"), client(running.address, "")] {
+        assert_eq!(refused.snapshot(true).await.unwrap_err().code(), ErrorCode::Unavailable);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_materializations_recorded_at_the_same_time_are_all_there() {
+    use chrono::{DateTime, TimeDelta};
+    use feast_core::{BatchFeatures, FeatureView, FeatureViewKind, Interval};
+
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let view = FeatureView::new("stats", FeatureViewKind::Batch(BatchFeatures::default()));
+    let first = client(running.address, "");
+    first.put_into("rides", RegistryObject::FeatureView(view.into())).await.unwrap();
+    let start = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+    let writers: Vec<_> = (0..50)
+        .map(|hour| {
+            let client = client(running.address, "");
+            let at = |hour: i64| start + TimeDelta::hours(hour);
+            let interval = Interval::new(at(hour), at(hour + 1));
+            tokio::spawn(async move { client.record_materialization("rides", "stats", interval).await })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let snapshot = first.snapshot(true).await.unwrap();
+    let intervals = &snapshot.projects["rides"].feature_views["stats"].meta.materialization_intervals;
+    assert_eq!(intervals.as_slice(), [Interval::new(start, start + TimeDelta::hours(50))]);
+    running.stop().await;
+}

@@ -1,0 +1,105 @@
+"""One registry behind a server, used by our package and by Feast 0.67 in turn: behind our server and behind Feast's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import exchange
+import pytest
+from servers import free_port, listens, server
+from test_registry_server import HERE, our_server
+from test_stores import SIDES, SPAN, changes_seen_by_feast, command, repository, run
+
+__all__ = ["repository"]  # a fixture
+
+OWNER = "project: owner\nregistry: data/registry.db\nprovider: local\nonline_store:\n  type: sqlite\n  path: data/o.db\n"
+
+
+@pytest.fixture(autouse=True)
+def grpc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gRPC library that Feast needs for this and does not bring along."""
+    monkeypatch.setenv("PYTHONPATH", os.environ["FEAST_PEER_EXTRAS"])
+
+
+@contextmanager
+def feasts_server(folder: Path) -> Iterator[str]:
+    """Feast's registry server in a repository; gives its address."""
+    (folder / "data").mkdir()
+    (folder / "feature_store.yaml").write_text(OWNER)
+    port = free_port()
+    feast = str(Path(SIDES["feast"]).with_name("feast"))
+    arguments = [feast, "-c", str(folder), "serve_registry", "--port", str(port)]
+    with server(arguments, folder / "log", lambda: listens(port)):
+        yield f"127.0.0.1:{port}"
+
+
+def uses(repository: Path, address: str) -> None:
+    """Lets a repository use a registry server."""
+    config = repository / "feature_store.yaml"
+    remote = f'registry:\n  registry_type: remote\n  path: "{address}"\n'
+    config.write_text(config.read_text().replace("registry: data/registry.db\n", remote))
+
+
+@pytest.fixture(params=["ours", "feast"])
+def shared(request: Any, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The repository, with its registry behind the server of a side."""
+    start = our_server if request.param == "ours" else feasts_server
+    with start(tmp_path_factory.mktemp("server")) as address:
+        uses(repository, address)
+        yield repository
+
+
+@pytest.mark.parametrize(("writer", "reader"), [("ours", "feast"), ("feast", "ours")])
+def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
+    command(writer, shared, "apply")
+    command(writer, shared, "materialize", *SPAN)
+    objects = [run(side, "objects", shared) for side in (writer, reader)]
+    assert objects[0] == objects[1]
+    # And further from there, by the other side.
+    command(reader, shared, "materialize-incremental", "2026-11-23T00:00:00")
+    objects = [run(side, "objects", shared) for side in (writer, reader)]
+    assert objects[0] == objects[1]
+    assert objects[0]["intervals"]["every_type"]
+
+
+def test_no_side_finds_a_change_after_the_other_has_applied(shared: Path) -> None:
+    command("feast", shared, "apply")
+    assert "No changes" in command("ours", shared, "plan", "--exit-code")["stdout"]
+    command("ours", shared, "apply")
+    output = command("feast", shared, "plan")["stdout"]
+    assert changes_seen_by_feast(output) == []
+    assert "No changes to infrastructure" in output
+
+
+def test_we_read_every_kind_that_feasts_client_wrote(shared: Path) -> None:
+    config = (shared / "feature_store.yaml").read_text()
+    address = next(line.split('"')[1] for line in config.splitlines() if "path:" in line)
+    # Two projects, since Feast's server does not tell with the objects whose they are.
+    command("ours", shared, "apply")
+
+    def client(verb: str) -> Any:
+        arguments = [SIDES["feast"], str(HERE / "remote_registry.py"), verb, address]
+        done = subprocess.run(arguments, cwd=HERE, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    taken = json.loads(client("write"))
+    kinds = {kind for kind in exchange.MESSAGES if kind not in ("project", "validation_reference")}
+    assert set(taken) == kinds
+    theirs = exchange.from_json(client("read"))
+    (shared / "feature_store.yaml").write_text(config.replace("project: interop", "project: remote"))
+    dump = [os.environ["FEAST_BINARY"], "-c", str(shared), "registry-dump", "--output", "json"]
+    ours = json.loads(subprocess.run(dump, check=True, capture_output=True, text=True, timeout=60).stdout)
+    for kind, names in taken.items():
+        plural = "entities" if kind == "entity" else f"{kind}s"
+        key = "".join(part.title() if at else part for at, part in enumerate(plural.split("_")))
+        found = {one["spec"]["name"] if "spec" in one else one["name"] for one in ours[key]}
+        assert found == set(names) == set(theirs[kind]), kind
+    functions = {one["spec"]["name"]: one["spec"]["featureTransformation"] for one in ours["onDemandFeatureViews"]}
+    assert all("userDefinedFunction" in one or "substraitTransformation" in one for one in functions.values())

@@ -84,7 +84,7 @@ async fn without_its_server_a_client_keeps_the_last_snapshot_and_comes_back() {
     let error = registry.refresh().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     assert!(error.to_string().starts_with("the registry server `127.0.0.1:"), "{error}");
-    assert_eq!(entities(&*registry.snapshot_checked().await.unwrap()), 1);
+    assert_eq!(entities(&registry.snapshot_checked().await.unwrap()), 1);
     assert!(registry.health().failure.is_some());
     let refused = registry.commit_with(|_| Ok(put("city"))).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::Unavailable);
@@ -118,7 +118,7 @@ async fn a_certificate_that_the_client_knows_is_taken_and_others_are_not() {
     };
     let known = with(&server, "registry.test");
     known.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
-    assert_eq!(entities(&*known.snapshot(true).await.unwrap()), 1);
+    assert_eq!(entities(&known.snapshot(true).await.unwrap()), 1);
     for refused in [with(&other, "registry.test"), with(&server, "elsewhere.test"), client(running.address, "")] {
         assert_eq!(refused.snapshot(true).await.unwrap_err().code(), ErrorCode::Unavailable);
     }

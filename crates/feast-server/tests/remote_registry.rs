@@ -151,3 +151,70 @@ async fn fifty_materializations_recorded_at_the_same_time_are_all_there() {
     assert_eq!(intervals.as_slice(), [Interval::new(start, start + TimeDelta::hours(50))]);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn tools_find_health_and_what_there_is() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let endpoint = format!("http://{}", running.address);
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    for service in ["", "feast.registry.RegistryServer"] {
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(channel.clone()).check(asked).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving);
+    }
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asked = futures::stream::iter([asked]);
+    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"feast.registry.RegistryServer") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    drop(answers);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_request_are_refused_and_the_server_goes_on() {
+    use tonic::client::Grpc;
+    use tonic::codegen::http::uri::PathAndQuery;
+    use tonic_prost::ProstCodec;
+
+    /// A message whose one field is text, where requests have something else.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Nonsense {
+        #[prost(bytes = "vec", tag = "1")]
+        bytes: Vec<u8>,
+    }
+
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let endpoint = format!("http://{}", running.address);
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    for path in [
+        "/feast.registry.RegistryServer/ApplyEntity",
+        "/feast.registry.RegistryServer/ApplyFeatureView",
+        "/feast_rs.registry.RegistryStore/Commit",
+        "/feast.registry.RegistryServer/NoSuchMethod",
+    ] {
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let request = tonic::Request::new(Nonsense { bytes: vec![0xff; 300] });
+        let codec = ProstCodec::<Nonsense, Nonsense>::default();
+        let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
+        assert!(answer.is_err(), "{path}");
+    }
+    let client = client(running.address, "");
+    client.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    drop((channel, client));
+    running.stop().await;
+}

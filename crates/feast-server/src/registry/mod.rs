@@ -119,7 +119,8 @@ pub async fn serve_registry(
             .with_hint("leave out `--no-grpc`, or add `--rest-api`"));
     }
     ready(addresses);
-    tracing::info!(grpc = ?addresses.grpc, rest = ?addresses.rest, "serving the registry");
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    tracing::info!(grpc = text(addresses.grpc), rest = text(addresses.rest), "serving the registry");
     let graceful = GracefulShutdown::new();
     let (stop, stopped) = watch::channel(());
     let answer = async |bound: Option<(TcpListener, SocketAddr)>, router: Router| {

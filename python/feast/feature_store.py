@@ -898,8 +898,8 @@ class FeatureStore:
         rest_api: bool = False,
         host: str = "::",
     ) -> None:
-        """The registry server: not available yet."""
-        raise NotAvailableYet("the registry server")
+        """Serves the registry to other machines until Ctrl-C: over gRPC on all addresses, or over REST on `host`."""
+        self._native.serve_registry(host, port, tls_key_path, tls_cert_path, rest_api)
 
     def serve_offline(
         self, host: str, port: int, tls_key_path: str = "", tls_cert_path: str = ""

@@ -10,7 +10,7 @@ use feast::{
 };
 use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_offline::MaterializationTask;
-use feast_server::{PythonWorkers, ServeOptions, WorkerOptions};
+use feast_server::{PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -428,6 +428,31 @@ impl Store {
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         serve_until_interrupted(py, move |stopped| async move {
             feast_server::serve_transformations(store, &host, port, |_| {}, stopped).await
+        })
+    }
+
+    /// Serves the registry until Ctrl-C, over gRPC or over REST; then answers the open requests, and only then raises.
+    fn serve_registry(
+        &self,
+        py: Python<'_>,
+        host: String,
+        port: u16,
+        tls_key_path: &str,
+        tls_cert_path: &str,
+        rest_api: bool,
+    ) -> PyResult<()> {
+        let store = self.store().py()?;
+        let path = |text: &str| (!text.is_empty()).then(|| text.into());
+        let options = RegistryServeOptions {
+            grpc_port: (!rest_api).then_some(port),
+            rest_host: host,
+            rest_port: rest_api.then_some(port),
+            tls_key_path: path(tls_key_path),
+            tls_cert_path: path(tls_cert_path),
+            ..RegistryServeOptions::default()
+        };
+        serve_until_interrupted(py, move |stopped| async move {
+            feast_server::serve_registry(store, options, |_| {}, stopped).await
         })
     }
 

@@ -84,7 +84,7 @@ async fn without_its_server_a_client_keeps_the_last_snapshot_and_comes_back() {
     let error = registry.refresh().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     assert!(error.to_string().starts_with("the registry server `127.0.0.1:"), "{error}");
-    assert_eq!(entities(&*registry.snapshot_checked().await.unwrap()), 1);
+    assert_eq!(entities(&registry.snapshot_checked().await.unwrap()), 1);
     assert!(registry.health().failure.is_some());
     let refused = registry.commit_with(|_| Ok(put("city"))).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::Unavailable);
@@ -118,7 +118,7 @@ async fn a_certificate_that_the_client_knows_is_taken_and_others_are_not() {
     };
     let known = with(&server, "registry.test");
     known.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
-    assert_eq!(entities(&*known.snapshot(true).await.unwrap()), 1);
+    assert_eq!(entities(&known.snapshot(true).await.unwrap()), 1);
     for refused in [with(&other, "registry.test"), with(&server, "elsewhere.test"), client(running.address, "")] {
         assert_eq!(refused.snapshot(true).await.unwrap_err().code(), ErrorCode::Unavailable);
     }
@@ -149,5 +149,72 @@ async fn fifty_materializations_recorded_at_the_same_time_are_all_there() {
     let snapshot = first.snapshot(true).await.unwrap();
     let intervals = &snapshot.projects["rides"].feature_views["stats"].meta.materialization_intervals;
     assert_eq!(intervals.as_slice(), [Interval::new(start, start + TimeDelta::hours(50))]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn tools_find_health_and_what_there_is() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let endpoint = format!("http://{}", running.address);
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    for service in ["", "feast.registry.RegistryServer"] {
+        let asked = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(channel.clone()).check(asked).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving);
+    }
+    let asked = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asked = futures::stream::iter([asked]);
+    let mut answers = ServerReflectionClient::new(channel).server_reflection_info(asked).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
+    let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"feast.registry.RegistryServer") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    drop(answers);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_request_are_refused_and_the_server_goes_on() {
+    use tonic::client::Grpc;
+    use tonic::codegen::http::uri::PathAndQuery;
+    use tonic_prost::ProstCodec;
+
+    /// A message whose one field is text, where requests have something else.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Nonsense {
+        #[prost(bytes = "vec", tag = "1")]
+        bytes: Vec<u8>,
+    }
+
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let endpoint = format!("http://{}", running.address);
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    for path in [
+        "/feast.registry.RegistryServer/ApplyEntity",
+        "/feast.registry.RegistryServer/ApplyFeatureView",
+        "/feast_rs.registry.RegistryStore/Commit",
+        "/feast.registry.RegistryServer/NoSuchMethod",
+    ] {
+        let mut grpc = Grpc::new(channel.clone());
+        grpc.ready().await.unwrap();
+        let request = tonic::Request::new(Nonsense { bytes: vec![0xff; 300] });
+        let codec = ProstCodec::<Nonsense, Nonsense>::default();
+        let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
+        assert!(answer.is_err(), "{path}");
+    }
+    let client = client(running.address, "");
+    client.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    drop((channel, client));
     running.stop().await;
 }

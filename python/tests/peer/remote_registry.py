@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def corpus() -> dict[str, dict[str, Any]]:
 def write(registry: Any) -> dict[str, list[str]]:
     """Applies what the server takes: Feast's needs the libraries of sources. Gives the names, by kind."""
     import grpc
+
     from feast.errors import FeastModuleImportError
 
     taken: dict[str, list[str]] = {}
@@ -129,7 +130,7 @@ def changes(registry: Any) -> dict[str, Any]:
     assert again.last_updated_timestamp > driver.last_updated_timestamp
     assert registry.proto().version_id != message.version_id
 
-    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
     view = registry.get_feature_view("driver_stats", PROJECT)
     before = list(view.materialization_intervals)
     for day in range(3):

@@ -21,7 +21,7 @@ fn help_names_every_command() {
       get-historical-features  Join features to rows as they were known at the time of each row
       serve                    Serve online features over HTTP
       serve_transformations    Run the functions of on-demand feature views for other servers, over gRPC
-      serve_registry           Serve the registry to other machines over gRPC
+      serve_registry           Serve the registry to other machines, over gRPC and REST
       explain                  Say how an answer comes about
       freshness                Show how old the newest value of each feature view is, online and offline
       teardown                 Remove the project with its online tables and its registry entries

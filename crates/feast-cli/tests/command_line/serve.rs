@@ -80,3 +80,77 @@ fn what_would_serve_otherwise_than_asked_does_not_start() {
     let told = repository.run(&["serve", "--port", "0", "--key", "a.pem"]);
     assert!(told.contains("exit code: 2") && told.contains("--cert <FILE>"), "{told}");
 }
+
+#[test]
+fn the_registry_server_says_what_it_takes() {
+    let repository = Repository::applied();
+    assert_told!(repository.run(&["serve_registry", "--help"]), @"
+    exit code: 0
+    ----- stdout -----
+    Serve the registry to other machines, over gRPC and REST
+
+    Usage: feast serve_registry [OPTIONS]
+
+    Options:
+      -p, --port <PORT>       Port for gRPC; 0 takes a free one [default: 6570]
+      -r, --rest-api          Also serve REST
+          --rest-port <PORT>  Port for REST; 0 takes a free one [default: 6572]
+      -h, --host <HOST>       Name or address to listen on for REST; gRPC listens on all [default: ::]
+          --grpc              Serve gRPC, which is the default
+          --no-grpc           Serve no gRPC
+      -k, --key <FILE>        Private key for TLS, in PEM; needs --cert. Both files are read anew when
+                              they change
+      -c, --cert <FILE>       Certificate for TLS with its chain, in PEM; needs --key
+          --help              Print help
+
+    Global options:
+          --log-level <LEVEL>  Least important messages to log [possible values: debug, info, warning,
+                               error, critical]
+          --output <FORMAT>    How to print data; the default depends on the command [env: FEAST_OUTPUT]
+                               [possible values: table, json, yaml]
+          --color <WHEN>       When to use colours [default: auto] [possible values: auto, always,
+                               never]
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["serve_registry", "--no-grpc"]), @"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: the registry is to be served neither over gRPC nor over REST
+    hint: leave out `--no-grpc`, or add `--rest-api`
+    ");
+    assert_told!(repository.run(&["serve_registry", "--cert", "a.pem"]), @"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: the following required arguments were not provided:
+      --key <FILE>
+
+    Usage: feast serve_registry --cert <FILE> --key <FILE>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn the_registry_is_served_until_the_server_is_told_to_stop() {
+    let repository = Repository::applied();
+    let ports = ["serve-registry", "--port", "0", "--rest-api", "--rest-port", "0", "--host", "127.0.0.1"];
+    let mut process = repository.command(&ports).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let rest: SocketAddr = log
+        .find_map(|line| {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            line["rest"].as_str()?.parse().ok()
+        })
+        .unwrap();
+    let mut stream = TcpStream::connect(rest).unwrap();
+    write!(stream, "GET /api/v1/projects HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(r#""name":"rides""#), "{answer}");
+    let id = process.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    log.for_each(drop);
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}

@@ -3,6 +3,7 @@
 mod lineage;
 mod page;
 mod read;
+mod rest;
 mod service;
 mod status;
 mod store_service;
@@ -20,6 +21,8 @@ use axum::http::Response;
 use feast::FeatureStore;
 use feast_core::{Error, Result};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -41,6 +44,10 @@ pub struct RegistryServeOptions {
     pub grpc_host: String,
     /// Port for gRPC; 0 takes a free one, `None` serves no gRPC.
     pub grpc_port: Option<u16>,
+    /// Name or address to listen on for REST.
+    pub rest_host: String,
+    /// Port for REST; 0 takes a free one, `None` serves no REST.
+    pub rest_port: Option<u16>,
     /// Private key for TLS, in PEM; needs the certificate.
     pub tls_key_path: Option<PathBuf>,
     /// Certificate for TLS with its chain, in PEM; needs the key. Both are read anew when they change.
@@ -49,7 +56,14 @@ pub struct RegistryServeOptions {
 
 impl Default for RegistryServeOptions {
     fn default() -> Self {
-        Self { grpc_host: "::".to_owned(), grpc_port: Some(6570), tls_key_path: None, tls_cert_path: None }
+        Self {
+            grpc_host: "::".to_owned(),
+            grpc_port: Some(6570),
+            rest_host: "::".to_owned(),
+            rest_port: None,
+            tls_key_path: None,
+            tls_cert_path: None,
+        }
     }
 }
 
@@ -58,6 +72,8 @@ impl Default for RegistryServeOptions {
 pub struct RegistryAddresses {
     /// Address of the gRPC server.
     pub grpc: Option<SocketAddr>,
+    /// Address of the REST server.
+    pub rest: Option<SocketAddr>,
 }
 
 /// The registry that is served: of all projects.
@@ -90,18 +106,36 @@ pub async fn serve_registry(
     // A registry that cannot be read shows at once, and not with the first request.
     store.snapshot(true).await?;
     let registry = Registry { store };
-    let grpc = match options.grpc_port {
-        Some(port) => Some(listen_everywhere(&options.grpc_host, port).await?),
-        None => None,
+    let bound = async |host: &str, port: Option<u16>| match port {
+        Some(port) => listen_everywhere(host, port).await.map(Some),
+        None => Ok(None),
     };
-    let addresses = RegistryAddresses { grpc: grpc.as_ref().map(|(_, address)| *address) };
-    ready(addresses);
-    tracing::info!(grpc = ?addresses.grpc, "serving the registry");
-    let graceful = GracefulShutdown::new();
-    if let Some((listener, _)) = grpc {
-        let connections = Connections::new(grpc_router(&registry).await?, tls.clone(), KEEP_ALIVE);
-        answer_until(listener, &connections, &graceful, shutdown).await;
+    let grpc = bound(&options.grpc_host, options.grpc_port).await?;
+    let rest = bound(&options.rest_host, options.rest_port).await?;
+    let address = |bound: &Option<(TcpListener, SocketAddr)>| bound.as_ref().map(|(_, address)| *address);
+    let addresses = RegistryAddresses { grpc: address(&grpc), rest: address(&rest) };
+    if addresses.grpc.is_none() && addresses.rest.is_none() {
+        return Err(Error::invalid_configuration("the registry is to be served neither over gRPC nor over REST")
+            .with_hint("leave out `--no-grpc`, or add `--rest-api`"));
     }
+    ready(addresses);
+    let text = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+    tracing::info!(grpc = text(addresses.grpc), rest = text(addresses.rest), "serving the registry");
+    let graceful = GracefulShutdown::new();
+    let (stop, stopped) = watch::channel(());
+    let answer = async |bound: Option<(TcpListener, SocketAddr)>, router: Router| {
+        let Some((listener, _)) = bound else { return };
+        let mut stopped = stopped.clone();
+        let connections = Connections::new(router, tls.clone(), KEEP_ALIVE);
+        // The sender goes when the servers are to stop.
+        answer_until(listener, &connections, &graceful, stopped.changed()).await;
+    };
+    let grpc_router = grpc_router(&registry).await?;
+    let stopping = async {
+        shutdown.await;
+        drop(stop);
+    };
+    tokio::join!(answer(grpc, grpc_router), answer(rest, rest::router(&registry)), stopping);
     tracing::info!("stopping: waiting for open requests");
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(seconds = DRAIN.as_secs(), "stopped with requests still open");
@@ -110,7 +144,7 @@ pub async fn serve_registry(
 }
 
 /// `::` means every address; where the machine has no IPv6, those of IPv4.
-async fn listen_everywhere(host: &str, port: u16) -> Result<(tokio::net::TcpListener, SocketAddr)> {
+async fn listen_everywhere(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
     match listen(host, port).await {
         Err(_) if host == "::" => listen("0.0.0.0", port).await,
         listening => listening,

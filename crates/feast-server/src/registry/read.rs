@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use feast_core::{
     Error, ErrorCode, ErrorKind, FeatureView, Field, ObjectKind, ObjectRef, OnDemandSource, ProjectContents,
-    RegistryObject, RegistrySnapshot, Result, Tags, Timestamp,
+    RegistryObject, RegistrySnapshot, Result, Tags, Timestamp, ValueType,
 };
 use feast_proto::registry::{PaginationMetadata, PaginationParams, SortingParams};
 
@@ -14,6 +14,10 @@ use super::page::{SortKey, key_of, page, times};
 
 /// Projects with this tag are not listed.
 const PROTECTED: &str = "feast.dev/protected-project";
+
+/// Tags by which Feast remembers what is inside of a collection of collections, and of a struct.
+const NESTED_TYPE: &str = "feast:nested_inner_type";
+const STRUCT_SCHEMA: &str = "feast:struct_schema";
 
 /// What a list is asked for.
 #[derive(Debug, Default)]
@@ -47,6 +51,23 @@ impl FeatureOfView {
     /// `label` for what people say, `feature` for what is measured.
     pub(super) fn kind(&self) -> &'static str {
         if self.view.object_kind() == ObjectKind::LabelView { "label" } else { "feature" }
+    }
+
+    /// The type as it is declared, with what is inside of nested collections and structs: tags remember that.
+    pub(super) fn declared_type(&self) -> String {
+        let Field { value_type, tags, .. } = &self.field;
+        let inside = |tag: &str| tags.get(tag).map(String::as_str);
+        match (value_type, inside(NESTED_TYPE), inside(STRUCT_SCHEMA).and_then(struct_type)) {
+            (ValueType::ValueList | ValueType::ValueSet, Some(whole), _) => declared(whole),
+            (ValueType::Struct, _, Some(schema)) => schema,
+            (ValueType::StructList, _, Some(schema)) => format!("Array({schema})"),
+            _ => value_type.declared_name(),
+        }
+    }
+
+    /// The tags that people have given.
+    pub(super) fn tags(&self) -> Tags {
+        tags_of(&self.field)
     }
 }
 
@@ -147,7 +168,7 @@ impl Registry {
         let key = |feature: &FeatureOfView, key: &str| match key {
             "name" => SortKey::text(&feature.field.name),
             "feature_view" => SortKey::text(&feature.view.name),
-            "type" => SortKey::text(&feature.field.value_type.declared_name()),
+            "type" => SortKey::text(&feature.declared_type()),
             "description" => SortKey::text(&feature.field.description),
             "kind" => SortKey::text(feature.kind()),
             _ => SortKey::Absent,
@@ -267,4 +288,53 @@ fn features_of(contents: &ProjectContents) -> Vec<FeatureOfView> {
         fields.into_iter().map(move |field| FeatureOfView { view: Arc::clone(&view), field })
     };
     views_in_order(contents).into_iter().flat_map(of_view).collect()
+}
+
+/// The tags of a field that people have given.
+pub(super) fn tags_of(field: &Field) -> Tags {
+    let own = field.tags.iter().filter(|(key, _)| *key != NESTED_TYPE && *key != STRUCT_SCHEMA);
+    own.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// `{"x": "INT64"}` as `Struct({x: Int64})`; `None` for what is no such text.
+fn struct_type(schema: &str) -> Option<String> {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(schema).ok()?;
+    let field = |(name, inner): (&String, &serde_json::Value)| Some(format!("{name}: {}", declared(inner.as_str()?)));
+    let fields: Vec<String> = fields.iter().map(field).collect::<Option<_>>()?;
+    Some(format!("Struct({{{}}})", fields.join(", ")))
+}
+
+/// `Array(UNIX_TIMESTAMP)` as `Array(UnixTimestamp)`.
+fn declared(text: &str) -> String {
+    let nested: Option<serde_json::Value> = serde_json::from_str(text).ok();
+    if let Some(schema) = nested.as_ref().and_then(|nested| nested.get("__struct__")) {
+        return struct_type(&schema.to_string()).unwrap_or_else(|| "Struct".to_owned());
+    }
+    let mut declared = String::with_capacity(text.len());
+    for word in text.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_') {
+        if word.chars().any(|letter| letter.is_ascii_lowercase()) {
+            declared.push_str(word);
+            continue;
+        }
+        for part in word.split('_') {
+            let (first, rest) = part.split_at(part.len().min(1));
+            declared.push_str(first);
+            declared.push_str(&rest.to_ascii_lowercase());
+        }
+    }
+    declared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_told_as_they_are_declared() {
+        assert_eq!(declared("Array(UNIX_TIMESTAMP)"), "Array(UnixTimestamp)");
+        assert_eq!(declared("FLOAT32"), "Float32");
+        let schema = r#"{"x": "INT64", "y": "Array(FLOAT32)"}"#;
+        assert_eq!(struct_type(schema).as_deref(), Some("Struct({x: Int64, y: Array(Float32)})"));
+        assert_eq!(struct_type("nonsense"), None);
+    }
 }

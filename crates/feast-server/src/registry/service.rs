@@ -383,7 +383,7 @@ fn answer(registry: Registry, request: http::Request<Body>) -> Answer<http::Resp
 
 impl Registry {
     /// Adds or replaces the object of a message.
-    async fn apply(&self, project: &str, message: Option<AnyMessage>) -> Result<()> {
+    pub(super) async fn apply(&self, project: &str, message: Option<AnyMessage>) -> Result<()> {
         let message = message.ok_or_else(|| {
             Error::invalid_request(format!("a request to change project `{project}` has no object in it"))
         })?;
@@ -395,7 +395,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn delete(&self, project: &str, object: ObjectRef) -> Result<()> {
+    pub(super) async fn delete(&self, project: &str, object: ObjectRef) -> Result<()> {
         self.store.delete_from(project, &object).await?;
         tracing::info!(project, %object, "an object was deleted");
         Ok(())
@@ -437,7 +437,7 @@ fn is_in(object: &feast_core::RegistryObject, namespace: &str, collection: &str)
     }
 }
 
-fn relation_key(relation: &Relation, name: &str) -> SortKey {
+pub(super) fn relation_key(relation: &Relation, name: &str) -> SortKey {
     match name {
         "source.name" => SortKey::text(&relation.source.name),
         "target.name" => SortKey::text(&relation.target.name),
@@ -453,13 +453,13 @@ fn relation_message(relation: Relation) -> wire::EntityRelation {
 }
 
 /// The owner and the times stay empty, as in Feast.
-fn feature_message(feature: &FeatureOfView) -> wire::Feature {
+pub(super) fn feature_message(feature: &FeatureOfView) -> wire::Feature {
     wire::Feature {
         name: feature.field.name.clone(),
         feature_view: feature.view.name.clone(),
-        r#type: feature.field.value_type.declared_name(),
+        r#type: feature.declared_type(),
         description: feature.field.description.clone(),
-        tags: feature.field.tags.clone(),
+        tags: feature.tags(),
         kind: feature.kind().to_owned(),
         ..wire::Feature::default()
     }

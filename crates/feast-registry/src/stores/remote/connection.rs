@@ -224,3 +224,30 @@ fn root(error: &dyn std::error::Error) -> String {
     }
     root.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::path::Path;
+
+    use serde_json::Map;
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_told_with_its_name() {
+        let options = RemoteOptions::parse("registry:6570", &Map::new(), Path::new("/")).unwrap();
+        let connection = Connection::new(options);
+        let told = |code, message: &str| connection.error("ApplyEntity", &Status::new(code, message));
+        let detail = r#"{"module": "feast.errors", "class": "ReadOnlyRegistryException", "message": "read only."}"#;
+        let error = told(Code::Internal, detail);
+        assert_eq!(error.code(), ErrorCode::ReadOnlyRegistry);
+        assert_eq!(error.to_string(), "read only (registry server: registry:6570)");
+        assert!(error.hint().is_some());
+        assert_eq!(told(Code::Aborted, "{}").code(), ErrorCode::Conflict);
+        assert_eq!(told(Code::Unimplemented, "Method not found!").code(), ErrorCode::Unsupported);
+        assert_eq!(told(Code::Unauthenticated, "who are you?").code(), ErrorCode::PermissionDenied);
+        let error = told(Code::Unavailable, "refused");
+        assert_eq!(error.to_string(), "the registry server `registry:6570` did not answer `ApplyEntity`: refused");
+    }
+}

@@ -1,4 +1,5 @@
-//! How connections to other people's servers are secured: the same for registries, online stores and warehouses.
+//! How connections to other people's servers are secured, and how clouds are told who asks: the same for registries,
+//! online stores and warehouses.
 //!
 //! It knows neither protocols nor configuration files. Who connects says how much the server has to prove and which
 //! files hold certificates, and hands what comes back to the client of its protocol:
@@ -10,6 +11,8 @@
 //! assert!(options.client_config().is_ok());
 //! ```
 
+mod aws;
 mod tls;
 
+pub use aws::AwsSigner;
 pub use tls::{TlsOptions, Verify};

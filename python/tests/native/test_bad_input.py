@@ -165,8 +165,8 @@ CONFIGURATIONS: dict[str, tuple[str | bytes | None, str]] = {
     "registry is something else": (keys(registry="/etc/passwd"), "is not a registry file"),
     "online store": (keys(online_store="{type: sqllite}"), "did you mean `sqlite`?"),
     "online store later": (
-        keys(online_store=f'{{type: dynamodb, region: "{SECRET}"}}'),
-        "online store `dynamodb` is not built yet",
+        keys(online_store=f'{{type: bigtable, instance: "{SECRET}"}}'),
+        "online store `bigtable` is not built yet",
     ),
     "online store key": (
         keys(online_store="{type: sqlite, pth: x}"),

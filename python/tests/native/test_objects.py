@@ -338,9 +338,12 @@ def test_a_store_in_the_cloud_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError, match="^[^\n.]*`s3://`[^\n]*$"):
         airflow()
     with pytest.raises(
-        NotImplementedError, match="^online store `dynamodb` is not built yet[^\n]*$"
+        NotImplementedError, match="^online store `bigtable` is not built yet[^\n]*$"
     ):
-        airflow(registry=RegistryConfig(path=str(tmp_path / "registry.db")))
+        airflow(
+            registry=RegistryConfig(path=str(tmp_path / "registry.db")),
+            online_store={"type": "bigtable", "project_id": "p", "instance": "i"},
+        )
 
 
 def test_the_airflow_task_runs_on_this_machine(store: FeatureStore) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -188,3 +189,14 @@ def mysql() -> Iterator[Database]:
 
         with server(run, folder / "log", ready, **how):
             yield Database(options, client)
+
+
+@contextmanager
+def moto(log: Path) -> Iterator[str]:
+    """moto, which stands in for the services of AWS; gives its address."""
+    port = free_port()
+    program = Path(sys.executable).parent / "moto_server"
+    assert program.exists(), f"`moto_server` is not in {program.parent}: run `make venv`"
+    arguments = [str(program), "-H", "127.0.0.1", "-p", str(port)]
+    with server(arguments, log, lambda: listens(port)):
+        yield f"http://127.0.0.1:{port}"

@@ -79,15 +79,21 @@ impl<'a> Wanted<'a> {
 
     /// Keeps a cell that the store has for the key at `row`. Names that are not wanted are ignored.
     pub(super) fn keep<T>(&self, grid: &mut Grid<T>, row: usize, name: &str, event_micros: i64, cell: T) {
-        let Some(time) = grid.times.get_mut(row) else { return };
-        *time = (*time).max(Some(event_micros));
+        self.keep_time(grid, row, event_micros);
         if let Some(slot) = self.slots.get(name) {
             grid.cells[row * self.names.len() + slot] = Some(cell);
         }
     }
 
+    /// Keeps that the store has the key at `row`, perhaps without a value.
+    pub(super) fn keep_time<T>(&self, grid: &mut Grid<T>, row: usize, event_micros: i64) {
+        if let Some(time) = grid.times.get_mut(row) {
+            *time = (*time).max(Some(event_micros));
+        }
+    }
+
     /// The columns. `bytes` gives the serialized value of a cell.
-    pub(super) fn finish<T>(&self, grid: &Grid<T>, bytes: impl Fn(&T) -> &[u8]) -> Result<OnlineRows> {
+    pub(super) fn finish<'g, T>(&self, grid: &'g Grid<T>, bytes: impl Fn(&'g T) -> &'g [u8]) -> Result<OnlineRows> {
         let n_keys = self.read.keys.len();
         let fields: Vec<Field> =
             self.read.columns.iter().map(|position| self.read.table.columns[*position].clone()).collect();

@@ -1,12 +1,14 @@
 //! The online stores: one file each, and the table of their names.
 
 mod cells;
+mod entity_id;
 mod forking;
 mod newest;
 mod options;
 mod per_process;
 mod retry;
 
+pub mod dynamodb;
 pub mod memory;
 pub mod mysql;
 pub mod postgres;
@@ -52,7 +54,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         connect: |options, _| Ok(Arc::new(redis::RedisStore::connect(options)?)),
     },
     KnownStore { name: "memory", aliases: &[], connect: |_, _| Ok(Arc::new(memory::MemoryStore::default())) },
-    not_built!("dynamodb", &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"]),
+    KnownStore {
+        name: "dynamodb",
+        aliases: &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"],
+        connect: |options, _| Ok(Arc::new(dynamodb::DynamoStore::connect(options)?)),
+    },
     not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
     not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
     KnownStore {

@@ -90,9 +90,8 @@ pub(super) struct ReadGroup<'a> {
     fields: Vec<FieldName>,
     /// Where the fields of features are among them.
     positions: HashMap<[u8; 4], usize>,
-    /// Which wanted field followed which in the last hash, and, last, which came first: as a rule the next hash has the
-    /// same order.
-    followers: Vec<usize>,
+    /// The fields of the last hash in their order: as a rule the next hash has the same.
+    order: Vec<Seen>,
     way: Way,
     /// Keys whose replies were decoded.
     decoded: usize,
@@ -125,6 +124,13 @@ impl FieldName {
     }
 }
 
+/// A field of a hash.
+struct Seen {
+    name: Vec<u8>,
+    /// Where it is among the wanted ones, if anybody wants it.
+    position: Option<usize>,
+}
+
 /// One read, and what of it was decoded.
 struct ViewRead<'a> {
     position: usize,
@@ -144,7 +150,7 @@ impl<'a> ReadGroup<'a> {
             views: Vec::new(),
             fields: Vec::new(),
             positions: HashMap::new(),
-            followers: Vec::new(),
+            order: Vec::new(),
             way: Way::Fields,
             decoded: 0,
             seen: Width::default(),
@@ -214,7 +220,6 @@ impl<'a> ReadGroup<'a> {
             Some(width) if width.fields <= 2 * wanted || wanted >= MANY_FIELDS && is_list(width) => Way::Whole,
             _ => Way::FieldsAndWidth,
         };
-        self.followers = (1..=wanted).chain([0]).collect();
     }
 
     /// Appends the commands for up to so many more keys, and gives how many commands there are.
@@ -261,19 +266,17 @@ impl<'a> ReadGroup<'a> {
                 cells.resize(self.fields.len(), None);
                 let n_fields = length / 2;
                 self.seen.fields = self.seen.fields.max(n_fields);
-                let mut previous = self.fields.len();
-                for _ in 0..n_fields {
+                for at in 0..n_fields {
                     let name = reply.text()?.ok_or(Malformed)?;
                     let cell = reply.text()?;
                     self.seen.has_long |= cell.is_some_and(|cell| cell.len() > MOST_LIST_VALUE);
-                    let expected = self.followers[previous];
-                    let is_expected = self.fields.get(expected).is_some_and(|field| field.bytes() == name);
-                    let Some(position) = is_expected.then_some(expected).or_else(|| self.position(name)) else {
-                        continue;
+                    let position = match self.order.get(at) {
+                        Some(seen) if seen.name == name => seen.position,
+                        _ => self.look_up(at, name),
                     };
-                    cells[position] = cell;
-                    self.followers[previous] = position;
-                    previous = position;
+                    if let Some(position) = position {
+                        cells[position] = cell;
+                    }
                 }
             }
             Element::Array(_) => {
@@ -286,6 +289,20 @@ impl<'a> ReadGroup<'a> {
         self.views.iter_mut().try_for_each(|view| view.push(&cells))?;
         self.decoded += 1;
         Ok(())
+    }
+
+    /// Where a field is among the wanted ones; remembered for the next hash.
+    fn look_up(&mut self, at: usize, name: &[u8]) -> Option<usize> {
+        let position = self.position(name);
+        match self.order.get_mut(at) {
+            Some(seen) => {
+                seen.name.clear();
+                seen.name.extend_from_slice(name);
+                seen.position = position;
+            }
+            None => self.order.push(Seen { name: name.to_vec(), position }),
+        }
+        position
     }
 
     pub(super) fn is_done(&self) -> bool {

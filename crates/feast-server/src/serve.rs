@@ -105,7 +105,7 @@ pub async fn serve(
 }
 
 /// Where authentication was configured, a server that asks nobody who they are would open what was closed.
-fn refuse_authentication(store: &FeatureStore) -> Result<()> {
+pub(crate) fn refuse_authentication(store: &FeatureStore) -> Result<()> {
     match store.config().effective["auth"]["type"].as_str() {
         None | Some("no_auth") => Ok(()),
         Some(name) => Err(Error::unsupported(format!(
@@ -122,7 +122,12 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<(TcpListener, Socket
         let error = Error::unavailable(format!("the server cannot listen on `{place}`")).with_source(error);
         error.with_hint("choose another address with `--host` and `--port`")
     };
-    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
+    let listener = match TcpListener::bind((host, port)).await {
+        // All addresses, where there is nothing but IPv4.
+        Err(_) if host == "::" => TcpListener::bind(("0.0.0.0", port)).await,
+        bound => bound,
+    };
+    let listener = listener.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }
@@ -266,7 +271,11 @@ fn look_at_sources(server: &Arc<Server>) -> JoinHandle<()> {
         loop {
             ticks.tick().await;
             match server.store.offline_freshness(true).await {
-                Ok(newest) => server.metrics.offline_newest(newest),
+                Ok(newest) => {
+                    for (view, reason) in server.metrics.offline_newest(newest) {
+                        tracing::warn!(view, reason, "the source cannot be looked at; its rows age as last seen");
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "the age of the rows of sources is not known"),
             }
         }

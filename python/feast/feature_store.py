@@ -680,7 +680,10 @@ class FeatureStore:
         With ``quick`` no store reads rows for it: the registry tells until when views were materialized, and files
         tell what their footers say.
         """
-        return [FeatureViewFreshness.from_dict(view) for view in json.loads(self._native.freshness_json(quick))]
+        return [
+            FeatureViewFreshness.from_dict(view)
+            for view in json.loads(self._native.freshness_json(quick))
+        ]
 
     def push(
         self,
@@ -907,9 +910,12 @@ class FeatureStore:
         """The offline store server: not available yet."""
         raise NotAvailableYet("the offline store server")
 
-    def serve_transformations(self, port: int) -> None:
-        """Runs the functions of on-demand feature views for other servers, over gRPC, until Ctrl-C."""
-        self._native.serve_transformations("127.0.0.1", port)
+    def serve_transformations(self, port: int, host: str = "::") -> None:
+        """Runs the functions of on-demand feature views for other servers, over gRPC, until Ctrl-C.
+
+        It listens on all interfaces, as Feast's does; ``host="127.0.0.1"`` keeps it to this machine.
+        """
+        self._native.serve_transformations(host, port)
 
     def write_logged_features(self, logs: pa.Table | Path, source: FeatureService) -> None:
         """Adds rows to the log that the feature service names: a table, or Parquet files at a path.
@@ -1100,7 +1106,10 @@ def _column_name(name: Any) -> str:
 
 
 def _plain_list(name: str, values: Any) -> list[Any]:
-    if getattr(getattr(values, "dtype", None), "kind", None) == "M" and type(values).__name__ == "ndarray":
+    if (
+        getattr(getattr(values, "dtype", None), "kind", None) == "M"
+        and type(values).__name__ == "ndarray"
+    ):
         values = values.astype("datetime64[us]")  # finer ones would become integers
     if hasattr(values, "tolist"):  # numpy, pandas
         return list(values.tolist())

@@ -90,6 +90,19 @@ impl Session {
         Ok(self.loader.open(config)?.transformed_by(transformer))
     }
 
+    /// Opens the feature store for definitions to come: their functions are tried by the Python that loads them. A
+    /// transformation server knows only those that are applied.
+    pub(crate) fn store_of_definitions(&self) -> Result<FeatureStore> {
+        let store = self.store()?;
+        match self.loader.transformer() {
+            Some(_) => Ok(store),
+            None => {
+                let workers = self.python_workers(store.config(), Some(1))?;
+                Ok(store.transformed_by(workers))
+            }
+        }
+    }
+
     /// What runs users' functions for servers, and where there is no Python in this process: processes of Python, so
     /// many as given or configured, which start when they are first needed; or a transformation server, where one is
     /// configured and nobody named an interpreter.
@@ -107,7 +120,7 @@ impl Session {
         Ok(Arc::new(PythonWorkers::new(options)))
     }
 
-    /// The same, but never another server: for the one that others ask.
+    /// The same, but never another server: for the one that others ask, and for functions that are not applied yet.
     pub(crate) fn python_workers(&self, config: &RepoConfig, number: Option<usize>) -> Result<Arc<dyn Transformer>> {
         let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
         options.workers = number.unwrap_or(options.workers);

@@ -1,12 +1,12 @@
 //! What is counted and measured, under Feast's names where Feast counts it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use feast::{Event, MaterializedView, Observer};
+use feast::{Event, MaterializedView, Newest, Observer};
 use feast_core::{ProjectContents, Timestamp};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -53,8 +53,16 @@ pub(crate) struct Metrics {
     started: Mutex<HashMap<String, Instant>>,
     /// The newest event time that callers of this server have written, by view.
     written: Mutex<HashMap<String, Timestamp>>,
-    /// The newest event time in the offline store, by view, as last looked up.
-    offline: Mutex<HashMap<String, Timestamp>>,
+    offline: Mutex<OfflineTimes>,
+}
+
+/// What sources held when they were looked at.
+#[derive(Default)]
+struct OfflineTimes {
+    /// The newest event time of each view, as it was last told: rows age also where nobody can look at them.
+    newest: HashMap<String, Timestamp>,
+    /// Views whose source could not be looked at the last time.
+    unknown: HashSet<String>,
 }
 
 /// The handles of one route, so that a request does not look them up by their labels.
@@ -230,7 +238,7 @@ impl Metrics {
                 if let Some(newest) = view.most_recent_end().max(written.get(&view.name).copied()) {
                     self.gauge(FRESHNESS, &labels).set(age(newest));
                 }
-                if let Some(newest) = offline.get(&view.name) {
+                if let Some(newest) = offline.newest.get(&view.name) {
                     self.gauge(OFFLINE_FRESHNESS, &labels).set(age(*newest));
                 }
             }
@@ -241,9 +249,24 @@ impl Metrics {
         self.handle.render()
     }
 
-    /// What the offline store holds now.
-    pub(crate) fn offline_newest(&self, newest: HashMap<String, Timestamp>) {
-        *self.offline.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+    /// What the offline store holds now. Returns what has become unknown, by view: why, in the order of names.
+    pub(crate) fn offline_newest(&self, told: HashMap<String, Newest>) -> Vec<(String, String)> {
+        let mut offline = self.offline.lock().unwrap_or_else(PoisonError::into_inner);
+        offline.newest.retain(|view, _| told.contains_key(view));
+        offline.unknown.retain(|view| told.get(view).is_some_and(|newest| newest.problem.is_some()));
+        let mut lost = Vec::new();
+        for (view, newest) in told {
+            if let Some(problem) = newest.problem
+                && offline.unknown.insert(view.clone())
+            {
+                lost.push((view.clone(), problem));
+            }
+            if let Some(time) = newest.time {
+                offline.newest.insert(view, time);
+            }
+        }
+        lost.sort();
+        lost
     }
 
     /// Folds what was measured since the last time; without it, measurements pile up while nobody asks for them.
@@ -297,4 +320,47 @@ fn remembered<T>(known: &RwLock<HashMap<String, Arc<T>>>, name: &str, make: impl
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use chrono::TimeDelta;
+    use feast::ToldBy;
+    use feast_core::{BatchFeatures, FeatureView, FeatureViewKind, RegistryObject};
+
+    use super::*;
+
+    #[test]
+    fn rows_age_also_where_nobody_can_look_at_them() {
+        let metrics = Metrics::new();
+        let mut contents = ProjectContents::default();
+        contents.put(RegistryObject::FeatureView(Arc::new(FeatureView::new(
+            "v",
+            FeatureViewKind::Batch(BatchFeatures::default()),
+        ))));
+        let told = |time, problem: Option<&str>| {
+            let problem = problem.map(str::to_owned);
+            HashMap::from([("v".to_owned(), Newest { time, age_seconds: None, told_by: ToldBy::Statistics, problem })])
+        };
+        let age = || -> f64 {
+            let text = metrics.render(Some(&contents), None);
+            let line = text.lines().find(|line| line.starts_with(OFFLINE_FRESHNESS)).unwrap();
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        let before = Some(Utc::now() - TimeDelta::seconds(100));
+        assert!(metrics.offline_newest(told(before, None)).is_empty());
+        let first = age();
+        assert!((100.0..110.0).contains(&first), "{first}");
+        let gone = [("v".to_owned(), "the file is gone".to_owned())];
+        assert_eq!(metrics.offline_newest(told(None, Some("the file is gone"))), gone);
+        std::thread::sleep(Duration::from_millis(2));
+        let second = age();
+        assert!(second > first, "{second}");
+        // It is said once, and again when it was there meanwhile.
+        assert!(metrics.offline_newest(told(None, Some("the file is gone"))).is_empty());
+        assert!(metrics.offline_newest(told(Some(Utc::now()), None)).is_empty());
+        assert!(age() < 50.0);
+        assert_eq!(metrics.offline_newest(told(None, Some("the file is gone"))), gone);
+    }
 }

@@ -105,8 +105,13 @@ pub struct PythonWorkers(Arc<Pool>);
 impl PythonWorkers {
     /// Workers to come: nothing is started yet.
     pub fn new(options: WorkerOptions) -> Self {
-        let pool = Pool { options, messages: Mutex::default(), state: Mutex::default(), arrived: Notify::new() };
-        Self(Arc::new(pool))
+        Self(Arc::new(Pool {
+            options,
+            messages: Mutex::default(),
+            state: Mutex::default(),
+            arrived: Notify::new(),
+            checking: tokio::sync::Mutex::default(),
+        }))
     }
 
     async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<WorkerAnswer> {
@@ -156,11 +161,16 @@ impl Transformer for PythonWorkers {
         }
     }
 
-    /// Starts a process, which the first call then finds ready.
+    /// Where no process runs, starts one, which the first call then finds ready.
     async fn check(&self) -> Result<()> {
+        // Whoever asks meanwhile waits for the same answer.
+        let _checking = self.0.checking.lock().await;
+        if self.0.state().has_process() {
+            return Ok(());
+        }
         match self.0.start().await {
             Ok(process) => {
-                self.0.state().spare = Some(process);
+                self.0.keep(process);
                 Ok(())
             }
             Err(reason) => Err(Error::unavailable(format!("functions cannot be run: {reason}")).with_hint(NO_PYTHON)),
@@ -213,6 +223,8 @@ struct Pool {
     messages: Mutex<HashMap<String, Written>>,
     state: Mutex<State>,
     arrived: Notify,
+    /// Held while somebody finds out whether functions can be run.
+    checking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -221,10 +233,19 @@ struct State {
     tasks: Vec<JoinHandle<()>>,
     /// Views that brought their workers down.
     strikes: HashMap<String, Setback>,
-    /// A process that nobody uses yet.
-    spare: Option<Process>,
+    /// Processes that nobody uses now.
+    idle: Vec<Process>,
+    /// Processes that compute something now.
+    busy: usize,
     /// Why the last worker did not start.
     does_not_start: Option<Setback>,
+}
+
+impl State {
+    fn has_process(&mut self) -> bool {
+        self.idle.retain_mut(Process::is_alive);
+        self.busy > 0 || !self.idle.is_empty()
+    }
 }
 
 /// Something that failed several times in a row, and is left alone for longer each time.
@@ -291,9 +312,8 @@ impl Pool {
         Ok(())
     }
 
-    /// One worker: takes calls and keeps a process for them.
+    /// One worker: takes calls and finds a process for them.
     async fn work(self: Arc<Self>) {
-        let mut process: Option<Process> = None;
         loop {
             let arrived = self.arrived.notified();
             let calls = self.take();
@@ -305,15 +325,15 @@ impl Pool {
                 // Whoever else is free may take what is left.
                 self.arrived.notify_one();
             }
-            if process.as_mut().is_some_and(|process| !process.is_alive()) {
-                process = None;
-            }
-            let ready = match process.take() {
-                Some(process) => Ok(process),
-                None => self.start().await,
-            };
-            match ready {
-                Ok(ready) => process = self.run(ready, calls).await,
+            match self.start().await {
+                Ok(process) => {
+                    self.state().busy += 1;
+                    let process = self.run(process, calls).await;
+                    self.state().busy -= 1;
+                    if let Some(process) = process {
+                        self.keep(process);
+                    }
+                }
                 Err(reason) => {
                     for call in calls {
                         let message = format!("on-demand feature view `{}` cannot be computed: {reason}", call.view);
@@ -354,15 +374,26 @@ impl Pool {
         calls
     }
 
+    /// Keeps a process for the next call, unless as many run as were asked for.
+    fn keep(&self, process: Process) {
+        let mut state = self.state();
+        if state.idle.len() + state.busy < self.options.workers.max(1) {
+            state.idle.push(process);
+        }
+    }
+
     /// A process that is ready, or why there is none.
     async fn start(&self) -> std::result::Result<Process, String> {
-        if let Some(mut spare) = self.state().spare.take()
-            && spare.is_alive()
         {
-            return Ok(spare);
-        }
-        if let Some(setback) = self.state().does_not_start.as_ref().filter(|setback| setback.lasts()) {
-            return Err(setback.reason.clone());
+            let mut state = self.state();
+            while let Some(mut process) = state.idle.pop() {
+                if process.is_alive() {
+                    return Ok(process);
+                }
+            }
+            if let Some(setback) = state.does_not_start.as_ref().filter(|setback| setback.lasts()) {
+                return Err(setback.reason.clone());
+            }
         }
         let started = Process::start(&self.options).await;
         let mut state = self.state();

@@ -129,8 +129,13 @@ pub(crate) async fn listen(host: &str, port: u16) -> Result<(TcpListener, Socket
         let error = Error::unavailable(format!("the server cannot listen on `{place}`")).with_source(error);
         error.with_hint("choose another address with `--host` and `--port`")
     };
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+    if host == "::" {
+        // All addresses, where there is nothing but IPv4.
+        addresses.push(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
     let mut refused = None;
-    for address in tokio::net::lookup_host((host, port)).await.map_err(failed)? {
+    for address in addresses {
         match listen_at(address) {
             Ok(listener) => {
                 let address = listener.local_addr().map_err(failed)?;
@@ -289,7 +294,11 @@ fn look_at_sources(server: &Arc<Server>) -> JoinHandle<()> {
         loop {
             ticks.tick().await;
             match server.store.offline_freshness(true).await {
-                Ok(newest) => server.metrics.offline_newest(newest),
+                Ok(newest) => {
+                    for (view, reason) in server.metrics.offline_newest(newest) {
+                        tracing::warn!(view, reason, "the source cannot be looked at; its rows age as last seen");
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "the age of the rows of sources is not known"),
             }
         }

@@ -121,19 +121,17 @@ impl FeatureStore {
         Ok(all)
     }
 
-    /// The newest event time in the batch source of each view, where it is known.
+    /// The newest event time in the batch source of each view that has one, or why it is not known.
     ///
     /// # Errors
     /// Those of reading the registry.
-    pub async fn offline_freshness(&self, quick: bool) -> Result<HashMap<String, Timestamp>> {
+    pub async fn offline_freshness(&self, quick: bool) -> Result<HashMap<String, Newest>> {
         let contents = self.contents(false).await?;
         let mut sources = HashMap::new();
         let mut all = HashMap::new();
         for view in contents.feature_views.values() {
-            if let Some(source) = history_of(view)
-                && let Some(time) = self.newest_offline(source, quick, &mut sources).await.time
-            {
-                all.insert(view.name.clone(), time);
+            if let Some(source) = history_of(view) {
+                all.insert(view.name.clone(), self.newest_offline(source, quick, &mut sources).await);
             }
         }
         Ok(all)

@@ -44,8 +44,8 @@ pub(crate) async fn try_on_demand_views(
         let Ok(sample) = sample(desired, staying, &view) else { continue };
         let inputs: Vec<String> = sample.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
         match transformer.infer(&view, sample).await {
-            // What cannot be computed here may still be defined and listed.
-            Err(error) if error.code() == ErrorCode::Unsupported => {}
+            // What cannot be computed here may still be defined and listed, if it says what it computes.
+            Err(error) if error.code() == ErrorCode::Unsupported && !view.features.is_empty() => {}
             Err(error) => problems.push(
                 Problem::new(view.reference(), format!("cannot be computed for a made-up row: {error}")).with_hint(
                     error.hint().map_or_else(

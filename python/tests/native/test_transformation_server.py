@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,24 @@ def test_the_server_says_what_it_is(client: Client) -> None:
     )
     assert info.type == messages.TRANSFORMATION_SERVICE_TYPE_PYTHON
     assert "feast-rs" in info.transformation_service_type_details
+
+
+def test_who_asks_whether_it_can_compute_starts_no_process_that_stays(client: Client) -> None:
+    server = client.process.pid  # type: ignore[attr-defined]
+
+    def info(_: int) -> Any:
+        asked = messages.GetTransformationServiceInfoRequest()
+        return client.call(
+            "GetTransformationServiceInfo", asked, messages.GetTransformationServiceInfoResponse
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(info, range(16)))
+    processes = [Path(f"/proc/{server}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{server}/task")]
+    workers = " ".join(processes).split()
+    assert len(workers) == 1, workers
+    found = client.transform("whoami", pa.table({"val": [1]}))["whoami__x"].to_pylist()
+    assert [str(pid) for pid in found] == workers
 
 
 @pytest.mark.parametrize("prefix", ["", "driver_stats__"])

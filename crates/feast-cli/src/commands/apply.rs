@@ -38,7 +38,7 @@ impl Apply {
         if self.no_promote {
             terminal.warn("`--no-promote` has no effect yet: new versions become the current ones");
         }
-        let store = session.store()?;
+        let store = session.store_of_definitions()?;
         let saved = self.plan.as_deref().map(read_plan).transpose()?;
         let definitions = match saved {
             Some(_) => Definitions::default(),

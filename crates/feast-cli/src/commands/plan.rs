@@ -51,7 +51,7 @@ impl Checks {
 
 impl Plan {
     pub(crate) fn run(self, session: &Session) -> Outcome {
-        let store = session.store()?;
+        let store = session.store_of_definitions()?;
         let definitions = session.definitions(store.project())?;
         let options = self.checks.options(self.prune);
         let plan = session.wait(store.plan(&definitions, &options))?;

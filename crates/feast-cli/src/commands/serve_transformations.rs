@@ -12,8 +12,8 @@ use crate::session::Session;
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ServeTransformations {
-    /// Name or address to listen on
-    #[arg(short, long, default_value = "127.0.0.1")]
+    /// Name or address to listen on; the default is all, as Feast does
+    #[arg(short, long, default_value = "::")]
     host: String,
     /// Port to listen on; 0 takes a free one
     #[arg(short, long, default_value_t = 6569)]

@@ -5,17 +5,25 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use feast_core::{
-    FeatureView, FeatureViewKind, FeatureViewProjection, Field, OnDemandFeatures, OnDemandSource, RegistryObject,
-    Transformation, UserDefinedFunction, ValueType,
+    FeatureView, FeatureViewKind, FeatureViewProjection, Field, OnDemandFeatures, OnDemandSource, ProjectContents,
+    RegistryObject, Transformation, UserDefinedFunction, ValueType,
 };
 
 use serde_json::Value;
 
-use crate::support::{Repository, assert_told, rides, told};
+use crate::support::{Repository, assert_told, make_executable, rides, told};
 
 /// The rides with a view that makes percents of rates.
 fn repository() -> Repository {
     let repository = Repository::new();
+    repository.define(with_percents(vec![Field::new("percent", ValueType::Int64)]));
+    assert!(repository.output(&["apply", "--skip-feature-view-validation"]).status.success());
+    assert!(repository.output(&["materialize", "2026-11-20", "2026-11-21"]).status.success());
+    repository
+}
+
+/// The rides, and the view with this schema.
+fn with_percents(schema: Vec<Field>) -> ProjectContents {
     let source = FeatureViewProjection {
         feature_view_name: "driver_hourly_stats".to_owned(),
         features: vec![Field::new("conv_rate", ValueType::Float)],
@@ -37,13 +45,10 @@ fn repository() -> Repository {
         ..OnDemandFeatures::default()
     };
     let mut view = FeatureView::new("percents", FeatureViewKind::OnDemand(on_demand));
-    view.features = vec![Field::new("percent", ValueType::Int64)];
+    view.features = schema;
     let mut contents = rides();
     contents.put(RegistryObject::FeatureView(Arc::new(view)));
-    repository.define(contents);
-    assert!(repository.output(&["apply", "--skip-feature-view-validation"]).status.success());
-    assert!(repository.output(&["materialize", "2026-11-20", "2026-11-21"]).status.success());
-    repository
+    contents
 }
 
 const READ: [&str; 7] =
@@ -124,7 +129,11 @@ fn a_transformation_server_computes_them_for_a_program_without_python() {
     let repository = repository();
     let mut serve = repository.command(&["serve_transformations", "--port", "0"]);
     let mut server = Running::start(serve.env("FEAST_PYTHON", python()));
-    let address = server.told("address")["address"].as_str().unwrap().to_owned();
+    let listens = server.told("address")["address"].as_str().unwrap().to_owned();
+    // On all addresses, as Feast's server.
+    let (host, port) = listens.rsplit_once(':').unwrap();
+    assert!(["[::]", "0.0.0.0"].contains(&host), "{listens}");
+    let address = format!("127.0.0.1:{port}");
     with_endpoint(&repository, &address);
     let without_python = || {
         let mut command = repository.command(&READ);
@@ -173,4 +182,48 @@ fn a_server_without_python_says_at_its_start_which_views_it_cannot_serve() {
     let reason = line["reason"].as_str().unwrap();
     assert!(reason.contains("`/no/python` cannot be started"), "{reason}");
     assert!(line["hint"].as_str().unwrap().contains("transformation_service_endpoint"), "{line}");
+}
+
+#[test]
+fn what_is_applied_is_tried_by_python_even_where_a_transformation_server_computes() {
+    let repository = Repository::new();
+    repository.define(with_percents(Vec::new()));
+    with_endpoint(&repository, "127.0.0.1:9");
+    std::fs::create_dir(repository.path().join("bin")).unwrap();
+    let answer = repository.path().join("definitions.json");
+    let script = |worker: &str| {
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *feast._repository*) /bin/cat '{}';; *) {worker};; esac\n",
+            answer.display()
+        );
+        repository.write("bin/python3", &script);
+        make_executable(&repository.path().join("bin/python3"));
+    };
+    let run = |arguments: &[&str]| {
+        let mut command = repository.command(arguments);
+        told(command.env_remove("FEAST_PYTHON").env("PATH", repository.path().join("bin")))
+    };
+    script("exit 3");
+    for command in ["plan", "apply"] {
+        let told = run(&[command]);
+        assert!(told.starts_with("exit code: 1") && told.contains("`percents`"), "{told}");
+        assert!(told.contains("name an interpreter that has it in FEAST_PYTHON"), "{told}");
+    }
+    script(&format!("exec '{}' \"$@\"", python()));
+    assert!(run(&["apply"]).starts_with("exit code: 0"));
+    let described = run(&["on-demand-feature-views", "describe", "percents"]);
+    assert!(described.contains("percent") && described.contains("INT64"), "{described}");
+}
+
+#[test]
+fn a_server_of_functions_that_should_ask_who_calls_does_not_start() {
+    let repository = repository();
+    let text = "project: rides\nregistry: data/registry.db\nauth: {type: oidc, auth_discovery_url: \"http://127.0.0.1:9\", client_id: feast}\n";
+    repository.write("feature_store.yaml", text);
+    let told = repository.run(&["serve_transformations", "--port", "0"]);
+    assert!(told.starts_with("exit code: 1"), "{told}");
+    assert!(
+        told.contains("asks for `auth` of type `oidc`, which this server cannot enforce yet, so it does not start"),
+        "{told}"
+    );
 }

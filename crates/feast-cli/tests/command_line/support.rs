@@ -213,10 +213,10 @@ fn driver_stats() -> Vec<u8> {
 }
 
 #[cfg(unix)]
-fn make_executable(path: &Path) {
+pub(crate) fn make_executable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[cfg(not(unix))]
-fn make_executable(_: &Path) {}
+pub(crate) fn make_executable(_: &Path) {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, Float64Array, Int64Array, StringArray};
 use arrow::compute::kernels::{cmp, numeric};
 use arrow::compute::{CastOptions, kernels::zip::zip};
-use arrow::compute::{and_kleene, cast_with_options, is_not_null, is_null, not, nullif, or_kleene};
+use arrow::compute::{and_kleene, cast_with_options, interleave, is_not_null, is_null, not, nullif, or_kleene};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
 
@@ -13,6 +13,9 @@ type Computed = std::result::Result<ArrayRef, ArrowError>;
 
 /// A function on columns of one length.
 pub(super) type Function = fn(&[ArrayRef]) -> Computed;
+
+/// The function that is none on columns: what follows the first value that is there is not computed.
+pub(super) const FIRST_KNOWN: &str = "coalesce";
 
 /// The function of a name, and how many arguments it takes: at least and at most.
 pub(super) fn find(name: &str) -> Option<(Function, usize, usize)> {
@@ -48,7 +51,6 @@ pub(super) fn find(name: &str) -> Option<(Function, usize, usize)> {
         "and" => (|a| fold(a, and_kleene), 1, usize::MAX),
         "or" => (|a| fold(a, or_kleene), 1, usize::MAX),
         "not" => (|a| Ok(Arc::new(not(boolean(&a[0])?)?)), 1, 1),
-        "coalesce" => (coalesce, 1, usize::MAX),
         "nullif" => (|a| nullif(&a[0], boolean(&compare(a, cmp::eq, |x, y| x == y)?)?), 2, 2),
         "lower" => (|a| texts(a, |text| text.to_lowercase()), 1, 1),
         "upper" => (|a| texts(a, |text| text.to_uppercase()), 1, 1),
@@ -66,8 +68,19 @@ pub(super) fn cast_column(array: &ArrayRef, to: &DataType, null_where_unfit: boo
     cast_with_options(array, to, &CastOptions { safe: null_where_unfit, ..CastOptions::default() })
 }
 
+/// A column as truth values.
+pub(super) fn holds(condition: &ArrayRef) -> std::result::Result<BooleanArray, ArrowError> {
+    boolean(condition).cloned()
+}
+
+/// The column whose rows are at these places: which part, and which row of it.
+pub(super) fn pick(parts: &[ArrayRef], places: &[(usize, usize)]) -> Computed {
+    let parts = common(parts)?;
+    interleave(&parts.iter().map(|part| part.as_ref()).collect::<Vec<_>>(), places)
+}
+
 /// Where the condition holds, the one, elsewhere, also where it is null, the other.
-pub(super) fn choose(condition: &ArrayRef, then: &ArrayRef, otherwise: &ArrayRef) -> Computed {
+fn choose(condition: &ArrayRef, then: &ArrayRef, otherwise: &ArrayRef) -> Computed {
     let both = common(&[Arc::clone(then), Arc::clone(otherwise)])?;
     zip(boolean(condition)?, &both[0], &both[1])
 }
@@ -174,14 +187,6 @@ fn between(arguments: &[ArrayRef]) -> Computed {
 fn is_nan(arguments: &[ArrayRef]) -> Computed {
     let numbers = as_floats(&arguments[0])?;
     Ok(Arc::new(numbers.iter().map(|number| Some(number?.is_nan())).collect::<BooleanArray>()))
-}
-
-fn coalesce(arguments: &[ArrayRef]) -> Computed {
-    let arguments = common(arguments)?;
-    let Some((last, before)) = arguments.split_last() else {
-        return Err(ArrowError::InvalidArgumentError("there is nothing to choose from".to_owned()));
-    };
-    before.iter().rev().try_fold(Arc::clone(last), |otherwise, one| zip(&is_not_null(one)?, one, &otherwise))
 }
 
 fn text(array: &ArrayRef) -> std::result::Result<&StringArray, ArrowError> {

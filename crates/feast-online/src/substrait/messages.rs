@@ -74,6 +74,12 @@ pub(super) struct ReadRel {
     pub(super) filter: Option<Nothing>,
     #[prost(message, optional, tag = "4")]
     pub(super) projection: Option<Nothing>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) virtual_table: Option<Nothing>,
+    #[prost(message, optional, tag = "6")]
+    pub(super) local_files: Option<Nothing>,
+    #[prost(message, optional, tag = "8")]
+    pub(super) extension_table: Option<Nothing>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -204,8 +210,14 @@ pub(super) enum LiteralKind {
 pub(super) struct FieldReference {
     #[prost(message, optional, tag = "1")]
     pub(super) direct: Option<ReferenceSegment>,
-    #[prost(message, optional, tag = "4")]
-    pub(super) root: Option<Nothing>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) masked: Option<Nothing>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) of_expression: Option<Nothing>,
+    #[prost(message, optional, tag = "5")]
+    pub(super) of_outer: Option<Nothing>,
+    #[prost(message, optional, tag = "6")]
+    pub(super) of_lambda: Option<Nothing>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, RecordBatch,
-    RecordBatchOptions, StringArray, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
+    RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, TimeUnit};
 use feast_core::{Error, ErrorCode, Result, list_names};
 use prost::Message;
@@ -44,6 +45,7 @@ enum Computed {
     Literal(LiteralKind),
     Call { name: String, function: Function, arguments: Vec<Computed> },
     IfThen { cases: Vec<(Computed, Computed)>, otherwise: Box<Computed> },
+    FirstKnown(Vec<Computed>),
     OneOf { value: Box<Computed>, options: Vec<Computed> },
     Cast { value: Box<Computed>, to: DataType, null_where_unfit: bool },
 }
@@ -55,6 +57,7 @@ impl std::fmt::Debug for Computed {
             Self::Literal(literal) => write!(f, "{literal:?}"),
             Self::Call { name, arguments, .. } => write!(f, "{name}{arguments:?}"),
             Self::IfThen { cases, otherwise } => write!(f, "if {cases:?} else {otherwise:?}"),
+            Self::FirstKnown(values) => write!(f, "first of {values:?}"),
             Self::OneOf { value, options } => write!(f, "{value:?} in {options:?}"),
             Self::Cast { value, to, .. } => write!(f, "{value:?} as {to}"),
         }
@@ -98,6 +101,14 @@ impl SubstraitPlan {
         if let Some(read) = &rel.read {
             if read.filter.is_some() || read.projection.is_some() {
                 return Err(refused("leaves out rows or columns while it reads"));
+            }
+            let elsewhere = [
+                ("rows that it brings along", &read.virtual_table),
+                ("files", &read.local_files),
+                ("a table of an extension", &read.extension_table),
+            ];
+            if let Some((what, _)) = elsewhere.iter().find(|(_, found)| found.is_some()) {
+                return Err(refused(format!("reads {what}, but an on-demand view computes from its sources")));
             }
             let schema = read.base_schema.as_ref().ok_or_else(|| refused("reads no columns"))?;
             let types = schema.r#struct.as_ref().map(|fields| fields.types.as_slice()).unwrap_or_default();
@@ -198,6 +209,10 @@ fn compile(expression: &Expression, width: usize, functions: &HashMap<u32, Strin
     match &expression.rex {
         Some(Rex::Literal(Literal { kind: Some(kind) })) => Ok(Computed::Literal(kind.clone())),
         Some(Rex::Selection(reference)) => {
+            let roots = [&reference.of_expression, &reference.of_outer, &reference.of_lambda, &reference.masked];
+            if roots.iter().any(|root| root.is_some()) {
+                return Err(refused("refers to something else than a column of its row"));
+            }
             let field = reference.direct.as_ref().and_then(|segment| segment.struct_field.as_ref());
             let column =
                 field.filter(|field| field.child.is_none()).and_then(|field| usize::try_from(field.field).ok());
@@ -208,12 +223,15 @@ fn compile(expression: &Expression, width: usize, functions: &HashMap<u32, Strin
             let full =
                 functions.get(&call.reference).ok_or_else(|| refused("calls a function that it does not name"))?;
             let name = full.split(':').next().unwrap_or_default();
-            let (function, least, most) =
-                functions::find(name).ok_or_else(|| refused(format!("calls `{full}`, which does not run here")))?;
             let arguments = match call.arguments.is_empty() {
                 true => call.args.iter().map(|one| inner(Some(one))).collect::<Result<Vec<_>>>()?,
                 false => call.arguments.iter().map(|one| inner(one.value.as_ref())).collect::<Result<Vec<_>>>()?,
             };
+            if name == functions::FIRST_KNOWN && !arguments.is_empty() {
+                return Ok(Computed::FirstKnown(arguments));
+            }
+            let (function, least, most) =
+                functions::find(name).ok_or_else(|| refused(format!("calls `{full}`, which does not run here")))?;
             if arguments.len() < least || arguments.len() > most {
                 return Err(refused(format!("calls `{full}` with {} arguments", arguments.len())));
             }
@@ -243,6 +261,36 @@ fn compile(expression: &Expression, width: usize, functions: &HashMap<u32, Strin
 }
 
 impl Computed {
+    /// Computes some of the rows: what the others hold may not be fit for it.
+    fn run_on(&self, columns: &[ArrayRef], rows: &[u32]) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+        let n_rows = columns.first().map_or(rows.len(), |column| column.len());
+        if rows.len() == n_rows {
+            return self.run(columns, n_rows);
+        }
+        let places = UInt32Array::from(rows.to_vec());
+        let some = |(at, column): (usize, &ArrayRef)| match self.uses(at) {
+            true => take(column, &places, None),
+            false => Ok(new_null_array(&DataType::Null, rows.len())),
+        };
+        let some = columns.iter().enumerate().map(some).collect::<std::result::Result<Vec<_>, _>>()?;
+        self.run(&some, rows.len())
+    }
+
+    fn uses(&self, column: usize) -> bool {
+        let any = |many: &[Self]| many.iter().any(|one| one.uses(column));
+        match self {
+            Self::Column(own) => *own == column,
+            Self::Literal(_) => false,
+            Self::Call { arguments, .. } => any(arguments),
+            Self::IfThen { cases, otherwise } => {
+                otherwise.uses(column) || cases.iter().any(|(when, then)| when.uses(column) || then.uses(column))
+            }
+            Self::FirstKnown(values) => any(values),
+            Self::OneOf { value, options } => value.uses(column) || any(options),
+            Self::Cast { value, .. } => value.uses(column),
+        }
+    }
+
     fn run(&self, columns: &[ArrayRef], n_rows: usize) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
         let all =
             |many: &[Self]| many.iter().map(|one| one.run(columns, n_rows)).collect::<std::result::Result<Vec<_>, _>>();
@@ -251,15 +299,69 @@ impl Computed {
             Self::Literal(literal) => Ok(repeated(literal, n_rows)),
             Self::Call { function, arguments, .. } => function(&all(arguments)?),
             Self::IfThen { cases, otherwise } => {
-                cases.iter().rev().try_fold(otherwise.run(columns, n_rows)?, |otherwise, (condition, then)| {
-                    functions::choose(&condition.run(columns, n_rows)?, &then.run(columns, n_rows)?, &otherwise)
-                })
+                let mut chosen = Chosen::among(n_rows);
+                for (condition, then) in cases {
+                    let holds = condition.run_on(columns, &chosen.open)?;
+                    let (these, others) = chosen.split(&functions::holds(&holds)?);
+                    chosen.put(then.run_on(columns, &these)?, &these);
+                    chosen.open = others;
+                }
+                let rest = std::mem::take(&mut chosen.open);
+                chosen.put(otherwise.run_on(columns, &rest)?, &rest);
+                chosen.column()
+            }
+            Self::FirstKnown(values) => {
+                let mut chosen = Chosen::among(n_rows);
+                for value in values {
+                    // The null of the last one is as good as any.
+                    let open = std::mem::take(&mut chosen.open);
+                    let found = value.run_on(columns, &open)?;
+                    chosen.open =
+                        open.iter().zip(0..).filter(|(_, at)| found.is_null(*at)).map(|(row, _)| *row).collect();
+                    chosen.put(found, &open);
+                }
+                chosen.column()
             }
             Self::OneOf { value, options } => functions::is_one_of(&value.run(columns, n_rows)?, &all(options)?),
             Self::Cast { value, to, null_where_unfit } => {
                 functions::cast_column(&value.run(columns, n_rows)?, to, *null_where_unfit)
             }
         }
+    }
+}
+
+/// A column that comes from several: which row from where.
+struct Chosen {
+    /// Rows that nothing is chosen for yet.
+    open: Vec<u32>,
+    parts: Vec<ArrayRef>,
+    places: Vec<(usize, usize)>,
+}
+
+impl Chosen {
+    fn among(n_rows: usize) -> Self {
+        Self { open: (0..n_rows as u32).collect(), parts: Vec::new(), places: vec![(0, 0); n_rows] }
+    }
+
+    /// Of the open rows those that are marked, and the others.
+    fn split(&self, marked: &BooleanArray) -> (Vec<u32>, Vec<u32>) {
+        let (mut these, mut others) = (Vec::new(), Vec::new());
+        for (row, marked) in self.open.iter().zip(marked) {
+            if marked == Some(true) { these.push(*row) } else { others.push(*row) }
+        }
+        (these, others)
+    }
+
+    /// These rows have these values, until they are given others.
+    fn put(&mut self, values: ArrayRef, rows: &[u32]) {
+        for (at, row) in rows.iter().enumerate() {
+            self.places[*row as usize] = (self.parts.len(), at);
+        }
+        self.parts.push(values);
+    }
+
+    fn column(self) -> std::result::Result<ArrayRef, arrow::error::ArrowError> {
+        functions::pick(&self.parts, &self.places)
     }
 }
 
@@ -302,6 +404,8 @@ fn arrow_type(of: &Type) -> Option<DataType> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
     use arrow::util::display::array_value_to_string;
 
     use super::*;
@@ -385,6 +489,85 @@ mod tests {
             let found = function(&columns).unwrap();
             let expected: ArrayRef = Arc::new(BooleanArray::from(expected.to_vec()));
             assert_eq!(found.as_ref(), expected.as_ref(), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_chosen_is_computed() {
+        let call = |name: &str, arguments: Vec<Computed>| Computed::Call {
+            name: name.to_owned(),
+            function: functions::find(name).unwrap().0,
+            arguments,
+        };
+        let number = |number| Computed::Literal(LiteralKind::I64(number));
+        let ratio = || call("divide", vec![Computed::Column(0), Computed::Column(1)]);
+        let zero = || call("equal", vec![Computed::Column(1), number(0)]);
+        let columns: [ArrayRef; 3] = [
+            Arc::new(Int64Array::from(vec![6, 6, 6, 6])),
+            Arc::new(Int64Array::from(vec![Some(2), Some(0), None, Some(3)])),
+            Arc::new(Int64Array::from(vec![None, Some(7), Some(8), None])),
+        ];
+        let computed = |one: &Computed, rows: usize| {
+            let columns: Vec<_> = columns.iter().map(|column| column.slice(0, rows)).collect();
+            let column = one.run(&columns, rows).unwrap();
+            column.as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+        };
+        assert!(ratio().run(&columns, 4).is_err());
+        let guarded = Computed::IfThen { cases: vec![(zero(), number(-1))], otherwise: Box::new(ratio()) };
+        assert_eq!(computed(&guarded, 4), [Some(3), Some(-1), None, Some(2)]);
+        let known = call("is_not_null", vec![Computed::Column(2)]);
+        let cases = vec![(known, Computed::Column(2)), (zero(), number(-1)), (call("not", vec![zero()]), ratio())];
+        let nested =
+            Computed::IfThen { cases, otherwise: Box::new(Computed::Literal(LiteralKind::Null(Type::default()))) };
+        assert_eq!(computed(&nested, 4), [Some(3), Some(7), Some(8), Some(2)]);
+        let first = Computed::FirstKnown(vec![Computed::Column(2), ratio()]);
+        assert_eq!(computed(&first, 4), [Some(3), Some(7), Some(8), Some(2)]);
+        let nothing = Computed::FirstKnown(vec![Computed::Column(1), Computed::Column(1)]);
+        assert_eq!(computed(&nothing, 4), [Some(2), Some(0), None, Some(3)]);
+        for one in [&guarded, &nested, &first, &nothing] {
+            assert!(computed(one, 0).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_column_of_the_row_is_refused() {
+        let steps = include_bytes!("../../../../tests/formats/substrait/steps.plan");
+        type Change = fn(&mut messages::ReadRel, &mut messages::ProjectRel);
+        let changed = |change: Change| {
+            let mut plan = Plan::decode(steps.as_slice()).unwrap();
+            let mut rel = plan.relations[0].root.as_mut().unwrap().input.as_mut().unwrap();
+            while rel.project.as_ref().unwrap().input.as_ref().unwrap().read.is_none() {
+                rel = rel.project.as_mut().unwrap().input.as_mut().unwrap();
+            }
+            let project = rel.project.as_mut().unwrap();
+            let mut read = project.input.as_mut().unwrap().read.take().unwrap();
+            change(&mut read, project);
+            project.input.as_mut().unwrap().read = Some(read);
+            SubstraitPlan::parse(&plan.encode_to_vec()).map(drop).unwrap_err().to_string()
+        };
+        let from = changed(|read, _| read.virtual_table = Some(messages::Nothing {}));
+        assert_eq!(
+            from,
+            "its substrait plan reads rows that it brings along, but an on-demand view computes from its sources"
+        );
+        assert!(changed(|read, _| read.local_files = Some(messages::Nothing {})).contains("reads files"));
+        fn reference(project: &mut messages::ProjectRel) -> &mut messages::FieldReference {
+            project
+                .expressions
+                .insert(0, Expression { rex: Some(Rex::Selection(messages::FieldReference::default())) });
+            let Some(Rex::Selection(reference)) = &mut project.expressions[0].rex else { unreachable!() };
+            let field = messages::StructField { field: 0, child: None };
+            reference.direct = Some(messages::ReferenceSegment { struct_field: Some(field) });
+            reference
+        }
+        let changes: [Change; 3] = [
+            |_, project| reference(project).of_expression = Some(messages::Nothing {}),
+            |_, project| reference(project).of_outer = Some(messages::Nothing {}),
+            |_, project| reference(project).masked = Some(messages::Nothing {}),
+        ];
+        for change in changes {
+            let told = changed(change);
+            assert_eq!(told, "its substrait plan refers to something else than a column of its row");
         }
     }
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,8 @@ def connect(path: str) -> Any:
     """A client."""
     from feast.infra.registry.remote import RemoteRegistry, RemoteRegistryConfig
 
-    return RemoteRegistry(RemoteRegistryConfig(path=path), PROJECT, None)
+    cert = os.environ.get("REGISTRY_CERTIFICATE", "")
+    return RemoteRegistry(RemoteRegistryConfig(path=path, cert=cert), PROJECT, None)
 
 
 def apply(registry: Any, kind: str, one: Any) -> None:

@@ -135,6 +135,8 @@ def sides(peer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
             stack.enter_context(running)
             addresses.append(f"http://127.0.0.1:{port}")
         del os.environ["PYTHONPATH"]
+        # Feast finds the storage of a dataset only when it has met a source of the same kind.
+        assert ask(addresses[1], "/data_sources?project=remote")[0] == 200
         yield addresses[0], addresses[1]
 
 
@@ -203,6 +205,14 @@ def test_forms_make_objects_and_routes_delete_them(sides: tuple[str, str]) -> No
             for source in [side, *side.get("dataSources", []), side.get("spec", {}).get("batchSource", {})]:
                 source.pop("meta", None)
         assert differences(plain(ours), plain(theirs)) == [], path
+    dataset = {"name": "t", "project": "forms", "storage_path": "t.parquet", "feature_service_name": "s", "namespace": "n"}
+    for expected in (200, 409):
+        answers = [ask(address, "/saved_datasets", "POST", dataset) for address in sides]
+        assert [status for status, _ in answers] == [expected, expected], answers
+    forms.append(("saved_datasets", dataset))
+    ours, theirs = (ask(address, "/saved_datasets/t?project=forms")[1] for address in sides)
+    assert ours["spec"]["features"] == ["v:f"] and ours["spec"]["storage"] == theirs["spec"]["storage"]
+    assert {k: ours["spec"][k] for k in ("features", "namespace")} == {k: theirs["spec"][k] for k in ("features", "namespace")}
     for path, form in reversed(forms):
         route = f"/{path}/{form['name']}?project=forms"
         answers = [ask(address, route, "DELETE") for address in sides]

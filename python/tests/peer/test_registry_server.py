@@ -26,13 +26,13 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def our_server(folder: Path, configuration: str = CONFIGURATION) -> Iterator[str]:
+def our_server(folder: Path, configuration: str = CONFIGURATION, *options: str) -> Iterator[str]:
     """Our registry server in a repository; gives its address."""
     binary = os.environ.get("FEAST_BINARY", "")
     assert binary, "FEAST_BINARY must name the standalone program"
     (folder / "feature_store.yaml").write_text(configuration)
     port = free_port()
-    command = [binary, "-c", str(folder), "serve_registry", "--port", str(port)]
+    command = [binary, "-c", str(folder), "serve_registry", "--port", str(port), *options]
     with server(command, folder / "log", lambda: listens(port)):
         yield f"127.0.0.1:{port}"
 
@@ -88,3 +88,13 @@ def test_unknown_names_are_told_as_feast_does(peer: str, environment: dict[str, 
     assert "entity `nobody` does not exist in project `remote`" in told["entity"][1]
     assert kinds["relations"] == kinds["unnamed project"] == "FeastError"
     assert "`nonsense` is not a kind of object" in told["relations"][1]
+
+
+def test_feasts_client_trusts_our_certificate(peer: str, environment: dict[str, str], tmp_path: Path) -> None:
+    files = ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *files]
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    secured = ["--key", str(tmp_path / "key.pem"), "--cert", str(tmp_path / "cert.pem")]
+    with our_server(tmp_path, CONFIGURATION, *secured) as address:
+        told = ask(peer, {**environment, "REGISTRY_CERTIFICATE": str(tmp_path / "cert.pem")}, "missing", address)
+    assert told["entity"][0] == "EntityNotFoundException"

@@ -1,10 +1,15 @@
 //! `POST`: an object from the few facts that a form has.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use feast_core::{DataSource, Error, ObjectKind, RegistryObject, Tags};
+use feast_core::{
+    DataSource, DataSourceOptions, Error, ErrorCode, ObjectKind, RegistryObject, SavedDataset, SavedDatasetStorage,
+    TableReference, Tags,
+};
 use feast_proto::{AnyMessage, core, to_message};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +89,28 @@ struct DataSourceForm {
 }
 
 #[derive(Debug, Deserialize)]
+struct SavedDatasetForm {
+    #[serde(flatten)]
+    common: Common,
+    #[serde(default)]
+    features: Vec<String>,
+    #[serde(default)]
+    join_keys: Vec<String>,
+    storage_path: Option<String>,
+    storage_type: Option<String>,
+    storage_file_format: Option<String>,
+    #[serde(default)]
+    full_feature_names: bool,
+    feature_service_name: Option<String>,
+    #[serde(default)]
+    allow_override: bool,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    collection: String,
+}
+
+#[derive(Debug, Deserialize)]
 struct PermissionForm {
     #[serde(flatten)]
     common: Common,
@@ -157,7 +184,7 @@ pub(super) async fn data_source(State(registry): State<Registry>, body: Bytes) -
         owner: common.owner.clone().unwrap_or_default(),
         created_timestamp_column: form.created_timestamp_column.unwrap_or_default(),
         date_partition_column: form.date_partition_column.unwrap_or_default(),
-        options: feast_core::DataSourceOptions::File {
+        options: DataSourceOptions::File {
             format: None,
             uri: file.uri.clone(),
             s3_endpoint_override: file.s3_endpoint_override.unwrap_or_default(),
@@ -232,6 +259,77 @@ pub(super) async fn feature_service(State(registry): State<Registry>, body: Byte
     }
     let message = to_message(&RegistryObject::FeatureService(service.into()), &common.project);
     applied(&registry, &common, message).await
+}
+
+/// `POST /saved_datasets`: what somebody has written, made known. Without features, it has those of its service.
+pub(super) async fn saved_dataset(State(registry): State<Registry>, body: Bytes) -> Answer {
+    let form: SavedDatasetForm = form(&body)?;
+    let common = form.common;
+    let place = form.storage_path.as_deref().map(str::trim).unwrap_or_default().to_owned();
+    for (what, text) in [("name", &common.name), ("project", &common.project), ("storage_path", &place)] {
+        if text.trim().is_empty() {
+            return Err(Refusal::bad(format!("`{what}` is empty, which a dataset needs")));
+        }
+    }
+    let contents = registry.contents(&common.project, false).await?.unwrap_or_default();
+    if !form.allow_override && contents.saved_datasets.contains_key(&common.name) {
+        return Err(Error::new(
+            ErrorCode::AlreadyExists,
+            format!("saved dataset `{}` exists in project `{}` already", common.name, common.project),
+        )
+        .with_hint("send `allow_override` to replace it")
+        .into());
+    }
+    let table = || TableReference { table: place.clone(), ..TableReference::default() };
+    let storage = match form.storage_type.as_deref().unwrap_or("file") {
+        "bigquery" => DataSourceOptions::BigQuery(table()),
+        "redshift" => DataSourceOptions::Redshift(table()),
+        "snowflake" => DataSourceOptions::Snowflake(table()),
+        "trino" => DataSourceOptions::Trino(table()),
+        "athena" => DataSourceOptions::Athena(table()),
+        "spark" => DataSourceOptions::Spark {
+            table: String::new(),
+            query: String::new(),
+            path: place.clone(),
+            file_format: form.storage_file_format.unwrap_or_else(|| "parquet".to_owned()),
+            date_partition_column_format: String::new(),
+            table_format: None,
+        },
+        "file" => DataSourceOptions::File { format: None, uri: place.clone(), s3_endpoint_override: String::new() },
+        other => return Err(Refusal::bad(format!("`{other}` is not a type of storage"))),
+    };
+    let (mut features, mut join_keys) = (form.features, form.join_keys);
+    let service = form.feature_service_name.unwrap_or_default();
+    if let Some(service) = contents.feature_services.get(&service) {
+        let of_projection = |one: &feast_core::FeatureViewProjection| {
+            let view = one.name_to_use().to_owned();
+            one.features.iter().map(move |feature| format!("{view}:{}", feature.name)).collect::<Vec<_>>()
+        };
+        if features.is_empty() {
+            features = service.projections.iter().flat_map(of_projection).collect();
+        }
+        if join_keys.is_empty() {
+            let views = service.projections.iter().filter_map(|one| contents.feature_views.get(&one.feature_view_name));
+            let keys: BTreeSet<String> = views.flat_map(|view| view.join_keys()).map(str::to_owned).collect();
+            join_keys = keys.into_iter().collect();
+        }
+    }
+    let dataset = SavedDataset {
+        name: common.name.clone(),
+        features,
+        join_keys,
+        full_feature_names: form.full_feature_names,
+        storage: SavedDatasetStorage(storage),
+        feature_service_name: service,
+        tags: common.tags.unwrap_or_default(),
+        namespace: form.namespace,
+        collection: form.collection,
+        description: common.description.unwrap_or_default(),
+        ..SavedDataset::default()
+    };
+    let message = to_message(&RegistryObject::SavedDataset(dataset.into()), &common.project);
+    registry.apply(&common.project, Some(message)).await?;
+    Ok(Json(json!({"status": "ok", "name": common.name, "project": common.project})))
 }
 
 /// `POST /permissions`

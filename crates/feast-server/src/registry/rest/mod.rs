@@ -76,6 +76,7 @@ fn resource_routes(resource: Resource) -> Vec<(String, MethodRouter<Registry>)> 
         "feature_views" => list.post(apply::feature_view),
         "feature_services" => list.post(apply::feature_service),
         "permissions" => list.post(apply::permission),
+        "saved_datasets" => list.post(apply::saved_dataset),
         _ => list,
     };
     let one = get(move |State(registry): State<Registry>, Path(name): Path<String>, asked: Asked| {

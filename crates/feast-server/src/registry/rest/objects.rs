@@ -263,7 +263,8 @@ pub(super) async fn get(resource: Resource, registry: Registry, name: String, as
 pub(super) async fn delete(resource: Resource, registry: Registry, name: String, asked: Asked) -> Answer {
     let project = asked.required("project")?;
     registry.delete(&project, ObjectRef::new(resource.kind, &name)).await?;
-    Ok(Json(json!({"name": name, "project": project, "status": "deleted"})))
+    let status = if resource.kind == ObjectKind::SavedDataset { "ok" } else { "deleted" };
+    Ok(Json(json!({"name": name, "project": project, "status": status})))
 }
 
 /// `GET /projects`

@@ -117,11 +117,8 @@ impl Next {
 /// Somebody else was faster.
 pub(super) fn conflict(place: &dyn Display, base: Option<&RegistryVersion>, found: Option<&RegistryVersion>) -> Error {
     let name = |version: Option<&RegistryVersion>| version.map_or("none".to_owned(), ToString::to_string);
-    Error::new(
-        ErrorCode::Conflict,
-        format!("registry file `{place}` was changed by somebody else since it was read"),
-    )
-    .with_context("expected version", name(base))
-    .with_context("found", name(found))
-    .with_hint("read the registry again and repeat the change")
+    Error::new(ErrorCode::Conflict, format!("registry file `{place}` was changed by somebody else since it was read"))
+        .with_context("expected version", name(base))
+        .with_context("found", name(found))
+        .with_hint("read the registry again and repeat the change")
 }

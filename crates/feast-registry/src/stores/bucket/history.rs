@@ -67,7 +67,7 @@ impl BucketHistory<'_> {
         keys.drain(..keys.len().saturating_sub(most));
         let lines = stream::iter(keys).map(|key| async move {
             let bytes = self.store.get(&key).await?.bytes().await?;
-            Ok(number_of(&key).zip(serde_json::from_slice(&bytes).ok()))
+            Ok::<_, object_store::Error>(number_of(&key).zip(serde_json::from_slice(&bytes).ok()))
         });
         let lines: Vec<Option<(u64, Value)>> = lines.buffered(AT_ONCE).try_collect().await?;
         Ok(lines.into_iter().flatten().collect())

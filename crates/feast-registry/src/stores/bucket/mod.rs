@@ -131,9 +131,7 @@ impl RegistryStore for BucketRegistry {
             }
         }
         // The commit stands, whatever becomes of its history.
-        if let Err(error) =
-            history.add(number, &next.version, &changes.project, &self.author, &next.revisions).await
-        {
+        if let Err(error) = history.add(number, &next.version, &changes.project, &self.author, &next.revisions).await {
             tracing::warn!(registry = self.url, %error, "a commit is missing in the history");
         }
         Ok(next.version)
@@ -208,8 +206,11 @@ impl BucketRegistry {
     }
 
     fn read_only(&self) -> Error {
-        Error::new(ErrorCode::ReadOnlyRegistry, format!("registry file `{}` is read-only for these credentials", self.url))
-            .with_hint("give them the right to put and delete objects, or run the command where others are set")
+        Error::new(
+            ErrorCode::ReadOnlyRegistry,
+            format!("registry file `{}` is read-only for these credentials", self.url),
+        )
+        .with_hint("give them the right to put and delete objects, or run the command where others are set")
     }
 
     fn no_bucket(&self) -> Error {

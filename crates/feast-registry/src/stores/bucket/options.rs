@@ -66,7 +66,8 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
     let (mut attributes, mut tags) = (Attributes::new(), TagSet::default());
     let store: std::result::Result<Arc<dyn ObjectStore>, _> = if scheme == "s3" {
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
-        if let Some(endpoint) = ["FEAST_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(set)
+        if let Some(endpoint) =
+            ["FEAST_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(set)
         {
             let plain = endpoint.starts_with("http://");
             builder = builder.with_endpoint(endpoint).with_allow_http(plain);
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for url in ["s3://bucket", "s3://bucket/", "s3:///registry.db", "s3://key:secret@bucket/r.db", "gs://b/folder/"] {
+        for url in ["s3://bucket", "s3://bucket/", "s3:///registry.db", "s3://key:secret@bucket/r.db", "gs://b/folder/"]
+        {
             assert_eq!(opened(url, Value::Null).err().unwrap().code(), ErrorCode::InvalidConfiguration, "{url}");
         }
         assert_eq!(opened("s3://bucket/a/registry.db", Value::Null).unwrap().key.as_ref(), "a/registry.db");

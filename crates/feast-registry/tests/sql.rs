@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod records;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -139,41 +141,8 @@ fn hexadecimal(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Fifty materializations of five views at the same time: every interval is recorded.
 async fn records_at_the_same_time_lose_nothing(database: Database) {
-    const VIEWS: usize = 5;
-    const RECORDS: usize = 10;
-    let at = |hour: usize| DateTime::from_timestamp(1_700_000_000, 0).unwrap() + TimeDelta::hours(hour as i64);
-    let store = open(&database.url);
-    let view = |number: usize| {
-        let kind = FeatureViewKind::Batch(BatchFeatures::default());
-        RegistryChange::Put(RegistryObject::FeatureView(FeatureView::new(format!("view_{number}"), kind).into()))
-    };
-    commit(&store, (0..VIEWS).map(view).collect()).await;
-    let records: Vec<_> = (0..VIEWS * RECORDS)
-        .map(|number| {
-            let handle = RegistryHandle::new(open(&database.url), None);
-            tokio::spawn(async move {
-                let name = format!("view_{}", number % VIEWS);
-                let hour = number / VIEWS * 2;
-                let record = |snapshot: &RegistrySnapshot| {
-                    let mut view = FeatureView::clone(&snapshot.projects["rides"].feature_views[&name]);
-                    let known = view.meta.materialization_intervals.iter().copied();
-                    let new = Interval::new(at(hour), at(hour + 1));
-                    view.meta.materialization_intervals = merge_intervals(known.chain([new]));
-                    Ok(changes(vec![RegistryChange::Put(RegistryObject::FeatureView(view.into()))]))
-                };
-                handle.commit_with(record).await.map(drop)
-            })
-        })
-        .collect();
-    for record in records {
-        record.await.unwrap().unwrap();
-    }
-    let snapshot = store.load().await.unwrap();
-    for view in snapshot.projects["rides"].feature_views.values() {
-        assert_eq!(view.meta.materialization_intervals.len(), RECORDS, "{}", view.name);
-    }
+    records::lose_nothing(|| open(&database.url)).await;
 }
 
 /// Who creates tables is a setting, and so is the metadata that Feast keeps beside objects.

@@ -35,9 +35,17 @@ impl S3Server {
     /// # Panics
     /// When the server refuses it.
     pub fn put(&self, path: &str, body: &[u8]) {
+        Self::put_at(self.0.port(), path, body);
+    }
+
+    /// Writes an object to the server at a port, which another process may have started.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn put_at(port: u16, path: &str, body: &[u8]) {
         let request = || {
-            let mut server = TcpStream::connect(("127.0.0.1", self.0.port()))?;
-            let host = format!("127.0.0.1:{}", self.0.port());
+            let mut server = TcpStream::connect(("127.0.0.1", port))?;
+            let host = format!("127.0.0.1:{port}");
             write!(server, "PUT /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n")?;
             write!(server, "Content-Length: {}\r\n\r\n", body.len())?;
             server.write_all(body)?;

@@ -680,10 +680,7 @@ class FeatureStore:
         With ``quick`` no store reads rows for it: the registry tells until when views were materialized, and files
         tell what their footers say.
         """
-        return [
-            FeatureViewFreshness.from_dict(view)
-            for view in json.loads(self._native.freshness_json(quick))
-        ]
+        return [FeatureViewFreshness.from_dict(view) for view in json.loads(self._native.freshness_json(quick))]
 
     def push(
         self,
@@ -1106,10 +1103,7 @@ def _column_name(name: Any) -> str:
 
 
 def _plain_list(name: str, values: Any) -> list[Any]:
-    if (
-        getattr(getattr(values, "dtype", None), "kind", None) == "M"
-        and type(values).__name__ == "ndarray"
-    ):
+    if getattr(getattr(values, "dtype", None), "kind", None) == "M" and type(values).__name__ == "ndarray":
         values = values.astype("datetime64[us]")  # finer ones would become integers
     if hasattr(values, "tolist"):  # numpy, pandas
         return list(values.tolist())

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema};
 use async_trait::async_trait;
@@ -335,6 +335,21 @@ struct Returned<'py> {
 impl Returned<'_> {
     /// The column in its declared type, with one value per row.
     fn array(&self, py: Python<'_>, view: &FeatureView, n_rows: usize) -> Result<ArrayRef> {
+        let column = self.loose_array(py, view, n_rows)?;
+        match self.field.value_type {
+            ValueType::Json => Ok(Arc::new(json_texts(column.as_string()))),
+            ValueType::JsonList => {
+                let list = column.as_list::<i32>();
+                let texts = Arc::new(json_texts(list.values().as_string()));
+                let (item, offsets, _, nulls) = list.clone().into_parts();
+                Ok(Arc::new(ListArray::try_new(item, offsets, texts, nulls)?))
+            }
+            _ => Ok(column),
+        }
+    }
+
+    /// The same, where text that is to be JSON is still any text.
+    fn loose_array(&self, py: Python<'_>, view: &FeatureView, n_rows: usize) -> Result<ArrayRef> {
         let Field { name, value_type, .. } = self.field;
         let Some(column) = &self.column else {
             return Err(failed(view, format_args!("did not return `{name}`, which it declares"))
@@ -386,6 +401,20 @@ impl Returned<'_> {
         let rows = EntityRows::new(vec![(name.clone(), EntityColumn::Values(items))])?;
         rows.column(0, *value_type).map_err(unfit)
     }
+}
+
+/// Functions are given JSON as Python has it: a text there is a text, which JSON puts in quotes, unless the function made
+/// JSON of it.
+fn json_texts(texts: &StringArray) -> StringArray {
+    let is_json = |text: &str| serde_json::from_str::<serde_json::Value>(text).is_ok();
+    if texts.iter().flatten().all(is_json) {
+        return texts.clone();
+    }
+    let quoted = |text: &str| match is_json(text) {
+        true => text.to_owned(),
+        false => serde_json::Value::from(text).to_string(),
+    };
+    texts.iter().map(|text| text.map(quoted)).collect()
 }
 
 /// The fast way for what most functions return.

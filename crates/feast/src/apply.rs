@@ -127,8 +127,8 @@ impl FeatureStore {
                 let [before, now] = [before, &snapshot].map(|snapshot| snapshot.projects.get(self.project()));
                 refuse_moved(before.map(Arc::as_ref), now.map(Arc::as_ref), planned, &plan)?;
             }
+            let changes = self.changes(&snapshot, &plan)?;
             self.create_tables(&plan).await?;
-            let changes = self.changes(&snapshot, &plan);
             if !changes.changes.is_empty() {
                 match self.registry.commit(snapshot.version.as_ref(), &changes).await {
                     Err(error) if error.code() == ErrorCode::Conflict => {
@@ -328,7 +328,7 @@ impl FeatureStore {
     }
 
     /// The one commit of an apply.
-    fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> RegistryChanges {
+    fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> Result<RegistryChanges> {
         let now = Utc::now();
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
         let mut changes = Vec::new();
@@ -342,7 +342,8 @@ impl FeatureStore {
                 }
                 Some(definition) => {
                     let stored = current.and_then(|contents| contents.get(&change.object));
-                    let (object, records) = versions::stamp(definition, stored.as_ref(), snapshot, self.project(), now);
+                    let (object, records) =
+                        versions::stamp(definition, stored.as_ref(), snapshot, self.project(), now)?;
                     changes.extend(records.into_iter().map(RegistryChange::PutVersion));
                     changes.push(RegistryChange::Put(object));
                 }
@@ -356,7 +357,7 @@ impl FeatureStore {
                 });
             }
         }
-        RegistryChanges { project: self.project().to_owned(), changes }
+        Ok(RegistryChanges { project: self.project().to_owned(), changes })
     }
 
     /// How the registry records a table of the online store, for the stores that have such a record.

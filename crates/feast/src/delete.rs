@@ -84,7 +84,7 @@ impl FeatureStore {
             .commit_with(|snapshot| {
                 let stored = snapshot.projects.get(self.project()).and_then(|c| c.get(&object.reference()));
                 let now = chrono::Utc::now();
-                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, self.project(), now);
+                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, self.project(), now)?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object) {
                     // The state is the one recorded thing that callers set by hand.
                     std::sync::Arc::make_mut(new).meta.state = sent.meta.state;

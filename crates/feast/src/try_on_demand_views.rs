@@ -33,6 +33,13 @@ pub(crate) async fn try_on_demand_views(
     let views: Vec<Arc<FeatureView>> = desired.feature_views.values().cloned().collect();
     for view in views {
         let Some(on_demand) = view.on_demand() else { continue };
+        if !on_demand.aggregations.is_empty() {
+            problems.push(Problem::new(view.reference(), "has aggregations, which do not run here yet").with_hint(
+                "aggregate in a batch feature view or in the function, or give `--skip-feature-view-validation` to \
+                     keep a view that has no values",
+            ));
+            continue;
+        }
         if on_demand.transformation.is_none() && on_demand.user_defined_function.is_none() {
             continue;
         }

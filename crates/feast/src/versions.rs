@@ -7,21 +7,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use feast_core::{
-    FeatureView, FeatureViewKind, Field, Meta, RegistryObject, RegistrySnapshot, SavedDatasetMeta, Timestamp,
-    ValueType, VersionRecord,
+    Error, FeatureView, FeatureViewKind, Field, Meta, RegistryObject, RegistrySnapshot, Result, SavedDatasetMeta,
+    Timestamp, ValueType, VersionRecord,
 };
 use uuid::Uuid;
 
 use crate::pins;
 
 /// Returns the object as it is to be stored, and the snapshots that go with it.
+///
+/// # Errors
+/// `InvalidDefinition` for a view whose version is none.
 pub(crate) fn stamp(
     object: &RegistryObject,
     stored: Option<&RegistryObject>,
     snapshot: &RegistrySnapshot,
     project: &str,
     now: Timestamp,
-) -> (RegistryObject, Vec<VersionRecord>) {
+) -> Result<(RegistryObject, Vec<VersionRecord>)> {
     macro_rules! with_meta {
         ($variant:ident, $object:expr) => {{
             let mut object = (**$object).clone();
@@ -33,7 +36,7 @@ pub(crate) fn stamp(
             (RegistryObject::$variant(Arc::new(object)), Vec::new())
         }};
     }
-    match object {
+    Ok(match object {
         RegistryObject::Project(object) => with_meta!(Project, object),
         RegistryObject::Entity(object) => with_meta!(Entity, object),
         RegistryObject::DataSource(object) => with_meta!(DataSource, object),
@@ -54,9 +57,9 @@ pub(crate) fn stamp(
                 Some(RegistryObject::FeatureView(stored)) => Some(stored),
                 _ => None,
             };
-            stamp_view(view, old, snapshot, project, now)
+            stamp_view(view, old, snapshot, project, now)?
         }
-    }
+    })
 }
 
 fn stamp_view(
@@ -65,7 +68,7 @@ fn stamp_view(
     snapshot: &RegistrySnapshot,
     project: &str,
     now: Timestamp,
-) -> (RegistryObject, Vec<VersionRecord>) {
+) -> Result<(RegistryObject, Vec<VersionRecord>)> {
     let mut view = view.clone();
     let newest = snapshot
         .versions
@@ -73,7 +76,9 @@ fn stamp_view(
         .filter(|record| record.project == project && record.view.name == view.name)
         .map(|record| record.version_number)
         .max();
-    let pinned = pins::pinned(&view).ok().flatten();
+    let pinned = pins::pinned(&view).map_err(|problem| {
+        Error::invalid_definition(format!("{} {}", problem.object, problem.message)).with_hint_opt(problem.hint)
+    })?;
     let mut records = Vec::new();
     let record = |view: &FeatureView, number: i32| VersionRecord {
         project: project.to_owned(),
@@ -113,7 +118,7 @@ fn stamp_view(
         }
     }
     view.meta.updated = Some(now);
-    (RegistryObject::FeatureView(Arc::new(view)), records)
+    Ok((RegistryObject::FeatureView(Arc::new(view)), records))
 }
 
 /// Whether the rows that were materialized for the old definition are good for the new one: in the online store, under
@@ -139,4 +144,28 @@ fn makes_version(old: &FeatureView, new: &FeatureView) -> bool {
     };
     let code = |view| serde_json::to_value(code(view)).ok();
     shape(old) != shape(new) || code(old) != code(new)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use chrono::Utc;
+    use feast_core::{BatchFeatures, ErrorCode};
+
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_none_is_told_and_not_taken_for_the_latest() {
+        let mut view = FeatureView::new("rides", FeatureViewKind::Batch(BatchFeatures::default()));
+        let stamped = |view: &FeatureView| {
+            let object = RegistryObject::FeatureView(Arc::new(view.clone()));
+            stamp(&object, None, &RegistrySnapshot::default(), "p", Utc::now())
+        };
+        view.version = "newest".to_owned();
+        let error = stamped(&view).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidDefinition);
+        assert_eq!(error.to_string(), "feature view `rides` has the version `newest`");
+        view.version = "v3".to_owned();
+        assert_eq!(stamped(&view).unwrap().1[0].version_number, 3);
+    }
 }

@@ -63,8 +63,8 @@ for _name, (_type, _arrow, _value) in SCALARS.items():
         pa.list_(_arrow),
         lambda chance, value=_value: [value(chance) for _ in range(chance.randrange(4))],
     )
-# Text that a function gives for Json is JSON already, so a lone text would have to be quoted again.
-TYPES["json"] = (Json, pa.string(), lambda chance: chance.choice(['{"a":[1,null]}', "[]", "1.5"]))
+# A lone text comes to functions without its quotes, and gets them back, unless it looks like JSON without them.
+TYPES["json"] = (Json, pa.string(), lambda chance: chance.choice(['{"a":[1,null]}', "[]", "1.5", '"a text"', '""']))
 TYPES["uuid"] = (Uuid, pa.string(), lambda chance: str(uuid.UUID(int=chance.getrandbits(128))))
 
 ECHO = """\

@@ -95,6 +95,15 @@ def test_aggregations_have_no_values_in_feast_and_a_sentence_here(peer: str, tmp
         check=False,
     )
     assert "sums" in listed.stdout
+    # Who applies it here is told before it is there.
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "feature_store.yaml").write_text(CONFIGURATION)
+    applied = subprocess.run(
+        [sys.executable, "-c", AGGREGATED], cwd=mine, capture_output=True, text=True, check=False
+    )
+    assert applied.returncode != 0
+    assert "`sums` has aggregations, which do not run here yet" in applied.stderr
 
 
 def test_other_modes_are_refused_by_both(peer: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Says in the log that a key of Feast, which was given, does nothing here, and why.
-pub(super) fn without_effect(store: &str, key: &str, why: &str) {
+pub(crate) fn without_effect(store: &str, key: &str, why: &str) {
     tracing::warn!("`online_store.{key}` of online store `{store}` has no effect: {why}");
 }
 
@@ -93,4 +93,91 @@ pub(super) fn parse<T: DeserializeOwned>(
     }
     T::deserialize(Value::Object(wanted))
         .map_err(|_| Error::internal("options that are right one by one are wrong together"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use crate::stores::postgres::PostgresConfig;
+    use crate::stores::redis::RedisConfig;
+    use crate::stores::sqlite::SqliteConfig;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Log {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            event.record(&mut self.clone());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), work);
+        std::mem::take(&mut log.0.lock().unwrap())
+    }
+
+    #[test]
+    fn keys_without_effect_are_told_where_they_are_given() {
+        let postgres = |more: serde_json::Value| {
+            let mut options = json!({"host": "h", "database": "d", "user": "u", "password": "p"});
+            options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            drop(PostgresConfig::parse(&options).unwrap());
+        };
+        let all = logged(|| {
+            postgres(json!({"max_batched_result_rows": 10, "similarity": "cosine"}));
+            drop(SqliteConfig::parse(&json!({"similarity": "cosine", "text_search_enabled": true})).unwrap());
+            drop(RedisConfig::parse(&json!({"client": "glide"})).unwrap());
+        });
+        let keys = [
+            ("postgres", "similarity"),
+            ("postgres", "max_batched_result_rows"),
+            ("sqlite", "similarity"),
+            ("sqlite", "text_search_enabled"),
+            ("redis", "client"),
+        ];
+        assert_eq!(all.len(), keys.len(), "{all:?}");
+        for ((store, key), told) in keys.iter().zip(&all) {
+            let start = format!("`online_store.{key}` of online store `{store}` has no effect: ");
+            assert!(told.starts_with(&start), "{told}");
+        }
+        let nothing = logged(|| {
+            postgres(json!({"max_batched_result_rows": null}));
+            drop(SqliteConfig::parse(&json!({"similarity": null, "text_search_enabled": false})).unwrap());
+            drop(RedisConfig::parse(&json!({"client": "redis"})).unwrap());
+        });
+        assert!(nothing.is_empty(), "{nothing:?}");
+    }
 }

@@ -49,6 +49,7 @@ use super::cells::WriteColumn;
 use super::forking::{self, CloseIdle};
 use super::memory::missing_table;
 use super::newest::{Recency, newest_rows};
+use super::options;
 use crate::write::record_batch;
 
 /// How long a call waits for another process that writes.
@@ -133,6 +134,12 @@ impl SqliteConfig {
         }
         let config = Self::deserialize(serde_json::Value::Object(given))
             .map_err(|error| Error::internal("options that are right one by one are wrong").with_source(error))?;
+        if config.similarity.is_some() {
+            options::without_effect("sqlite", "similarity", "vectors are stored, but cannot be searched yet");
+        }
+        if config.text_search_enabled {
+            options::without_effect("sqlite", "text_search_enabled", "texts are stored, but cannot be searched yet");
+        }
         if config.path.is_empty() {
             return Err(Error::invalid_configuration("`online_store.path` is empty, expected the path of a file")
                 .with_hint("write `path: data/online.db`, or leave it out"));

@@ -138,6 +138,10 @@ impl PostgresConfig {
         if config.similarity.is_some() {
             options::without_effect("postgres", "similarity", "vectors are stored, but cannot be searched yet");
         }
+        if config.max_batched_result_rows.is_some() {
+            let why = "all reads of a request share one round trip, and there is nothing to limit";
+            options::without_effect("postgres", "max_batched_result_rows", why);
+        }
         if config.max_conn == 0 || config.min_conn > config.max_conn {
             return Err(Error::invalid_configuration(format!(
                 "`online_store.max_conn` is {}, expected at least 1 and at least `min_conn`, which is {}",

@@ -9,6 +9,8 @@ use feast_net::{TlsOptions, Verify};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::stores::options::without_effect;
+
 const DEFAULT_PORT: u16 = 6379;
 
 /// How long a call may take, from connecting to the last reply.
@@ -134,8 +136,12 @@ impl RedisConfig {
                     .with_hint("correct it, or leave it out"));
             }
         }
-        Self::deserialize(Value::Object(given))
-            .map_err(|error| Error::internal("options that are right one by one are wrong").with_source(error))
+        let config = Self::deserialize(Value::Object(given))
+            .map_err(|error| Error::internal("options that are right one by one are wrong").with_source(error))?;
+        if config.client == RedisClient::Glide {
+            without_effect("redis", "client", "there is one client, for Redis and Valkey");
+        }
+        Ok(config)
     }
 
     /// What the connection string says.

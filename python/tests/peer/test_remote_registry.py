@@ -55,7 +55,9 @@ def shared(request: Any, repository: Path, tmp_path_factory: pytest.TempPathFact
         yield repository
 
 
-@pytest.mark.parametrize(("writer", "reader"), [("ours", "feast"), ("feast", "ours")])
+@pytest.mark.parametrize(
+    ("shared", "writer", "reader"), [("ours", "feast", "ours"), ("feast", "ours", "feast")], indirect=["shared"]
+)
 def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
     command(writer, shared, "apply")
     command(writer, shared, "materialize", *SPAN)
@@ -103,3 +105,24 @@ def test_we_read_every_kind_that_feasts_client_wrote(shared: Path) -> None:
         assert found == set(names) == set(theirs[kind]), kind
     functions = {one["spec"]["name"]: one["spec"]["featureTransformation"] for one in ours["onDemandFeatureViews"]}
     assert all("userDefinedFunction" in one or "substraitTransformation" in one for one in functions.values())
+
+
+def test_writers_of_both_sides_at_the_same_time_lose_nothing(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Feast's server loses writes of its own clients; ours must not, whoever writes."""
+    with our_server(tmp_path_factory.mktemp("server")) as address:
+        uses(repository, address)
+        prefixes = {"a": "ours", "b": "feast", "c": "feast"}
+        arguments = [str(HERE / "registries.py"), "add", str(repository)]
+        running = [
+            subprocess.Popen([SIDES[side], *arguments, prefix, "10"], stderr=subprocess.PIPE, text=True)
+            for prefix, side in prefixes.items()
+        ]
+        for process in running:
+            _, messages = process.communicate(timeout=240)
+            assert process.returncode == 0, messages
+        expected = {f"{prefix}{at}" for prefix in prefixes for at in range(10)}
+        read = [SIDES["ours"], str(HERE / "registries.py"), "read", str(repository)]
+        done = subprocess.run(read, capture_output=True, text=True, timeout=300, check=True)
+        assert expected <= set(exchange.from_json(done.stdout)["entity"])

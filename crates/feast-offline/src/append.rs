@@ -32,6 +32,7 @@ use parquet::file::writer::SerializedFileWriter;
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
+use crate::sources::delta::read_only;
 use crate::sources::file::{Encoding, Files, Shape};
 use crate::sources::parquet::{load_footer, read_file};
 use crate::sources::shared_file::SharedFile;
@@ -46,6 +47,9 @@ const MOST_TRIES: usize = 20;
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
     let files = Files::of(source, base)?;
+    if files.delta.is_some() {
+        return Err(read_only(&source.name));
+    }
     if let Some(what) = match files.encoding {
         Encoding::Csv { .. } => Some("CSV"),
         Encoding::Json { .. } => Some("JSON lines"),

@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 
 use crate::BatchStream;
 use crate::parallel::{self, blocking};
-use crate::sources::SourceTable;
 use crate::sources::bucket::{Bucket, Upload, is_in_bucket};
 use crate::sources::file::resolve;
+use crate::sources::{self, SourceTable};
 
 /// How rows are written.
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ fn is_single(target: &Path) -> bool {
 /// Reads what [`write`] wrote, or any file, directory or glob of a file source.
 pub(crate) async fn read(path: &str, endpoint: &str, base: &Path) -> Result<BatchStream> {
     let (name, endpoint, base) = (path.to_owned(), endpoint.to_owned(), base.to_path_buf());
-    let table = blocking(move || SourceTable::find(&name, &name, &endpoint, &base, &[])).await?;
+    let table = blocking(move || SourceTable::find(&name, sources::Place::new(&name, &endpoint), &base, &[])).await?;
     Ok(BatchStream::from_blocking(Arc::clone(table.schema()), move |sender| {
         let columns: Vec<usize> = (0..table.schema().fields().len()).collect();
         // One thread, so that rows come in the order in which they were written.

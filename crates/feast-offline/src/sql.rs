@@ -100,8 +100,9 @@ fn find_source<'a>(name: &str, sources: &'a [Arc<DataSource>]) -> Result<&'a Arc
 
 /// A source as a table of DataFusion, which reads the files itself where it can.
 fn provider(table: SourceTable) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    // DataFusion would look into the directory again, and find what was left out; and it has no keys to buckets.
-    if !table.replaced.is_empty() || table.files.bucket.is_some() {
+    // DataFusion would look into the directory again, and find what was left out; it has no keys to buckets, and
+    // reads no log of a Delta table.
+    if !table.replaced.is_empty() || table.files.bucket.is_some() || table.files.delta.is_some() {
         return streamed(table);
     }
     let files = &table.files;

@@ -134,6 +134,18 @@ impl Bucket {
             .map_err(|error| failed(&self.url(folder).to_string_lossy(), error))
     }
 
+    /// Whether there is any object below a folder.
+    pub(crate) fn holds(&self, folder: &str) -> Result<bool> {
+        let prefix = self.parse(folder)?;
+        let first = self.runtime.block_on(self.store.list(Some(&prefix)).try_next());
+        first.map(|found| found.is_some()).map_err(|error| failed(&self.url(folder).to_string_lossy(), error))
+    }
+
+    /// The store itself, for readers that take one.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
     /// Starts an object of any size, which appears when it is finished.
     pub(crate) fn upload(&self, key: &str) -> Result<Upload> {
         Ok(Upload { bucket: self.clone(), key: self.parse(key)?, buffer: Vec::new(), parts: None })

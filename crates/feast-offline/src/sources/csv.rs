@@ -66,16 +66,17 @@ impl CsvRows {
             for batch in batches {
                 let batch = batch.map_err(|error| malformed(path, error))?;
                 let n_rows = batch.num_rows();
-                let arrays = projected.fields().iter().map(|field| -> ArrayRef {
+                let arrays = projected.fields().iter().map(|field| -> Result<ArrayRef> {
                     let partition = || self.files.partitions.iter().position(|(name, _)| name == field.name());
                     match (batch.column_by_name(field.name()), partition()) {
-                        (Some(array), _) => Arc::clone(array),
+                        (Some(array), _) => Ok(Arc::clone(array)),
                         (None, Some(partition)) => self.files.partition_array(file, partition, n_rows),
-                        (None, None) => new_null_array(field.data_type(), n_rows),
+                        (None, None) => Ok(new_null_array(field.data_type(), n_rows)),
                     }
                 });
                 let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-                let rows = RecordBatch::try_new_with_options(Arc::clone(&projected), arrays.collect(), &options)?;
+                let arrays = arrays.collect::<Result<_>>()?;
+                let rows = RecordBatch::try_new_with_options(Arc::clone(&projected), arrays, &options)?;
                 on_rows(position, rows)?;
                 position += n_rows as u64;
             }

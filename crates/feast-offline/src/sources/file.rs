@@ -1,4 +1,5 @@
-//! The files behind a path: one file, a directory, a glob, or hive partitions, on a local disk or in a bucket.
+//! The files behind a path: one file, a directory, a glob, hive partitions or a Delta table, on a local disk or in a
+//! bucket.
 //!
 //! Relative paths start at the feature repository. In directories, names that start with `.` or `_` are skipped, and
 //! folders named `key=value` add a column `key`. Files are ordered by path.
@@ -18,10 +19,11 @@ use flate2::read::MultiGzDecoder;
 use object_store::ObjectMeta;
 use parquet::file::reader::ChunkReader;
 
+use super::Place;
 use super::bucket::{Bucket, is_in_bucket};
+use super::delta::{DataFile, DeltaTable, LOG, not_a_table, pinned};
 use super::parquet::malformed;
 use super::shared_file::SharedFile;
-use super::{endpoint_of, path_of};
 use crate::compaction::name_after;
 
 /// Value of a hive partition that stands for null.
@@ -53,6 +55,8 @@ pub(crate) struct Files {
     pub(crate) files: Vec<PathBuf>,
     /// Where they are in a bucket: it, and its objects in the order of `files`.
     pub(crate) bucket: Option<(Bucket, Vec<ObjectMeta>)>,
+    /// What the log says, if it is a Delta table.
+    pub(crate) delta: Option<Arc<DeltaTable>>,
     /// Name and type of each partition column.
     pub(crate) partitions: Vec<(String, DataType)>,
     /// Partition values by file, in the order of `partitions`.
@@ -62,22 +66,33 @@ pub(crate) struct Files {
 impl Files {
     /// Finds the files of the batch side of a data source.
     pub(crate) fn of(source: &DataSource, base: &Path) -> Result<Self> {
-        Self::find(path_of(source)?, endpoint_of(source), base)
-            .map_err(|error| error.with_context("data source", &source.name))
+        Self::find(Place::of(source)?, base).map_err(|error| error.with_context("data source", &source.name))
     }
 
-    /// Finds the files behind a path of a definition. `endpoint` is where the bucket is, if that is special.
-    pub(crate) fn find(path: &str, endpoint: &str, base: &Path) -> Result<Self> {
+    /// Finds the files behind a path of a definition.
+    pub(crate) fn find(place: Place<'_>, base: &Path) -> Result<Self> {
+        let path = place.path;
         if is_in_bucket(path) {
-            return Self::find_objects(path, endpoint, base);
+            return Self::find_objects(place, base);
         }
         let root = resolve(path, base)?;
+        if let Some((table, version)) = pinned(path).filter(|_| !root.exists()) {
+            let root = resolve(table, base)?;
+            return match (root.join(LOG).is_dir(), root.exists()) {
+                (true, _) => Self::of_table(root.clone(), None, DeltaTable::open(table, &root, Some(version))?),
+                (false, true) => Err(not_a_table(table)),
+                (false, false) => Err(not_found(path, base)),
+            };
+        }
+        if root.join(LOG).is_dir() {
+            return Self::of_table(root.clone(), None, DeltaTable::open(path, &root, None)?);
+        }
+        if place.must_be_delta {
+            return Err(if root.exists() { not_a_table(path) } else { not_found(path, base) });
+        }
         let (shape, base_of_partitions, files) = if root.is_file() {
             (Shape::File, None, vec![root.clone()])
         } else if root.is_dir() {
-            if root.join("_delta_log").is_dir() {
-                return Err(delta_table(path));
-            }
             let mut files = Vec::new();
             walk(&root, &mut files).map_err(|error| unreadable(&root, error))?;
             (Shape::Directory, Some(root.clone()), files)
@@ -90,8 +105,41 @@ impl Files {
         Self::new(path, base, (root, shape, base_of_partitions), files, None)
     }
 
-    fn find_objects(path: &str, endpoint: &str, base: &Path) -> Result<Self> {
-        let (bucket, key) = Bucket::of(path, endpoint)?;
+    /// The files that the log of a Delta table names.
+    fn of_table(root: PathBuf, bucket: Option<Bucket>, (table, found): (DeltaTable, Vec<DataFile>)) -> Result<Self> {
+        let (files, objects): (Vec<_>, Vec<_>) = found.into_iter().map(|file| (file.path, file.object)).unzip();
+        Ok(Self {
+            root,
+            shape: Shape::Directory,
+            encoding: Encoding::Parquet,
+            values: vec![Vec::new(); files.len()],
+            files,
+            bucket: bucket.map(|bucket| (bucket, objects.into_iter().flatten().collect())),
+            partitions: table.partitions(),
+            delta: Some(Arc::new(table)),
+        })
+    }
+
+    fn find_objects(place: Place<'_>, base: &Path) -> Result<Self> {
+        let path = place.path;
+        if let Some((table, version)) = pinned(path) {
+            let (bucket, key) = Bucket::of(table, place.endpoint)?;
+            if bucket.holds(&log_of(&key))? {
+                let opened = DeltaTable::open_in(&bucket, &key, table, Some(version))?;
+                return Self::of_table(bucket.url(&key), Some(bucket), opened);
+            }
+            if place.must_be_delta {
+                return Err(not_a_table(table));
+            }
+        }
+        let (bucket, key) = Bucket::of(path, place.endpoint)?;
+        if place.must_be_delta {
+            if !bucket.holds(&log_of(&key))? {
+                return Err(not_a_table(path));
+            }
+            let opened = DeltaTable::open_in(&bucket, &key, path, None)?;
+            return Self::of_table(bucket.url(&key), Some(bucket), opened);
+        }
         let (shape, folder, mut objects) = if is_glob(&key) {
             let (folder, objects) = matching(&bucket, &key, path)?;
             (Shape::Glob, folder, objects)
@@ -105,8 +153,9 @@ impl Files {
             let key = object.location.as_ref();
             key.strip_prefix(&folder).unwrap_or(key).trim_start_matches('/').to_owned()
         };
-        if shape == Shape::Directory && objects.iter().any(|object| below(object).starts_with("_delta_log/")) {
-            return Err(delta_table(path));
+        if shape == Shape::Directory && objects.iter().any(|object| below(object).starts_with(&format!("{LOG}/"))) {
+            let opened = DeltaTable::open_in(&bucket, &key, path, None)?;
+            return Self::of_table(bucket.url(&key), Some(bucket), opened);
         }
         if shape != Shape::File {
             objects.retain(|object| {
@@ -139,7 +188,7 @@ impl Files {
         files.retain(|file| shape == Shape::File || encoding_by_name(file).is_some());
         files.sort();
         let values = vec![Vec::new(); files.len()];
-        let mut found = Self { root, shape, encoding, partitions: Vec::new(), values, files, bucket };
+        let mut found = Self { root, shape, encoding, delta: None, partitions: Vec::new(), values, files, bucket };
         if let Some(base) = base_of_partitions {
             found.read_partitions(&base);
         }
@@ -211,9 +260,12 @@ impl Files {
     }
 
     /// A partition column of `n_rows` rows of a file.
-    pub(crate) fn partition_array(&self, file: usize, partition: usize, n_rows: usize) -> ArrayRef {
+    pub(crate) fn partition_array(&self, file: usize, partition: usize, n_rows: usize) -> Result<ArrayRef> {
+        if let Some(table) = &self.delta {
+            return table.partition_array(file, partition, n_rows);
+        }
         let value = self.values[file].get(partition).and_then(Option::as_deref);
-        match self.partitions[partition].1 {
+        Ok(match self.partitions[partition].1 {
             DataType::Int64 => {
                 Arc::new(Int64Array::from(vec![value.and_then(|text| i64::from_str(text).ok()); n_rows]))
             }
@@ -221,7 +273,7 @@ impl Files {
                 Arc::new(Date32Array::from(vec![value.and_then(date).map(Date32Type::from_naive_date); n_rows]))
             }
             _ => Arc::new(StringArray::from(vec![value; n_rows])),
-        }
+        })
     }
 
     fn read_partitions(&mut self, base: &Path) {
@@ -292,9 +344,9 @@ pub(crate) fn unreadable(path: &Path, error: std::io::Error) -> Error {
         .with_hint("give this user the right to read it")
 }
 
-fn delta_table(path: &str) -> Error {
-    Error::unsupported(format!("`{path}` is a Delta table, which the file offline store does not read yet"))
-        .with_hint("export the table to Parquet files")
+/// The folder of the log of a table in a bucket.
+fn log_of(key: &str) -> String {
+    if key.is_empty() { LOG.to_owned() } else { format!("{key}/{LOG}") }
 }
 
 /// The objects that a pattern names, and the folder before its first wildcard. Folders stand for their objects.
@@ -449,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named_with_its_repository() {
-        let error = Files::find("data/none.parquet", "", Path::new("/repo")).unwrap_err();
+        let error = Files::find(Place::new("data/none.parquet", ""), Path::new("/repo")).unwrap_err();
         assert_eq!(error.code(), ErrorCode::FileNotFound);
         assert_eq!(error.to_string(), "there is no file at `data/none.parquet` (feature repository: /repo)");
     }
@@ -463,7 +515,7 @@ mod tests {
             fs::write(path.join("part.parquet"), b"").unwrap();
             fs::write(path.join("_SUCCESS"), b"").unwrap();
         }
-        let files = Files::find(folder.path().to_str().unwrap(), "", Path::new("/")).unwrap();
+        let files = Files::find(Place::new(folder.path().to_str().unwrap(), ""), Path::new("/")).unwrap();
         let types: Vec<_> = files.partitions.iter().map(|(name, data_type)| (name.as_str(), data_type)).collect();
         assert_eq!(types, [("year", &DataType::Int64), ("day", &DataType::Date32), ("city", &DataType::Utf8)]);
         assert_eq!(files.values[0], [Some("2024".to_owned()), Some("2024-01-01".to_owned()), None]);

@@ -101,7 +101,7 @@ impl JsonRows {
                     match (batch.column_by_name(field.name()), partition()) {
                         (Some(array), _) if *field.data_type() == timestamp_type() => Ok(epoch_times(array)),
                         (Some(array), _) => Ok(Arc::clone(array)),
-                        (None, Some(partition)) => Ok(self.files.partition_array(file, partition, n_rows)),
+                        (None, Some(partition)) => self.files.partition_array(file, partition, n_rows),
                         (None, None) => Err(Error::internal("a column of JSON lines was not read")),
                     }
                 });

@@ -5,6 +5,7 @@
 
 pub(crate) mod bucket;
 pub(crate) mod csv;
+pub(crate) mod delta;
 pub(crate) mod file;
 mod json;
 pub(crate) mod parquet;
@@ -43,6 +44,31 @@ pub(crate) enum Texts {
 /// places, not numbers.
 pub(crate) fn is_dictionary_of_texts(array: &ArrayRef, of: &DataType) -> bool {
     *of == DataType::Utf8 && matches!(array.data_type(), DataType::Dictionary(_, value) if value.as_ref() == of)
+}
+
+/// Where a definition says that rows are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) path: &'a str,
+    /// Where the bucket is, if that is special.
+    pub(crate) endpoint: &'a str,
+    /// Whether it must be a Delta table. Other folders may be one.
+    pub(crate) must_be_delta: bool,
+}
+
+impl<'a> Place<'a> {
+    /// A path that is not a declared data source.
+    pub(crate) fn new(path: &'a str, endpoint: &'a str) -> Self {
+        Self { path, endpoint, must_be_delta: false }
+    }
+
+    /// The place of the batch side of a data source.
+    pub(crate) fn of(source: &'a DataSource) -> Result<Self> {
+        let options = source.batch().map(|batch| &batch.options);
+        let must_be_delta =
+            matches!(options, Some(DataSourceOptions::File { format: Some(FileFormat::Delta { .. }), .. }));
+        Ok(Self { path: path_of(source)?, endpoint: endpoint_of(source), must_be_delta })
+    }
 }
 
 /// A data source opened for reading.
@@ -89,26 +115,24 @@ impl SourceTable {
         let batch = source.batch().unwrap_or(source);
         let times = [batch.timestamp_field.as_str(), batch.created_timestamp_column.as_str()];
         let times: Vec<&str> = times.into_iter().flat_map(|time| [time, batch.unmapped(time)]).collect();
-        Self::find(&source.name, path_of(source)?, endpoint_of(source), base, &times)
+        Self::find(&source.name, Place::of(source)?, base, &times)
             .map_err(|error| error.with_context("data source", &source.name))
     }
 
     /// Opens a path that is not a declared data source.
     pub(crate) fn open_path(name: &str, path: &str, base: &Path) -> Result<Self> {
-        Self::find(name, path, "", base, &[])
+        Self::find(name, Place::new(path, ""), base, &[])
     }
 
     /// `times` are columns that hold times, where the files do not say.
-    pub(crate) fn find(name: &str, path: &str, endpoint: &str, base: &Path, times: &[&str]) -> Result<Self> {
+    pub(crate) fn find(name: &str, place: Place<'_>, base: &Path, times: &[&str]) -> Result<Self> {
         let mut tries = 0;
         loop {
-            let files = Files::find(path, endpoint, base)?;
+            let files = Files::find(place, base)?;
             let found = files.files.clone();
             match Self::open_files(name, files, times) {
                 // Files may be merged while we open one after the other.
-                Err(_)
-                    if tries < MOST_TRIES && Files::find(path, endpoint, base).is_ok_and(|now| now.files != found) =>
-                {
+                Err(_) if tries < MOST_TRIES && Files::find(place, base).is_ok_and(|now| now.files != found) => {
                     tries += 1;
                 }
                 opened => return opened,
@@ -121,7 +145,10 @@ impl SourceTable {
         let (schema, rows) = match files.encoding {
             Encoding::Parquet => {
                 let (mut schema, mut rows) = ParquetRows::open(&files)?;
-                gone = replaced(&files, rows.annotations(REPLACES))?;
+                // Which files count says the log of a Delta table, and nobody else.
+                if files.delta.is_none() {
+                    gone = replaced(&files, rows.annotations(REPLACES))?;
+                }
                 if !gone.is_empty() {
                     files.remove(&gone);
                     (schema, rows) = ParquetRows::open(&files)?;
@@ -283,11 +310,6 @@ pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
         .with_hint("declare it with `batch_source=FileSource(...)`"));
     };
     match &batch.options {
-        DataSourceOptions::File { format: Some(FileFormat::Delta { .. }), .. } => Err(Error::unsupported(format!(
-            "data source `{}` is a Delta table, which the file offline store does not read yet",
-            batch.name
-        ))
-        .with_hint("export the table to Parquet files")),
         DataSourceOptions::File { uri, .. } => Ok(uri),
         _ => Err(Error::unsupported(format!(
             "data source `{}` is a {} source, and the file offline store reads files only",
@@ -299,7 +321,7 @@ pub(crate) fn path_of(source: &DataSource) -> Result<&str> {
 }
 
 /// Where the bucket of the files of a data source is, if that is special.
-pub(crate) fn endpoint_of(source: &DataSource) -> &str {
+fn endpoint_of(source: &DataSource) -> &str {
     match source.batch().map(|batch| &batch.options) {
         Some(DataSourceOptions::File { s3_endpoint_override, .. }) => s3_endpoint_override,
         _ => "",

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 
 use super::file::Files;
 use super::shared_file::{SharedFile, Stamp};
@@ -34,6 +34,8 @@ const MOST_OPEN: usize = 256;
 pub(crate) struct ParquetRows {
     files: Files,
     metadata: Vec<ArrowReaderMetadata>,
+    /// The columns of each file, under the names of the source.
+    schemas: Vec<SchemaRef>,
     /// The files themselves, unless there are so many that keeping them open would exhaust the process.
     open: Vec<SharedFile>,
     /// By file, to tell whether one that is opened again is still the same.
@@ -47,7 +49,10 @@ struct RowGroup {
     index: usize,
     /// Position of the first row in the source.
     first_row: u64,
+    /// Without deleted rows, which have no positions.
     n_rows: usize,
+    /// Which of its rows are left, where some are deleted.
+    kept: Option<RowSelection>,
 }
 
 /// Where a column of the source comes from in one file.
@@ -62,6 +67,7 @@ impl ParquetRows {
     /// Opens the files, reading their footers.
     pub(crate) fn open(files: &Files) -> Result<(SchemaRef, Self)> {
         let mut metadata = Vec::with_capacity(files.files.len());
+        let mut schemas = Vec::with_capacity(files.files.len());
         let mut row_groups = Vec::new();
         let mut open = Vec::new();
         let mut stamps = Vec::with_capacity(files.files.len());
@@ -73,16 +79,26 @@ impl ParquetRows {
             if files.files.len() <= MOST_OPEN {
                 open.push(shared);
             }
+            let mut first_of_file = 0;
             for (index, row_group) in footer.metadata().row_groups().iter().enumerate() {
-                let n_rows = row_group.num_rows() as usize;
-                row_groups.push(RowGroup { file, index, first_row, n_rows });
+                let n_stored = row_group.num_rows() as usize;
+                let kept = files.delta.as_ref().and_then(|table| table.kept(file, first_of_file, n_stored));
+                let n_rows = kept.as_ref().map_or(n_stored, RowSelection::row_count);
+                row_groups.push(RowGroup { file, index, first_row, n_rows, kept });
                 first_row += n_rows as u64;
+                first_of_file += n_stored as u64;
             }
+            schemas.push(match &files.delta {
+                Some(table) => table.renamed(footer.schema()),
+                None => Arc::clone(footer.schema()),
+            });
             metadata.push(footer);
         }
-        let schemas = metadata.iter().map(|footer| footer.schema().as_ref());
-        let schema = merge_schemas(schemas, &files.partitions, |first, _| first.clone());
-        Ok((schema, Self { files: files.clone(), metadata, open, stamps, row_groups }))
+        let schema = match &files.delta {
+            Some(table) => Arc::clone(&table.schema),
+            None => merge_schemas(schemas.iter().map(AsRef::as_ref), &files.partitions, |first, _| first.clone()),
+        };
+        Ok((schema, Self { files: files.clone(), metadata, schemas, open, stamps, row_groups }))
     }
 
     /// What the footers say under a key, with the number of the file.
@@ -190,10 +206,20 @@ impl ParquetRows {
         texts: Texts,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
+        if row_group.n_rows == 0 {
+            return Ok(());
+        }
         let path = &self.files.files[row_group.file];
         let metadata = &self.metadata[row_group.file];
+        let selection = match (&row_group.kept, selection) {
+            (Some(kept), Some(selection)) => Some(kept.and_then(&selection)),
+            (kept, selection) => selection.or_else(|| kept.clone()),
+        };
         let (mask, origins) = self.origins(schema, columns, row_group.file);
         let projected = Arc::new(schema.project(columns)?);
+        if let Some(table) = &self.files.delta {
+            projected.fields().iter().try_for_each(|field| table.check_readable(field))?;
+        }
         let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
         // Of few rows, few texts have to be put together from the dictionary.
         let dictionaries = if selection.is_some() { with_dictionaries(metadata, row_group.index) } else { None };
@@ -218,7 +244,7 @@ impl ParquetRows {
                         cast_to(array, field.data_type(), &of)
                     }
                 },
-                Origin::Partition(partition) => Ok(self.files.partition_array(row_group.file, *partition, n_rows)),
+                Origin::Partition(partition) => self.files.partition_array(row_group.file, *partition, n_rows),
                 Origin::Missing => Ok(new_null_array(field.data_type(), n_rows)),
             });
             let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
@@ -237,7 +263,7 @@ impl ParquetRows {
     fn origins(&self, schema: &SchemaRef, columns: &[usize], file: usize) -> (ProjectionMask, Vec<Origin>) {
         let metadata = &self.metadata[file];
         let roots: Vec<Option<usize>> =
-            columns.iter().map(|column| metadata.schema().index_of(schema.field(*column).name()).ok()).collect();
+            columns.iter().map(|column| self.schemas[file].index_of(schema.field(*column).name()).ok()).collect();
         // Decoded columns come in file order, each once.
         let mut decoded: Vec<usize> = roots.iter().flatten().copied().collect();
         decoded.sort_unstable();
@@ -263,11 +289,8 @@ impl ParquetRows {
     pub(crate) fn stored_size(&self, schema: &SchemaRef, columns: &[usize], window: Option<Window>) -> usize {
         let names: Vec<&str> = columns.iter().map(|column| schema.field(*column).name().as_str()).collect();
         let of_row_group = |(row_group, ranges): &(&RowGroup, Vec<Range<usize>>)| {
-            let metadata = self.metadata[row_group.file].metadata().row_group(row_group.index);
-            let wanted = metadata.columns().iter().filter(|column| {
-                column.column_path().parts().first().is_some_and(|root| names.contains(&root.as_str()))
-            });
-            let size: i64 = wanted.map(|column| column.compressed_size()).sum();
+            let wanted = self.chunks(row_group).filter(|(root, _)| names.contains(root));
+            let size: i64 = wanted.map(|(_, column)| column.compressed_size()).sum();
             let share =
                 ranges.iter().map(ExactSizeIterator::len).sum::<usize>() as f64 / row_group.n_rows.max(1) as f64;
             (size.max(0) as f64 * share) as usize
@@ -279,20 +302,26 @@ impl ParquetRows {
     pub(crate) fn newest_by_statistics(&self, column: &str) -> (Option<i64>, bool) {
         let bounds: Vec<Bounds> = (0..self.metadata.len()).map(|file| self.time_bounds(file, column)).collect();
         let greatest = self.row_groups.iter().filter(|row_group| row_group.n_rows > 0).map(|row_group| {
-            let bound = bounds[row_group.file].get(row_group.index);
+            // The greatest may be deleted.
+            let bound = bounds[row_group.file].get(row_group.index).filter(|_| row_group.kept.is_none());
             bound.and_then(|(_, greatest)| *greatest)
         });
         greatest.fold((None, false), |(newest, unknown), bound| (newest.max(bound), unknown || bound.is_none()))
+    }
+
+    /// The chunks of a row group, each with the name of its column.
+    fn chunks<'a>(&'a self, row_group: &RowGroup) -> impl Iterator<Item = (&'a str, &'a ColumnChunkMetaData)> {
+        let (metadata, schema) = (&self.metadata[row_group.file], &self.schemas[row_group.file]);
+        let leaves = metadata.parquet_schema();
+        let chunks = metadata.metadata().row_group(row_group.index).columns().iter().enumerate();
+        chunks.map(move |(leaf, chunk)| (schema.field(leaves.get_column_root_idx(leaf)).name().as_str(), chunk))
     }
 
     /// Bytes that a value of a column takes once decoded, as far as the files tell.
     pub(crate) fn width(&self, name: &str) -> Option<usize> {
         let (mut size, mut n_rows) = (0, 0);
         for row_group in &self.row_groups {
-            let metadata = self.metadata[row_group.file].metadata().row_group(row_group.index);
-            for column in
-                metadata.columns().iter().filter(|c| c.column_path().parts().first().is_some_and(|r| r == name))
-            {
+            for (_, column) in self.chunks(row_group).filter(|(root, _)| *root == name) {
                 // Dictionaries make what is stored smaller than what is read; not all writers tell the length of texts.
                 let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
                 size += column.uncompressed_size().max(texts).max(0) as usize;
@@ -336,14 +365,14 @@ impl ParquetRows {
         let (metadata, n_row_groups) = (&self.metadata[file], self.metadata[file].metadata().num_row_groups());
         let of_partition = || -> Option<Bounds> {
             let partition = self.files.partitions.iter().position(|(partition, _)| partition == column)?;
-            let value = self.files.partition_array(file, partition, 1);
+            let value = self.files.partition_array(file, partition, 1).ok()?;
             // Of a text, nobody knows whether it is a time.
             let time = is_time(value.data_type()).then(|| to_micros(&value, column).ok())??;
             let bound = time.iter().next().flatten();
             Some(vec![(bound, bound); n_row_groups])
         };
         let of_statistics = || -> Option<Bounds> {
-            let statistics = time_statistics(metadata, column)?;
+            let statistics = time_statistics(metadata, &self.schemas[file], column)?;
             let row_groups = metadata.metadata().row_groups();
             let least = to_micros(&statistics.row_group_mins(row_groups.iter()).ok()?, column).ok()?;
             let greatest = to_micros(&statistics.row_group_maxes(row_groups.iter()).ok()?, column).ok()?;
@@ -355,7 +384,7 @@ impl ParquetRows {
     /// The rows of the pages of a row group that may hold a row in the window; `None` where the file does not tell.
     fn pages_inside(&self, row_group: &RowGroup, column: &str, window: Window) -> Option<Vec<Range<usize>>> {
         let file = &self.metadata[row_group.file];
-        let statistics = time_statistics(file, column)?;
+        let statistics = time_statistics(file, &self.schemas[row_group.file], column)?;
         let (pages, places) = (file.metadata().column_index()?, file.metadata().offset_index()?);
         let group = [row_group.index];
         let least = to_micros(&statistics.data_page_mins(pages, places, &group).ok()?, column).ok()?;
@@ -379,7 +408,14 @@ impl ParquetRows {
             }
             start = end;
         }
-        (start == row_group.n_rows).then_some(ranges)
+        let n_stored = file.metadata().row_group(row_group.index).num_rows() as usize;
+        if start != n_stored {
+            return None;
+        }
+        Some(match &row_group.kept {
+            Some(kept) => without_deleted(kept, &ranges),
+            None => ranges,
+        })
     }
 }
 
@@ -411,16 +447,35 @@ fn with_dictionaries(file: &ArrowReaderMetadata, row_group: usize) -> Option<Arr
     found.then(|| ArrowReaderMetadata::try_new(Arc::clone(file.metadata()), options).ok())?
 }
 
+/// Ranges of stored rows as ranges of those that are left.
+fn without_deleted(kept: &RowSelection, ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let left_before = |row: usize| {
+        let (mut stored, mut left) = (0, 0);
+        for run in kept.iter() {
+            let inside = run.row_count.min(row - stored);
+            stored += inside;
+            left += if run.skip { 0 } else { inside };
+        }
+        left
+    };
+    let ranges = ranges.iter().map(|range| left_before(range.start)..left_before(range.end));
+    ranges.filter(|range| !range.is_empty()).collect()
+}
+
 /// Least and greatest time of each row group, where known.
 type Bounds = Vec<(Option<i64>, Option<i64>)>;
 
 /// What a file tells about a column of times. Text is not pruned: its order is not that of the times it spells.
-fn time_statistics<'a>(file: &'a ArrowReaderMetadata, column: &'a str) -> Option<StatisticsConverter<'a>> {
-    let data_type = file.schema().field_with_name(column).ok()?.data_type();
+fn time_statistics<'a>(
+    file: &'a ArrowReaderMetadata,
+    schema: &'a Schema,
+    column: &'a str,
+) -> Option<StatisticsConverter<'a>> {
+    let data_type = schema.field_with_name(column).ok()?.data_type();
     if !is_time(data_type) {
         return None;
     }
-    StatisticsConverter::try_new(column, file.schema(), file.parquet_schema()).ok()
+    StatisticsConverter::try_new(column, schema, file.parquet_schema()).ok()
 }
 
 /// The footer of a Parquet file, with the page index where there is one.

@@ -7,10 +7,9 @@ mod records;
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta};
 use feast_core::{
-    BatchFeatures, Entity, ErrorCode, FeatureView, FeatureViewKind, Interval, ObjectKind, ObjectRef, RegistryChange,
-    RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, Result, ValueType, merge_intervals,
+    Entity, ErrorCode, ObjectKind, ObjectRef, RegistryChange, RegistryChanges, RegistryObject, RegistrySnapshot,
+    RegistryStore, Result, ValueType,
 };
 use feast_registry::{RegistryHandle, RegistrySettings};
 use feast_testing::registry_suite::RegistryUnderTest;
@@ -143,6 +142,40 @@ fn hexadecimal(text: &str) -> String {
 
 async fn records_at_the_same_time_lose_nothing(database: Database) {
     records::lose_nothing(|| open(&database.url)).await;
+}
+
+/// A row that somebody damaged is named; it is never taken as nothing.
+#[tokio::test]
+async fn hostile_rows_are_read_or_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let url = format!("sqlite:///{}", path.display());
+    let store = open(&url);
+    commit(&store, vec![entity("driver", "of a car")]).await;
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let whole: Vec<u8> = database.query_row("SELECT entity_proto FROM entities", [], |row| row.get(0)).unwrap();
+    let cut = (1..whole.len()).map(|length| whole[..length].to_vec());
+    let tipped = (0..whole.len() * 8).map(|bit| {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    });
+    let foreign = [b"\xff".repeat(40), b"\x33".repeat(5_000), b"\x0a\xff\xff\xff\xff\x0f".to_vec(), b"{}".to_vec()];
+    let mut refused = 0;
+    for bytes in cut.chain(tipped).chain(foreign) {
+        database.execute("UPDATE entities SET entity_proto = ?1", [&bytes]).unwrap();
+        match open(&url).load().await {
+            Ok(snapshot) => assert_eq!(snapshot.projects["rides"].entities.len(), 1),
+            Err(error) => {
+                assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}");
+                assert!(error.to_string().contains("`driver`"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+    database.execute("UPDATE entities SET entity_proto = ?1", [&whole]).unwrap();
+    assert_eq!(store.load().await.unwrap().projects["rides"].entities.len(), 1);
 }
 
 /// Who creates tables is a setting, and so is the metadata that Feast keeps beside objects.

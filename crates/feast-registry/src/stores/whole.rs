@@ -122,3 +122,102 @@ pub(super) fn conflict(place: &dyn Display, base: Option<&RegistryVersion>, foun
         .with_context("found", name(found))
         .with_hint("read the registry again and repeat the change")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use feast_core::{Entity, ObjectKind, ObjectRef, RegistryChange, RegistryObject, ValueType};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+
+    const FEAST_REGISTRY: &[u8] = include_bytes!("../../../../tests/formats/registry/feast-0.67.0.pb");
+
+    /// Whatever is stored: it is read, or said to be damaged; and a commit to what was taken apart makes a registry that
+    /// can be taken apart again.
+    fn is_read_or_refused(bytes: Vec<u8>) {
+        let stored = match Stored::parse(bytes.into(), &"the file") {
+            Ok(stored) => stored,
+            Err(error) => return assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}"),
+        };
+        if let Err(error) = stored.snapshot(&"the file") {
+            assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}");
+        }
+        let entity = Entity::new("new", "new", ValueType::Int64);
+        let changes = vec![
+            RegistryChange::Put(RegistryObject::Entity(entity.into())),
+            RegistryChange::Delete(ObjectRef::new(ObjectKind::FeatureView, "stats")),
+            RegistryChange::DeleteVersions("stats".to_owned()),
+            RegistryChange::DeleteManagedTable("rides_stats".to_owned()),
+        ];
+        let changes = RegistryChanges { project: "rides".to_owned(), changes };
+        let next = Next::make(Some(&stored), Some(&stored.version()), &changes, &"the file").unwrap();
+        let again = Stored::parse(next.stored.bytes().clone(), &"the file").unwrap();
+        assert_eq!(again.version(), next.version);
+        // What was damaged may have been replaced; what was whole stays so.
+        assert!(again.snapshot(&"the file").is_ok() || stored.snapshot(&"the file").is_err());
+    }
+
+    #[test]
+    fn a_registry_that_was_cut_anywhere_is_read_or_refused() {
+        // At most places the cut is noticed; where an object ends, nothing tells that another came.
+        (0..FEAST_REGISTRY.len()).for_each(|length| is_read_or_refused(FEAST_REGISTRY[..length].to_vec()));
+    }
+
+    #[test]
+    fn nesting_and_lengths_that_are_out_of_bounds_are_refused() {
+        let mut nested = Vec::new();
+        for _ in 0..10_000 {
+            let mut outer = vec![0x0a];
+            prost::encoding::encode_varint(nested.len() as u64, &mut outer);
+            outer.append(&mut nested);
+            nested = outer;
+        }
+        let header = b"\x1a\x011";
+        is_read_or_refused([header, nested.as_slice()].concat());
+        for length in [u64::MAX, u64::from(u32::MAX), i64::MAX as u64] {
+            let mut claimed = header.to_vec();
+            claimed.push(0x32);
+            prost::encoding::encode_varint(length, &mut claimed);
+            assert!(Stored::parse(claimed.into(), &"the file").is_err());
+        }
+        // Groups, which nobody writes any more, opened and never closed.
+        is_read_or_refused([header, [0x33_u8; 10_000].as_slice()].concat());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn bits_that_tipped_over_are_read_or_refused(flips in vec((any::<Index>(), 0_u8..8), 1..8)) {
+            let mut bytes = FEAST_REGISTRY.to_vec();
+            flips.iter().for_each(|(at, bit)| bytes[at.index(FEAST_REGISTRY.len())] ^= 1 << bit);
+            is_read_or_refused(bytes);
+        }
+
+        #[test]
+        fn pieces_that_were_moved_are_read_or_refused(
+            pieces in vec((any::<Index>(), 0_usize..400), 1..6), foreign in vec(any::<u8>(), 0..40), at in any::<Index>(),
+        ) {
+            let mut bytes = FEAST_REGISTRY.to_vec();
+            for (from, length) in pieces {
+                let from = from.index(bytes.len());
+                let piece: Vec<u8> = bytes[from..(from + length).min(bytes.len())].to_vec();
+                let at = at.index(bytes.len());
+                bytes.splice(at..at, piece);
+            }
+            let at = at.index(bytes.len());
+            bytes.splice(at..at, foreign);
+            is_read_or_refused(bytes);
+        }
+
+        #[test]
+        fn foreign_bytes_are_read_or_refused(tail in vec(any::<u8>(), 0..200)) {
+            is_read_or_refused(tail.clone());
+            is_read_or_refused([b"\x1a\x011".as_slice(), &tail].concat());
+        }
+    }
+}

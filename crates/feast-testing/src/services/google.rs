@@ -90,7 +90,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
 impl Objects {
     fn answer(&mut self, request: &Request) -> Answer {
         let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
-        let path = path.trim_start_matches('/').to_owned();
+        let path = decoded(path.trim_start_matches('/'));
         let key = path.split_once('/').map_or("", |(_, key)| key);
         let nothing = |status| (status, Vec::new(), Vec::new());
         if key.starts_with("read-only") && request.method != "GET" && self.objects.contains_key(&path) {
@@ -100,7 +100,7 @@ impl Objects {
             "GET" if query.contains("list-type=2") => {
                 let parameter =
                     |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap_or("").to_owned();
-                let prefix = parameter("prefix=").replace("%2F", "/");
+                let prefix = decoded(&parameter("prefix="));
                 let keys = self.objects.keys().filter_map(|path| path.split_once('/').map(|(_, key)| key));
                 let list: String = keys
                     .filter(|key| key.starts_with(&prefix))
@@ -148,6 +148,15 @@ impl Objects {
             },
         }
     }
+}
+
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let byte = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        byte.map_or_else(|| format!("{text}%{part}"), |byte| format!("{text}{}{}", char::from(byte), &part[2..]))
+    })
 }
 
 fn tags(generation: u64) -> Vec<(String, String)> {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use feast_core::{Error, Result, list_names};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
-use object_store::{Attribute, Attributes, BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig, TagSet};
+use object_store::{
+    Attribute, Attributes, BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider, TagSet,
+};
 use serde_json::{Map, Value};
 
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -83,7 +85,9 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
             builder = builder
                 .with_config(GoogleConfigKey::BaseUrl, endpoint)
                 .with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "true")
-                .with_skip_signature(true);
+                .with_credentials(Arc::new(StaticCredentialProvider::new(GcpCredential {
+                    bearer: "emulator".to_owned(),
+                })));
         }
         builder.build().map(|store| Arc::new(store) as _)
     };
@@ -116,12 +120,10 @@ fn argument(
     let key = |key: &str| key.parse::<AmazonS3ConfigKey>().map_err(|error| wrong("known").with_source(error));
     let attribute = match name {
         "ServerSideEncryption" => {
-            let encryption = match text()?.as_str() {
-                "AES256" => "AES256",
-                "aws:kms" => "sse:kms",
-                "aws:kms:dsse" => "sse:kms:dsse",
-                _ => return Err(wrong("one of `AES256`, `aws:kms`, `aws:kms:dsse`")),
-            };
+            let encryption = text()?;
+            if !["AES256", "aws:kms", "aws:kms:dsse"].contains(&encryption.as_str()) {
+                return Err(wrong("one of `AES256`, `aws:kms`, `aws:kms:dsse`"));
+            }
             return Ok(builder.with_config(key("aws_server_side_encryption")?, encryption));
         }
         "SSEKMSKeyId" => return Ok(builder.with_config(key("aws_sse_kms_key_id")?, text()?)),

@@ -33,7 +33,7 @@ PIPELINES := $(abspath .build/pipelines)
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo test lint bench bench-offline bench-online bench-registry bench-transform pipelines wheel binary clean python-tests rust-tests dev-module services tools venv peer
+.PHONY: help demo datastore test lint bench bench-offline bench-online bench-registry bench-transform pipelines wheel binary clean python-tests rust-tests dev-module services tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,11 @@ rust-tests: services dev-module ## only the Rust tests
 
 python-tests: services dev-module peer ## only the Python tests and those of the examples; PYTEST_ARGUMENTS="-k push"
 	@$(PYTHON_TESTS)
+
+# No package registry has the emulator: a lane of its own.
+datastore: venv ## the Datastore store against Google's emulator (needs Java and the Cloud SDK's emulator)
+	@$(WITH_VENV) $(CARGO) test --no-run -p feast-online -p feast-python --test datastore
+	@$(WITH_VENV) scripts/datastore.sh $(CARGO) test -p feast-online -p feast-python --test datastore
 
 # Their libraries take 980 MB and more than a minute to install, more than everything else: a lane of its own.
 pipelines: dev-module ## the examples of PySpark (needs Java 17 or newer) and Apache Beam, run and checked

@@ -12,7 +12,9 @@
 //! ```
 
 mod aws;
+mod gcp;
 mod tls;
 
 pub use aws::AwsSigner;
-pub use tls::{TlsOptions, Verify};
+pub use gcp::GcpTokens;
+pub use tls::{TlsOptions, Verify, system_authorities};

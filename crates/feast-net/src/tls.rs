@@ -82,6 +82,11 @@ impl TlsOptions {
     }
 }
 
+/// The certificates that the system trusts, in DER, for clients that set up rustls themselves.
+pub fn system_authorities() -> Vec<Vec<u8>> {
+    rustls_native_certs::load_native_certs().certs.iter().map(|certificate| certificate.to_vec()).collect()
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = found.map_err(|error| unreadable(file, error))?;

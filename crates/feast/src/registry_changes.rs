@@ -39,7 +39,7 @@ impl FeatureStore {
                 if stored.as_ref().is_some_and(|stored| says_the_same(stored, &object)) {
                     return Ok(RegistryChanges::default());
                 }
-                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, project, Utc::now());
+                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, project, Utc::now())?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object)
                     && sent.meta.state != FeatureViewState::Unspecified
                 {

@@ -8,6 +8,7 @@ mod options;
 mod per_process;
 mod retry;
 
+pub mod datastore;
 pub mod dynamodb;
 pub mod memory;
 pub mod mysql;
@@ -59,7 +60,11 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         aliases: &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"],
         connect: |options, _| Ok(Arc::new(dynamodb::DynamoStore::connect(options)?)),
     },
-    not_built!("datastore", &["feast.infra.online_stores.datastore.DatastoreOnlineStore"]),
+    KnownStore {
+        name: "datastore",
+        aliases: &["feast.infra.online_stores.datastore.DatastoreOnlineStore"],
+        connect: |options, _| Ok(Arc::new(datastore::DatastoreStore::connect(options)?)),
+    },
     not_built!("bigtable", &["feast.infra.online_stores.bigtable.BigtableOnlineStore"]),
     KnownStore {
         name: "postgres",

@@ -93,6 +93,8 @@ impl BucketHistory<'_> {
         let offset = self.folder.clone().join(format!("{:012}", after.saturating_add(1)));
         let found = self.store.list_with_offset(Some(&self.folder), &offset);
         let mut keys: Vec<Key> = found.map_ok(|object| object.location).try_collect().await?;
+        // Not every server knows of offsets, and other objects may lie here.
+        keys.retain(|key| number_of(key).is_some_and(|number| number > after));
         keys.sort();
         Ok(keys)
     }

@@ -54,9 +54,8 @@ fn main() {
 
 /// Runs the script that writes the table.
 fn write(arguments: &[&str]) {
-    let python = std::env::var("FEAST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/delta/write.py");
-    let output = Command::new(python).arg(script).args(arguments).output().unwrap();
+    let output = Command::new("python3").arg(script).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`pip install -r scripts/requirements/dev.txt` brings deltalake: {said}");
 }

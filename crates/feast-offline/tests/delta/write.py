@@ -17,9 +17,7 @@ def rows(*rows):
     return pa.table(
         {
             "driver_id": pa.array(drivers, pa.int64()),
-            "event_timestamp": pa.array(
-                [datetime.fromtimestamp(at, UTC) for at in times], pa.timestamp("us", "UTC")
-            ),
+            "event_timestamp": pa.array([datetime.fromtimestamp(at, UTC) for at in times], pa.timestamp("us", "UTC")),
             "trips": pa.array(trips, pa.int64()),
             "city": pa.array(cities, pa.string()),
         }

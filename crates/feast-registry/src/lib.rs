@@ -1,7 +1,8 @@
 //! Where definitions rest: registry stores and the cached handle through which everybody reads them.
 //!
 //! A [`RegistryHandle`] gives immutable snapshots at the price of a pointer load and keeps them fresh in the
-//! background. A store ([`FileRegistry`], [`SqlRegistry`]) reads and commits; it knows nothing of caching. This crate knows neither
+//! background. A store ([`FileRegistry`], [`BucketRegistry`],
+//! [`SqlRegistry`]) reads and commits; it knows nothing of caching. This crate knows neither
 //! feature data nor what a definition means.
 //!
 //! ```
@@ -23,6 +24,7 @@ mod handle;
 mod stores;
 
 pub use handle::{COMMIT_ATTEMPTS, RegistryHandle, RegistryHealth, pause};
+pub use stores::bucket::BucketRegistry;
 pub use stores::file::FileRegistry;
 pub use stores::sql::SqlRegistry;
 pub use stores::{ConnectRegistry, KNOWN_REGISTRIES, KnownRegistry, RegistrySettings, connect};

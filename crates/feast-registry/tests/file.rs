@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod records;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +23,13 @@ async fn start() -> RegistryUnderTest {
 }
 
 feast_testing::registry_store_conformance!(start);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn records_at_the_same_time_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    records::lose_nothing(|| Arc::new(FileRegistry::new(&path))).await;
+}
 
 fn put(name: &str) -> RegistryChanges {
     let entity = Entity::new(name, name, ValueType::Int64);

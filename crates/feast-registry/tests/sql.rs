@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod records;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta};
 use feast_core::{
-    BatchFeatures, Entity, ErrorCode, FeatureView, FeatureViewKind, Interval, ObjectKind, ObjectRef, RegistryChange,
-    RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, Result, ValueType, merge_intervals,
+    Entity, ErrorCode, ObjectKind, ObjectRef, RegistryChange, RegistryChanges, RegistryObject, RegistrySnapshot,
+    RegistryStore, Result, ValueType,
 };
 use feast_registry::{RegistryHandle, RegistrySettings};
 use feast_testing::registry_suite::RegistryUnderTest;
@@ -139,41 +140,42 @@ fn hexadecimal(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Fifty materializations of five views at the same time: every interval is recorded.
 async fn records_at_the_same_time_lose_nothing(database: Database) {
-    const VIEWS: usize = 5;
-    const RECORDS: usize = 10;
-    let at = |hour: usize| DateTime::from_timestamp(1_700_000_000, 0).unwrap() + TimeDelta::hours(hour as i64);
-    let store = open(&database.url);
-    let view = |number: usize| {
-        let kind = FeatureViewKind::Batch(BatchFeatures::default());
-        RegistryChange::Put(RegistryObject::FeatureView(FeatureView::new(format!("view_{number}"), kind).into()))
-    };
-    commit(&store, (0..VIEWS).map(view).collect()).await;
-    let records: Vec<_> = (0..VIEWS * RECORDS)
-        .map(|number| {
-            let handle = RegistryHandle::new(open(&database.url), None);
-            tokio::spawn(async move {
-                let name = format!("view_{}", number % VIEWS);
-                let hour = number / VIEWS * 2;
-                let record = |snapshot: &RegistrySnapshot| {
-                    let mut view = FeatureView::clone(&snapshot.projects["rides"].feature_views[&name]);
-                    let known = view.meta.materialization_intervals.iter().copied();
-                    let new = Interval::new(at(hour), at(hour + 1));
-                    view.meta.materialization_intervals = merge_intervals(known.chain([new]));
-                    Ok(changes(vec![RegistryChange::Put(RegistryObject::FeatureView(view.into()))]))
-                };
-                handle.commit_with(record).await.map(drop)
-            })
-        })
-        .collect();
-    for record in records {
-        record.await.unwrap().unwrap();
+    records::lose_nothing(|| open(&database.url)).await;
+}
+
+/// A row that somebody damaged is named; it is never taken as nothing.
+#[tokio::test]
+async fn hostile_rows_are_read_or_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let url = format!("sqlite:///{}", path.display());
+    let store = open(&url);
+    commit(&store, vec![entity("driver", "of a car")]).await;
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let whole: Vec<u8> = database.query_row("SELECT entity_proto FROM entities", [], |row| row.get(0)).unwrap();
+    let cut = (1..whole.len()).map(|length| whole[..length].to_vec());
+    let tipped = (0..whole.len() * 8).map(|bit| {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    });
+    let foreign = [b"\xff".repeat(40), b"\x33".repeat(5_000), b"\x0a\xff\xff\xff\xff\x0f".to_vec(), b"{}".to_vec()];
+    let mut refused = 0;
+    for bytes in cut.chain(tipped).chain(foreign) {
+        database.execute("UPDATE entities SET entity_proto = ?1", [&bytes]).unwrap();
+        match open(&url).load().await {
+            Ok(snapshot) => assert_eq!(snapshot.projects["rides"].entities.len(), 1),
+            Err(error) => {
+                assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}");
+                assert!(error.to_string().contains("`driver`"), "{error}");
+                refused += 1;
+            }
+        }
     }
-    let snapshot = store.load().await.unwrap();
-    for view in snapshot.projects["rides"].feature_views.values() {
-        assert_eq!(view.meta.materialization_intervals.len(), RECORDS, "{}", view.name);
-    }
+    assert!(refused > 100, "{refused}");
+    database.execute("UPDATE entities SET entity_proto = ?1", [&whole]).unwrap();
+    assert_eq!(store.load().await.unwrap().projects["rides"].entities.len(), 1);
 }
 
 /// Who creates tables is a setting, and so is the metadata that Feast keeps beside objects.

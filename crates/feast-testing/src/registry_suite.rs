@@ -30,7 +30,14 @@ impl fmt::Debug for RegistryUnderTest {
 #[macro_export]
 macro_rules! registry_store_conformance {
     ($start:path) => {
-        $crate::registry_store_conformance! { $start;
+        $crate::registry_store_conformance! { @promises tests $start }
+    };
+    // For programs that run tests themselves: names, and functions that run until the promise is seen to be kept.
+    (list $start:expr) => {
+        $crate::registry_store_conformance! { @promises list $start }
+    };
+    (@promises $form:ident $start:expr) => {
+        $crate::registry_store_conformance! { $form $start;
             a_registry_that_does_not_exist_is_empty
             a_commit_is_loaded_by_everybody
             every_kind_survives
@@ -50,7 +57,15 @@ macro_rules! registry_store_conformance {
             teardown_removes_everything_and_may_be_repeated
         }
     };
-    ($start:path; $($promise:ident)*) => {
+    (list $start:expr; $($promise:ident)*) => {
+        vec![$((
+            stringify!($promise),
+            Box::new(|runtime: &tokio::runtime::Runtime| {
+                runtime.block_on(async { $crate::registry_suite::$promise($start().await).await })
+            }) as Box<dyn Fn(&tokio::runtime::Runtime)>,
+        )),*]
+    };
+    (tests $start:expr; $($promise:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn $promise() {

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -19,11 +18,10 @@ use feast_core::{
     CommitRecord, Error, ErrorCode, RegistryChanges, RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion,
     Result,
 };
-use uuid::Uuid;
 
 use super::RegistrySettings;
-use super::document::RegistryDocument;
-use super::history::{self, RawRevision};
+use super::whole::{Next, Stored};
+use super::{bucket, history};
 
 /// How long a commit waits for others.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,9 +47,10 @@ pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn Registr
     let path = settings.path;
     let path = match path.split_once("://") {
         Some(("file", local)) => local,
+        Some(("s3" | "gs", _)) => return bucket::connect(settings),
         Some((scheme, _)) => {
-            return Err(Error::unsupported(format!("registry files in `{scheme}://` come later"))
-                .with_hint("use a path on this machine"));
+            return Err(Error::unsupported(format!("there are no registry files in `{scheme}://`"))
+                .with_hint("use a path on this machine, `s3://bucket/registry.db` or `gs://bucket/registry.db`"));
         }
         None => path,
     };
@@ -90,11 +89,7 @@ impl RegistryStore for FileRegistry {
     async fn load(&self) -> Result<RegistrySnapshot> {
         self.blocking(|path| {
             let Some(stored) = read(path)? else { return Ok(RegistrySnapshot::default()) };
-            let in_file = |error: Error| error.with_context("file", path.display());
-            let registry = feast_proto::decode_registry(&stored.bytes).map_err(in_file)?;
-            let mut snapshot = feast_proto::snapshot_from_registry(&registry).map_err(in_file)?;
-            snapshot.version = Some(stored.version());
-            Ok(snapshot)
+            stored.snapshot(&path.display())
         })
         .await
     }
@@ -131,25 +126,6 @@ impl RegistryHistory for FileRegistry {
     }
 }
 
-/// The content of the file.
-struct Stored {
-    bytes: Bytes,
-    document: RegistryDocument,
-}
-
-impl Stored {
-    /// The `version_id`. A registry without one is named by its bytes.
-    fn version(&self) -> RegistryVersion {
-        let id = self.document.version_id();
-        if !id.is_empty() {
-            return RegistryVersion(id);
-        }
-        let mut hasher = DefaultHasher::new();
-        self.bytes.hash(&mut hasher);
-        RegistryVersion(format!("bytes-{:016x}", hasher.finish()))
-    }
-}
-
 /// Reads the file; `None` when there is none.
 fn read(path: &Path) -> Result<Option<Stored>> {
     let mut attempt = 1;
@@ -159,38 +135,12 @@ fn read(path: &Path) -> Result<Option<Stored>> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(inaccessible("read", path, error)),
         };
-        match check(&bytes, path) {
-            Ok(document) => return Ok(Some(Stored { bytes, document })),
+        match Stored::parse(bytes, &path.display()) {
+            Ok(stored) => return Ok(Some(stored)),
             Err(error) if attempt == READ_ATTEMPTS => return Err(error),
             Err(_) => std::thread::sleep(READ_PAUSE),
         }
         attempt += 1;
-    }
-}
-
-/// The registry in these bytes. Only its outline is looked at.
-fn check(bytes: &Bytes, path: &Path) -> Result<RegistryDocument> {
-    let path = path.display();
-    let corrupt = |message: String| {
-        Error::new(ErrorCode::CorruptRegistry, message).with_hint(
-            "restore the file from a backup, or remove it and run `feast apply` in the feature repository to make it \
-             again",
-        )
-    };
-    if bytes.is_empty() {
-        return Err(corrupt(format!("registry file `{path}` is empty")));
-    }
-    let document = RegistryDocument::parse(bytes).ok_or_else(|| {
-        corrupt(format!("`{path}` is not a registry file, or it is truncated: its {} bytes make no sense", bytes.len()))
-    })?;
-    match document.schema_version().as_str() {
-        feast_proto::REGISTRY_SCHEMA_VERSION => Ok(document),
-        "" => Err(corrupt(format!("`{path}` is not a registry file: it has no schema version"))),
-        other => Err(Error::new(
-            ErrorCode::CorruptRegistry,
-            format!("registry file `{path}` has schema version `{other}`, expected `1`"),
-        )
-        .with_hint("read it with the release that wrote it")),
     }
 }
 
@@ -256,41 +206,13 @@ fn commit(
     };
     let _lock = lock(path)?;
     let stored = read(path)?;
-    let current = stored.as_ref().map(Stored::version);
-    if current.as_ref() != base {
-        return Err(conflict(path, base, current.as_ref()));
-    }
-    let mut document = stored.map(|stored| stored.document).unwrap_or_default();
-    let before = document.named(changes);
-    document.apply(changes, &Uuid::new_v4().to_string());
-    let mut after = document.named(changes);
-    let version = RegistryVersion(Uuid::new_v4().to_string());
-    document.set_version(&version, SystemTime::now());
-    replace(path, folder, &document.encode(), permissions).map_err(|error| not_written(path, error))?;
-    let revisions: Vec<RawRevision> = before
-        .into_iter()
-        .map(|(object, before)| {
-            let after = after.remove(&object).flatten();
-            RawRevision { object, before: before.map(Vec::from), after: after.map(Vec::from) }
-        })
-        .filter(|revision| revision.before != revision.after)
-        .collect();
+    let next = Next::make(stored.as_ref(), base, changes, &path.display())?;
+    replace(path, folder, next.stored.bytes(), permissions).map_err(|error| not_written(path, error))?;
     // The commit stands, whatever becomes of its history.
-    if let Err(error) = history::append(path, &changes.project, author, &revisions) {
+    if let Err(error) = history::append(path, &changes.project, author, &next.revisions) {
         tracing::warn!(registry = %path.display(), %error, "a commit is missing in the history");
     }
-    Ok(version)
-}
-
-fn conflict(path: &Path, base: Option<&RegistryVersion>, current: Option<&RegistryVersion>) -> Error {
-    let name = |version: Option<&RegistryVersion>| version.map_or("none".to_owned(), ToString::to_string);
-    Error::new(
-        ErrorCode::Conflict,
-        format!("registry file `{}` was changed by somebody else since it was read", path.display()),
-    )
-    .with_context("expected version", name(base))
-    .with_context("found", name(current))
-    .with_hint("read the registry again and repeat the change")
+    Ok(next.version)
 }
 
 /// Writes a new file beside the old one and puts it in its place. Called under the lock: a temporary file that is

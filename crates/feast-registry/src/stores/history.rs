@@ -21,6 +21,7 @@ const MOST_BYTES: u64 = 64 << 20;
 const TAIL: u64 = 64 << 10;
 
 /// The bytes of one object before and after a commit.
+#[derive(Debug)]
 pub(super) struct RawRevision {
     pub(super) object: ObjectRef,
     pub(super) before: Option<Vec<u8>>,
@@ -42,6 +43,18 @@ pub(super) fn append(registry: &Path, project: &str, author: &str, revisions: &[
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
     let last = last_line(&mut file)?;
     let number = last.as_ref().and_then(|line| line["number"].as_u64()).unwrap_or_default() + 1;
+    let line = line(number, project, author, revisions);
+    // A line that was cut is ended first.
+    let start = if ends_line(&mut file)? { "" } else { "\n" };
+    file.write_all(format!("{start}{line}\n").as_bytes())?;
+    if file.metadata()?.len() > MOST_BYTES {
+        drop_older_half(&path)?;
+    }
+    Ok(())
+}
+
+/// A commit as it is written.
+pub(super) fn line(number: u64, project: &str, author: &str, revisions: &[RawRevision]) -> Value {
     let bytes = |message: &Option<Vec<u8>>| message.as_ref().map(|message| STANDARD.encode(message));
     let objects: Vec<Value> = revisions
         .iter()
@@ -54,20 +67,13 @@ pub(super) fn append(registry: &Path, project: &str, author: &str, revisions: &[
             })
         })
         .collect();
-    let line = json!({
+    json!({
         "number": number,
         "project": project,
         "author": author,
         "time": Utc::now().timestamp_micros(),
         "objects": objects,
-    });
-    // A line that was cut is ended first.
-    let start = if ends_line(&mut file)? { "" } else { "\n" };
-    file.write_all(format!("{start}{line}\n").as_bytes())?;
-    if file.metadata()?.len() > MOST_BYTES {
-        drop_older_half(&path)?;
-    }
-    Ok(())
+    })
 }
 
 /// The commits to a project with numbers above `after`, of them the newest `most`, oldest first.
@@ -97,7 +103,8 @@ pub(super) fn read(registry: &Path, project: &str, after: u64, most: usize) -> R
     Ok(commits)
 }
 
-fn commit(line: &Value, number: u64) -> Result<CommitRecord> {
+/// A commit as it was written.
+pub(super) fn commit(line: &Value, number: u64) -> Result<CommitRecord> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let bytes = |value: &Value| -> Result<Option<Vec<u8>>> {
         value.as_str().map(|text| STANDARD.decode(text)).transpose().map_err(|error| {

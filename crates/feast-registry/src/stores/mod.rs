@@ -7,10 +7,12 @@ use std::sync::Arc;
 use feast_core::{Error, ErrorCode, RegistryStore, Result, did_you_mean};
 use serde_json::{Map, Value};
 
+pub(crate) mod bucket;
 pub(crate) mod document;
 pub(crate) mod file;
 mod history;
 pub(crate) mod sql;
+mod whole;
 
 /// What the configuration says about a registry. It may hold passwords.
 #[derive(Clone, Copy)]
@@ -102,7 +104,7 @@ mod tests {
         let code = |registry_type, path| connected(registry_type, path).unwrap_err().code();
         assert_eq!(code("remote", "localhost:6570"), ErrorCode::Unsupported);
         assert_eq!(code("sql", "oracle://localhost/feast"), ErrorCode::Unsupported);
-        assert_eq!(code("file", "s3://bucket/registry.db"), ErrorCode::Unsupported);
+        assert_eq!(code("file", "hdfs://host/registry.db"), ErrorCode::Unsupported);
         assert_eq!(code("fil", "registry.db"), ErrorCode::UnknownRegistryType);
     }
 }

@@ -484,8 +484,9 @@ async fn changed_rows(
 fn stored_row(table: &ObjectTable, mut row: Row) -> Result<(Key, StoredRow)> {
     let key = (row.text()?, row.text()?);
     let (time, message) = (row.integer()?, row.bytes()?);
-    let stored =
-        StoredRow::read(table.kind, time, &message).map_err(|error| error.with_context("table", table.name))?;
+    let stored = StoredRow::read(table.kind, time, &message).map_err(|error| {
+        error.with_context("table", table.name).with_context("row", format!("`{}`, `{}`", key.0, key.1))
+    })?;
     Ok((key, stored))
 }
 

@@ -21,6 +21,8 @@ use feast_registry::RegistrySettings;
 use feast_testing::registry_suite::RegistryUnderTest;
 use feast_testing::services::google::GoogleServer;
 use feast_testing::services::s3::S3Server;
+use object_store::ObjectStoreExt;
+use object_store::aws::AmazonS3Builder;
 use serde_json::{Value, json};
 
 const FEAST_REGISTRY: &[u8] = include_bytes!("../../../tests/formats/registry/feast-0.67.0.pb");
@@ -110,15 +112,17 @@ fn put(name: &str) -> RegistryChanges {
 }
 
 /// Writes an object as another program would.
-fn upload(port: u16, key: &str, bytes: &[u8]) {
-    S3Server::put_at(port, &format!("registries/{key}"), bytes);
+async fn upload(port: u16, key: &str, bytes: &[u8]) {
+    let client = AmazonS3Builder::from_env().with_bucket_name("registries").with_allow_http(true);
+    let client = client.with_endpoint(format!("http://127.0.0.1:{port}")).build().unwrap();
+    client.put(&key.into(), bytes.to_vec().into()).await.unwrap();
 }
 
 /// A client of Feast knows neither conditions nor numbers.
 async fn feasts_object_is_read_and_committed_to(port: u16) {
     let kwargs = json!({"s3_additional_kwargs": {"StorageClass": "STANDARD", "Metadata": {"team": "rides"}}});
     let registry = open_with("s3://registries/feast.db", &kwargs).unwrap();
-    upload(port, "feast.db", FEAST_REGISTRY);
+    upload(port, "feast.db", FEAST_REGISTRY).await;
     let before = registry.load().await.unwrap();
     let version = registry.commit(before.version.as_ref(), &put("new")).await.unwrap();
     let after = open("s3://registries/feast.db").load().await.unwrap();
@@ -130,7 +134,7 @@ async fn feasts_object_is_read_and_committed_to(port: u16) {
         assert_eq!(list(&after)[..list(&before).len()], list(&before));
     }
     // What it overwrites is noticed, and the history goes on.
-    upload(port, "feast.db", FEAST_REGISTRY);
+    upload(port, "feast.db", FEAST_REGISTRY).await;
     let stale = registry.commit(Some(&version), &put("lost")).await.unwrap_err();
     assert_eq!(stale.code(), ErrorCode::Conflict);
     registry.commit(before.version.as_ref(), &put("newer")).await.unwrap();
@@ -170,7 +174,7 @@ async fn what_is_no_registry_is_no_empty_registry(port: u16) {
     let newer = b"\x1a\x01\x32";
     let truncated = &FEAST_REGISTRY[..FEAST_REGISTRY.len() - 7];
     for (at, bytes) in [b"".as_slice(), b"foreign", truncated, newer].into_iter().enumerate() {
-        upload(port, &format!("damaged/{at}.db"), bytes);
+        upload(port, &format!("damaged/{at}.db"), bytes).await;
         let registry = open(&format!("s3://registries/damaged/{at}.db"));
         assert_eq!(registry.load().await.unwrap_err().code(), ErrorCode::CorruptRegistry, "{at}");
         let error = registry.commit(None, &put("a")).await.unwrap_err();

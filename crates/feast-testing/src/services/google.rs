@@ -7,10 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+/// Content, generation and metadata.
+type Object = (Vec<u8>, u64, Vec<(String, String)>);
+
 #[derive(Debug, Default)]
 struct Objects {
-    /// Content, generation and metadata.
-    objects: BTreeMap<String, (Vec<u8>, u64, Vec<(String, String)>)>,
+    objects: BTreeMap<String, Object>,
     generation: u64,
 }
 

@@ -12,5 +12,6 @@ class DatastoreOnlineStoreConfig(Settings):
     project_id: str | None = None
     namespace: str | None = None
     database: str | None = None
+    emulator_host: str | None = None
     write_concurrency: int | None = 40
     write_batch_size: int | None = 50

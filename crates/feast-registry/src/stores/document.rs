@@ -109,6 +109,21 @@ fn last(message: &Bytes, path: &[u32]) -> Option<Bytes> {
         .find_map(|field| if inner.is_empty() { Some(field.value.clone()) } else { last(&field.value, inner) })
 }
 
+/// Where the objects of a registry are: by number of their field, name and project.
+type Index = HashMap<(u32, Bytes, Bytes), Vec<usize>>;
+
+/// A registry, split into its fields.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RegistryDocument {
+    fields: Vec<Field>,
+}
+
+/// Changes to a registry. Fields that go are marked first and removed together at the end, so that positions stay.
+struct Edit<'a> {
+    document: &'a mut RegistryDocument,
+    index: Index,
+}
+
 /// Replaces the first field that `matches`, removes any others, and adds the field where none does.
 fn put(fields: &mut Vec<Field>, new: Field, matches: impl Fn(&Field) -> bool) {
     let position = fields.iter().position(&matches);
@@ -124,21 +139,6 @@ fn put(fields: &mut Vec<Field>, new: Field, matches: impl Fn(&Field) -> bool) {
         Some(position) => fields[position] = new,
         None => fields.push(new),
     }
-}
-
-/// Where the objects of a registry are: by number of their field, name and project.
-type Index = HashMap<(u32, Bytes, Bytes), Vec<usize>>;
-
-/// A registry, split into its fields.
-#[derive(Debug, Clone, Default)]
-pub(super) struct RegistryDocument {
-    fields: Vec<Field>,
-}
-
-/// Changes to a registry. Fields that go are marked first and removed together at the end, so that positions stay.
-struct Edit<'a> {
-    document: &'a mut RegistryDocument,
-    index: Index,
 }
 
 /// The number of a field that goes; no field has it.
@@ -228,13 +228,12 @@ impl RegistryDocument {
         }
         if any(|change| matches!(change, RegistryChange::PutManagedTable(_) | RegistryChange::DeleteManagedTable(_))) {
             self.edit(INFRA, |objects| {
-                for change in &changes.changes {
-                    match change {
-                        RegistryChange::PutManagedTable(table) => put_table_in(objects, table),
-                        RegistryChange::DeleteManagedTable(name) => delete_table_in(objects, name),
-                        _ => {}
-                    }
-                }
+                let edits = changes.changes.iter().filter_map(|change| match change {
+                    RegistryChange::PutManagedTable(table) => Some(TableEdit::Put(table)),
+                    RegistryChange::DeleteManagedTable(name) => Some(TableEdit::Delete(name)),
+                    _ => None,
+                });
+                edit_tables_in(objects, edits);
             });
         }
     }
@@ -413,33 +412,46 @@ fn join(fields: &[Field]) -> Vec<u8> {
     fields.iter().flat_map(|field| field.whole.iter().copied()).collect()
 }
 
-/// Adds or replaces the record of a table in a serialized `feast.core.Infra`.
-pub(super) fn put_table(infra: &Bytes, table: &ManagedTable) -> Bytes {
+/// A change of the records of tables.
+pub(super) enum TableEdit<'a> {
+    Put(&'a ManagedTable),
+    Delete(&'a str),
+}
+
+/// Adds, replaces and removes the records of tables in a serialized `feast.core.Infra`.
+pub(super) fn edit_tables<'a>(infra: &Bytes, edits: impl Iterator<Item = TableEdit<'a>>) -> Bytes {
     // What cannot be taken apart stays whole: the next reader reports it.
     let Some(mut objects) = split(infra) else { return infra.clone() };
-    put_table_in(&mut objects, table);
+    edit_tables_in(&mut objects, edits);
     join(&objects).into()
 }
 
-/// Removes the record of a table from a serialized `feast.core.Infra`.
-pub(super) fn delete_table(infra: &Bytes, name: &str) -> Bytes {
-    let Some(mut objects) = split(infra) else { return infra.clone() };
-    delete_table_in(&mut objects, name);
-    join(&objects).into()
-}
-
-fn put_table_in(objects: &mut Vec<Field>, table: &ManagedTable) {
-    let message = feast_proto::managed_table_message(table);
-    put(objects, Field::message(1, &message), |object| is_table(object, &table.name));
-}
-
-fn delete_table_in(objects: &mut Vec<Field>, name: &str) {
-    objects.retain(|object| !is_table(object, name));
-}
-
-/// Whether an infra object is the SQLite table of this name.
-fn is_table(object: &Field, name: &str) -> bool {
-    object.number == 1 && last(&object.value, &[4, 2]).is_some_and(|stored| stored == name.as_bytes())
+fn edit_tables_in<'a>(objects: &mut Vec<Field>, edits: impl Iterator<Item = TableEdit<'a>>) {
+    // Thousands of tables may be made at once.
+    let mut places: HashMap<Bytes, Vec<usize>> = HashMap::new();
+    for (place, object) in objects.iter().enumerate().filter(|(_, object)| object.number == 1) {
+        if let Some(name) = last(&object.value, &[4, 2]) {
+            places.entry(name).or_default().push(place);
+        }
+    }
+    for edit in edits {
+        let (name, put) = match edit {
+            TableEdit::Put(table) => (table.name.as_str(), Some(table)),
+            TableEdit::Delete(name) => (name, None),
+        };
+        let mut there = places.remove(name.as_bytes()).unwrap_or_default().into_iter();
+        if let Some(table) = put {
+            let field = Field::message(1, &feast_proto::managed_table_message(table));
+            let place = there.next().unwrap_or(objects.len());
+            match objects.get_mut(place) {
+                Some(object) => *object = field,
+                None => objects.push(field),
+            }
+            places.insert(Bytes::copy_from_slice(name.as_bytes()), vec![place]);
+        }
+        there.for_each(|place| objects[place].number = GONE);
+    }
+    objects.retain(|object| object.number != GONE);
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use feast_core::{
 use indexmap::IndexMap;
 use uuid::Uuid;
 
-use super::super::document::{delete_table, put_table};
+use super::super::document::{TableEdit, edit_tables};
 use super::database::{Dialect, Session, Value};
 use super::state::{Key, State, StoredRow, Summary, digest};
 use super::tables::{
@@ -332,13 +332,12 @@ fn revision(place: usize, name: &str, before: Option<Vec<u8>>, after: Option<Vec
 
 /// The message of a project's tables after some edits; `None` when nothing is left of it.
 fn edited(there: Option<&Present>, edits: &[InfraEdit]) -> Option<Vec<u8>> {
-    let mut message = Bytes::from(there.map(|row| row.message.clone()).unwrap_or_default());
-    for edit in edits {
-        message = match edit {
-            InfraEdit::Put(table) => put_table(&message, table),
-            InfraEdit::Delete(name) => delete_table(&message, name),
-        };
-    }
+    let message = Bytes::from(there.map(|row| row.message.clone()).unwrap_or_default());
+    let edits = edits.iter().map(|edit| match edit {
+        InfraEdit::Put(table) => TableEdit::Put(table),
+        InfraEdit::Delete(name) => TableEdit::Delete(name),
+    });
+    let message = edit_tables(&message, edits);
     (there.is_some() || !message.is_empty()).then(|| message.to_vec())
 }
 

@@ -158,7 +158,7 @@ CONFIGURATIONS: dict[str, tuple[str | bytes | None, str]] = {
     ),
     "registry on a server": (
         keys(registry=f"postgresql://me:{SECRET}@host/db"),
-        "registry files in `postgresql://` come later",
+        "there are no registry files in `postgresql://`",
     ),
     "registry is a folder": (keys(registry="."), "Is a directory"),
     "registry below a file": (keys(registry="/dev/null/r.db"), "Not a directory"),

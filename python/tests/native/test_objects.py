@@ -335,8 +335,8 @@ def airflow(**stores: Any) -> FeatureStore:
 
 
 def test_a_store_in_the_cloud_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(NotImplementedError, match="^[^\n.]*`s3://`[^\n]*$"):
-        airflow()
+    # Nothing is opened before it is needed.
+    assert airflow().project == "feast_demo_aws"
     with pytest.raises(
         NotImplementedError, match="^online store `bigtable` is not built yet[^\n]*$"
     ):

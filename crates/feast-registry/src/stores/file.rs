@@ -49,8 +49,10 @@ pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn Registr
         Some(("file", local)) => local,
         Some(("s3" | "gs", _)) => return bucket::connect(settings),
         Some((scheme, _)) => {
-            return Err(Error::unsupported(format!("there are no registry files in `{scheme}://`"))
-                .with_hint("use a path on this machine, `s3://bucket/registry.db` or `gs://bucket/registry.db`"));
+            return Err(Error::unsupported(format!("there are no registry files in `{scheme}://`")).with_hint(
+                "use a path on this machine, `s3://bucket/registry.db` or `gs://bucket/registry.db`; a database needs \
+                 `registry_type: sql`",
+            ));
         }
         None => path,
     };

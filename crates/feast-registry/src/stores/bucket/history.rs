@@ -40,7 +40,7 @@ impl BucketHistory<'_> {
         let key = self.folder.clone().join(format!("{number:012}-{project}-{version}.json"));
         let line = line(number, project, author, revisions).to_string();
         self.store.put(&key, line.into()).await?;
-        if number % SWEEP == 0 {
+        if number.is_multiple_of(SWEEP) {
             let old = self.keys(0).await?.into_iter().filter(|key| number_of(key).is_some_and(|of| of + KEPT < number));
             self.delete(old.collect()).await?;
         }

@@ -80,11 +80,11 @@ class Server:
     process: subprocess.Popen
     url: str
 
-    def post(self, body: str, path: str = "/get-online-features") -> dict:
-        """The answer to one request."""
+    def post(self, body: str, path: str = "/get-online-features") -> dict | None:
+        """The answer to one request; `None` where it has no body, as to a push."""
         request = urllib.request.Request(self.url + path, body.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
 
 @contextlib.contextmanager

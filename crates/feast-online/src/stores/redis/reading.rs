@@ -1,10 +1,9 @@
 //! From the hashes of entities to the rows of the views that share them.
 //!
-//! Redis keeps a hash of up to 512 fields as a list, unless a value is longer than 64 bytes. `HMGET` goes through that
-//! list for each field it is asked for: for the 250 features of 25 views that is thirteen times the work of `HGETALL`,
-//! which goes through it once. So where a request wants at least half of the fields of a hash, or some dozens of those of
-//! a list, it takes all of them. How many there are is learned from replies: those of `HGETALL` tell, and whether it is a
-//! list, and beside `HMGET` one hash is asked.
+//! Redis keeps a hash of up to some hundred fields as a list. `HMGET` goes through that list for each field it is asked
+//! for: for the 250 features of 25 views that is thirteen times the work of `HGETALL`, which goes through it once. So
+//! where a request wants at least half of the fields of a hash, it takes all of them. How many there are is learned from
+//! replies: those of `HGETALL` tell, and beside `HMGET` one hash is asked.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
@@ -21,28 +20,11 @@ use crate::write::record_batch;
 /// Requests for fewer fields ask for them one by one, whatever the hash holds.
 const FEW_FIELDS: usize = 8;
 
-/// Redis' defaults for what it keeps as a list: fields, and bytes of a value.
-const MOST_LIST_FIELDS: usize = 512;
-const MOST_LIST_VALUE: usize = 64;
-
-/// From so many fields on `HMGET` costs more than `HGETALL` of a list, whatever its length: measured, 2.8 ns per wanted
-/// field and field of the list against 80 ns per field of the list, and 16 ns here for each that nobody wanted.
-const MANY_FIELDS: usize = 36;
-
-/// What was seen of the hashes of a project with certain join keys.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Width {
-    /// The most fields.
-    fields: usize,
-    /// Whether a value is too long for a list.
-    has_long: bool,
-}
-
 /// How wide the hashes of a project with certain join keys are.
 #[derive(Debug, Default)]
 pub(super) struct Widths {
     hasher: RandomState,
-    known: Mutex<HashMap<u64, Width>>,
+    known: Mutex<HashMap<u64, usize>>,
 }
 
 impl Widths {
@@ -52,19 +34,15 @@ impl Widths {
         self.hasher.hash_one((group.project, names.collect::<Vec<_>>()))
     }
 
-    /// What is known.
-    pub(super) fn get(&self, group: &ReadGroup<'_>) -> Option<Width> {
+    /// The most fields, where it is known.
+    pub(super) fn get(&self, group: &ReadGroup<'_>) -> Option<usize> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&self.key(group)).copied()
     }
 
     /// Remembers what a request saw.
     pub(super) fn learn(&self, group: &ReadGroup<'_>) {
-        if group.seen.fields > 0 {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let width = known.entry(self.key(group)).or_default();
-            // Only whole hashes show how long values are.
-            let has_long = if group.way == Way::Whole { group.seen.has_long } else { width.has_long };
-            *width = Width { fields: group.seen.fields, has_long };
+        if group.widest > 0 {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(self.key(group), group.widest);
         }
     }
 }
@@ -95,7 +73,8 @@ pub(super) struct ReadGroup<'a> {
     way: Way,
     /// Keys whose replies were decoded.
     decoded: usize,
-    seen: Width,
+    /// The most fields that a hash had, as far as was seen.
+    widest: usize,
 }
 
 /// How hashes are read.
@@ -153,7 +132,7 @@ impl<'a> ReadGroup<'a> {
             order: Vec::new(),
             way: Way::Fields,
             decoded: 0,
-            seen: Width::default(),
+            widest: 0,
         };
         group.add(position, read);
         group
@@ -212,12 +191,11 @@ impl<'a> ReadGroup<'a> {
     }
 
     /// Decides how to read, given how wide the hashes are.
-    pub(super) fn choose_way(&mut self, width: Option<Width>) {
+    pub(super) fn choose_way(&mut self, width: Option<usize>) {
         let wanted = self.fields.len();
-        let is_list = |width: Width| width.fields <= MOST_LIST_FIELDS && !width.has_long;
         self.way = match width {
             _ if wanted < FEW_FIELDS => Way::Fields,
-            Some(width) if width.fields <= 2 * wanted || wanted >= MANY_FIELDS && is_list(width) => Way::Whole,
+            Some(width) if width <= 2 * wanted => Way::Whole,
             _ => Way::FieldsAndWidth,
         };
     }
@@ -259,17 +237,16 @@ impl<'a> ReadGroup<'a> {
         let mut cells: Vec<Option<&[u8]>> = Vec::with_capacity(self.fields.len());
         match reply.next()? {
             Element::Integer(width) => {
-                self.seen.fields = self.seen.fields.max(usize::try_from(width).unwrap_or(0));
+                self.widest = self.widest.max(usize::try_from(width).unwrap_or(0));
                 return Ok(());
             }
             Element::Array(length) if self.way == Way::Whole => {
                 cells.resize(self.fields.len(), None);
                 let n_fields = length / 2;
-                self.seen.fields = self.seen.fields.max(n_fields);
+                self.widest = self.widest.max(n_fields);
                 for at in 0..n_fields {
                     let name = reply.text()?.ok_or(Malformed)?;
                     let cell = reply.text()?;
-                    self.seen.has_long |= cell.is_some_and(|cell| cell.len() > MOST_LIST_VALUE);
                     let position = match self.order.get(at) {
                         Some(seen) if seen.name == name => seen.position,
                         _ => self.look_up(at, name),

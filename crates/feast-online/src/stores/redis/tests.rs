@@ -328,42 +328,6 @@ async fn whole_hashes_are_read_where_that_is_less_work() {
 }
 
 #[tokio::test]
-async fn dozens_of_fields_of_a_list_are_read_with_the_whole_list() {
-    let server = RedisServer::start();
-    let store = store(&server.address(), json!({}));
-    let columns: Vec<Field> = (0..150).map(|number| Field::new(format!("f{number}"), ValueType::String)).collect();
-    let table = OnlineTable { columns, ..drivers("proj", "wide") };
-    let put = async |event: i64, text: &str| {
-        let array = Arc::new(StringArray::from(vec![text])) as ArrayRef;
-        let rows = record_batch(&table.columns, vec![array; 150], 1).unwrap();
-        let times = TimestampMicrosecondArray::from(vec![event]);
-        let keys = keys(&[1]);
-        let write =
-            OnlineWrite { table: &table, keys: &keys, rows: &rows, event_timestamps: &times, created_timestamps: None };
-        store.write(write).await.unwrap();
-    };
-    let asked = keys(&[1]);
-    let ask = async |n_columns: usize, expected: &str| {
-        let columns: Vec<usize> = (0..n_columns).collect();
-        let reads = [OnlineRead { table: &table, keys: &asked, columns: &columns }];
-        let answers = store.read(&reads).await.unwrap();
-        for column in answers[0].values.columns() {
-            assert_eq!(column.as_string::<i32>().value(0), expected);
-        }
-        (calls(&server, "hmget"), calls(&server, "hgetall"))
-    };
-    put(T0, "short").await;
-    assert_eq!(ask(40, "short").await, (1, 0), "nothing is known of the hash");
-    assert_eq!(ask(40, "short").await, (1, 1), "a list");
-    assert_eq!(ask(20, "short").await, (2, 1), "few fields of a list");
-    let long = "x".repeat(100);
-    put(T0 + 1, &long).await;
-    assert_eq!(ask(40, &long).await, (2, 2), "nobody has seen that it is no list any more");
-    assert_eq!(ask(40, &long).await, (3, 2), "no list");
-    assert_eq!(ask(100, &long).await, (3, 3), "most of the fields");
-}
-
-#[tokio::test]
 async fn an_entity_is_absent_when_nothing_of_the_view_is_there() {
     let server = RedisServer::start();
     let store = store(&server.address(), json!({}));

@@ -16,10 +16,6 @@ mod transform;
 
 use pyo3::prelude::*;
 
-/// Keeps the pages of large buffers for the next ones: the kernel's clearing of fresh ones was a fifth of a join.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 fn _feast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     runtime::watch_process(module)?;

@@ -5,10 +5,6 @@ use std::sync::Arc;
 
 use feast_cli::ChildPython;
 
-/// As in the Python module: keeps the pages of large buffers for the next ones.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let code = feast_cli::run(std::env::args_os(), Arc::new(ChildPython));
     ExitCode::from(u8::try_from(code).unwrap_or(1))

@@ -44,7 +44,7 @@ impl Process {
         command
             .args(["-c", BOOTSTRAP])
             .arg(options.memory_limit.to_string())
-            // Memory that the allocators of the module and of pyarrow only reserve must not count towards the limit.
+            // Memory that the allocator of pyarrow only reserves must not count towards the limit.
             .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // What a function prints goes to the log; the worker turns its standard output there.

@@ -44,6 +44,7 @@ pub(crate) struct ServeRegistry {
 
 impl ServeRegistry {
     pub(crate) fn run(self, session: &Session) -> Outcome {
+        // Feast's flag for what happens anyway; it counts by overriding `--no-grpc`.
         let _ = self.grpc;
         let store = session.store()?;
         let options = RegistryServeOptions {

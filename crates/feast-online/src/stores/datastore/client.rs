@@ -61,12 +61,41 @@ impl Client {
         Ok(Self { channel: endpoint.connect_lazy(), tokens, project, database: database.to_owned() })
     }
 
-    /// Makes a call, again where that can help.
+    /// Makes a call of a transaction, again where that can help. One that lost against others is for its caller to begin
+    /// anew.
     pub(super) async fn call<M, A>(
         &self,
         store: &(dyn fmt::Display + Sync),
         method: &'static str,
         message: &M,
+    ) -> Result<A>
+    where
+        M: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.repeated(store, method, message, false).await
+    }
+
+    /// Makes a call that stands alone, again where that can help, also when it lost against others.
+    pub(super) async fn call_alone<M, A>(
+        &self,
+        store: &(dyn fmt::Display + Sync),
+        method: &'static str,
+        message: &M,
+    ) -> Result<A>
+    where
+        M: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
+        self.repeated(store, method, message, true).await
+    }
+
+    async fn repeated<M, A>(
+        &self,
+        store: &(dyn fmt::Display + Sync),
+        method: &'static str,
+        message: &M,
+        is_alone: bool,
     ) -> Result<A>
     where
         M: Message + Clone + 'static,
@@ -81,7 +110,7 @@ impl Client {
                         transient: matches!(
                             status.code(),
                             Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Internal
-                        ),
+                        ) || is_alone && status.code() == Code::Aborted,
                         error: refused(store, method, &status),
                     },
                 })

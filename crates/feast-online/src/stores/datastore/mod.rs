@@ -195,14 +195,19 @@ impl DatastoreStore {
     }
 
     async fn commit(&self, client: &Client, operations: Vec<m::Operation>, transaction: Option<Vec<u8>>) -> Result<()> {
+        let is_alone = transaction.is_none();
         let request = m::CommitRequest {
             project_id: client.project.clone(),
             database_id: client.database.clone(),
-            mode: if transaction.is_some() { 1 } else { 2 },
+            mode: if is_alone { 2 } else { 1 },
             transaction,
             mutations: operations.into_iter().map(|one| m::Mutation { operation: Some(one) }).collect(),
         };
-        client.call::<_, m::CommitResponse>(self, "Commit", &request).await.map(drop)
+        let _committed: m::CommitResponse = match is_alone {
+            true => client.call_alone(self, "Commit", &request).await?,
+            false => client.call(self, "Commit", &request).await?,
+        };
+        Ok(())
     }
 
     /// Writes some rows, unless newer ones are there, in one transaction.
@@ -264,7 +269,7 @@ impl DatastoreStore {
                 partition_id: Some(self.partition(client)),
                 query: Some(query.clone()),
             };
-            let answer: m::RunQueryResponse = client.call(self, "RunQuery", &request).await?;
+            let answer: m::RunQueryResponse = client.call_alone(self, "RunQuery", &request).await?;
             let found = answer.batch.map(|batch| batch.entity_results).unwrap_or_default();
             let keys: Vec<m::Key> = found.into_iter().filter_map(|found| found.entity?.key).collect();
             if keys.is_empty() {

@@ -131,6 +131,19 @@ impl DynamoConfig {
             let message = format!("`online_store.{key}` is {found}");
             Err(Error::invalid_configuration(message).with_hint(format!("expected {expected}")))
         };
+        for (key, is_set, why) in [
+            (
+                "retry_mode",
+                config.retry_mode != RetryMode::Adaptive,
+                "failed calls are repeated after a random pause that doubles, in every mode",
+            ),
+            ("session_based_auth", config.session_based_auth, "credentials are always those of one session"),
+            ("warmup_connections", config.warmup_connections, "connections are opened when they are needed"),
+        ] {
+            if is_set {
+                options::without_effect("dynamodb", key, why);
+            }
+        }
         let named =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if config.region.is_empty() || !named(&config.region) {

@@ -67,7 +67,12 @@ impl BucketHistory<'_> {
         keys.drain(..keys.len().saturating_sub(most));
         let lines = stream::iter(keys).map(|key| async move {
             let bytes = self.store.get(&key).await?.bytes().await?;
-            Ok::<_, object_store::Error>(number_of(&key).zip(serde_json::from_slice(&bytes).ok()))
+            let Some(number) = number_of(&key) else { return Ok(None) };
+            let line = serde_json::from_slice(&bytes).map_err(|error| object_store::Error::Generic {
+                store: "history",
+                source: format!("`{key}` is no record of a commit: {error}").into(),
+            })?;
+            Ok::<_, object_store::Error>(Some((number, line)))
         });
         let lines: Vec<Option<(u64, Value)>> = lines.buffered(AT_ONCE).try_collect().await?;
         Ok(lines.into_iter().flatten().collect())

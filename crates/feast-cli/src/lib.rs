@@ -16,6 +16,7 @@
 //! Reading order: `arguments` (what can be said), `session` (what every command shares), `commands`, then how things
 //! are shown (`terminal`, `table`, `cells`, `changes`, `progress`, `timestamp`).
 
+mod allocator;
 mod arguments;
 mod loader;
 mod session;

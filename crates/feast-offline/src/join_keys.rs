@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::compute::{CastOptions, cast, cast_with_options, max, min};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use feast_core::{Result, timestamp_type};
@@ -15,6 +15,8 @@ use crate::timestamps::{is_text, is_time, micros_array, to_micros};
 
 /// Stands for the key of a row that has none, because one of its join keys is null.
 pub(crate) const NO_KEY: u32 = u32::MAX;
+/// Numbers for each row at most, where integers are their own numbers: about what a hash table would take.
+const MOST_SPREAD: usize = 4;
 
 /// The type in which keys of two types are compared without loss; `None` where there is none.
 pub(crate) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
@@ -194,7 +196,7 @@ impl KeyTable {
     }
 
     /// Appends the number of each row's key, [`NO_KEY`] for keys that are not in the table.
-    pub(crate) fn find(&self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
+    fn find(&self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
         match &self.0 {
             Kind::One { seen } => out.resize(out.len() + n_rows, if *seen { 0 } else { NO_KEY }),
             Kind::Integer(table) => {
@@ -213,6 +215,82 @@ impl KeyTable {
                 // A key with a null was never put in, so it is not found either.
                 out.extend(rows.iter().map(|key| table.find(key.data())));
             }
+        }
+        Ok(())
+    }
+}
+
+/// Numbers keys that are all there from the beginning, and finds them again.
+pub(crate) enum KeyIndex {
+    /// Integers so dense that their distance from the least of them is their number. Some numbers have no key.
+    Dense {
+        least: i64,
+        n_keys: u32,
+    },
+    Table(KeyTable),
+}
+
+impl KeyIndex {
+    /// The index of the keys in these batches, and the number of each row's key, one after the other.
+    ///
+    /// `batches` holds the key columns batch by batch with their rows, in the types given, each from [`common_type`].
+    pub(crate) fn new(types: &[DataType], batches: &[(usize, Vec<ArrayRef>)]) -> Result<(Self, Vec<u32>)> {
+        let mut numbers = Vec::with_capacity(batches.iter().map(|(n_rows, _)| n_rows).sum());
+        if let Some(index) = Self::dense(types, batches) {
+            for (n_rows, columns) in batches {
+                index.find(columns, *n_rows, &mut numbers)?;
+            }
+            return Ok((index, numbers));
+        }
+        let mut table = KeyTable::new(types)?;
+        for (n_rows, columns) in batches {
+            table.number(columns, *n_rows, &mut numbers)?;
+        }
+        Ok((Self::Table(table), numbers))
+    }
+
+    fn dense(types: &[DataType], batches: &[(usize, Vec<ArrayRef>)]) -> Option<Self> {
+        let [DataType::Int64] = types else { return None };
+        let keys = || batches.iter().map(|(_, columns)| columns[0].as_primitive::<Int64Type>());
+        let least = keys().filter_map(min).min()?;
+        let n_keys = keys().filter_map(max).max()?.abs_diff(least).checked_add(1)?;
+        let n_rows: usize = batches.iter().map(|(n_rows, _)| n_rows).sum();
+        let n_keys =
+            u32::try_from(n_keys).ok().filter(|n_keys| *n_keys as usize <= n_rows.saturating_mul(MOST_SPREAD))?;
+        Some(Self::Dense { least, n_keys }).filter(|_| n_keys < NO_KEY)
+    }
+
+    /// All numbers are less.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Dense { n_keys, .. } => *n_keys as usize,
+            Self::Table(table) => table.len(),
+        }
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Dense { .. } => 0,
+            Self::Table(table) => table.size(),
+        }
+    }
+
+    /// Appends the number of each row's key, [`NO_KEY`] for keys that are not in the index.
+    pub(crate) fn find(&self, columns: &[ArrayRef], n_rows: usize, out: &mut Vec<u32>) -> Result<()> {
+        let (least, n_keys) = match self {
+            Self::Dense { least, n_keys } => (*least, u64::from(*n_keys)),
+            Self::Table(table) => return table.find(columns, n_rows, out),
+        };
+        let find = |key: i64| {
+            // What is less than the least wraps around to far away.
+            let distance = key.wrapping_sub(least) as u64;
+            if distance < n_keys { distance as u32 } else { NO_KEY }
+        };
+        let keys = columns[0].as_primitive::<Int64Type>();
+        match keys.null_count() {
+            0 => out.extend(keys.values().iter().map(|key| find(*key))),
+            _ => out.extend(keys.iter().map(|key| key.map_or(NO_KEY, find))),
         }
         Ok(())
     }
@@ -376,6 +454,31 @@ mod tests {
         table.find(&columns, 4, &mut found).unwrap();
         assert_eq!(found, numbers);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn dense_integers_are_their_own_numbers_and_others_are_not() {
+        let keys = |keys: Vec<Option<i64>>| -> Vec<ArrayRef> { vec![Arc::new(Int64Array::from(keys))] };
+        let index = |batches: &[Vec<Option<i64>>]| {
+            let batches: Vec<_> = batches.iter().map(|batch| (batch.len(), keys(batch.clone()))).collect();
+            KeyIndex::new(&[DataType::Int64], &batches).unwrap()
+        };
+        let found = |index: &KeyIndex, sought: Vec<Option<i64>>| {
+            let mut numbers = Vec::new();
+            index.find(&keys(sought.clone()), sought.len(), &mut numbers).unwrap();
+            numbers
+        };
+        let (dense, numbers) = index(&[vec![Some(-3), None, Some(4)], vec![Some(-2), Some(-3)]]);
+        assert!(matches!(dense, KeyIndex::Dense { least: -3, n_keys: 8 }));
+        assert_eq!(numbers, [0, NO_KEY, 7, 1, 0]);
+        let sought = vec![Some(4), Some(5), Some(-4), None, Some(i64::MIN), Some(i64::MAX)];
+        assert_eq!(found(&dense, sought), [7, NO_KEY, NO_KEY, NO_KEY, NO_KEY, NO_KEY]);
+        let (sparse, numbers) = index(&[vec![Some(i64::MIN), Some(i64::MAX), None], vec![Some(0)]]);
+        assert!(matches!(sparse, KeyIndex::Table(_)));
+        assert_eq!(numbers, [0, 1, NO_KEY, 2]);
+        assert_eq!(found(&sparse, vec![Some(0), Some(1), None]), [2, NO_KEY, NO_KEY]);
+        let (none, numbers) = index(&[vec![None]]);
+        assert_eq!((none.len(), numbers), (0, vec![NO_KEY]));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use arrow::datatypes::DataType;
 use feast_core::{Error, Result, TimeToLive};
 
-use crate::join_keys::{KeyTable, NO_KEY};
+use crate::join_keys::{KeyIndex, NO_KEY};
 
 /// Stands for the feature row of an entity row that has none.
 pub(crate) const NO_ROW: u64 = u64::MAX;
@@ -167,7 +167,7 @@ impl SharedSlots {
 
 /// The times of all entity rows, by key and in order: what feature rows are matched against.
 pub(crate) struct Timelines {
-    keys: KeyTable,
+    keys: KeyIndex,
     /// Timeline `k` is `starts[k]..starts[k + 1]`.
     starts: Vec<u32>,
     times: Vec<i64>,
@@ -190,11 +190,7 @@ impl Timelines {
             return Err(Error::unsupported(format!("{n_entity_rows} entity rows in one request"))
                 .with_hint("split the entity rows into several requests of less than four billion rows"));
         }
-        let mut keys = KeyTable::new(types)?;
-        let mut numbers = Vec::with_capacity(n_entity_rows);
-        for (n_rows, columns) in key_batches {
-            keys.number(columns, *n_rows, &mut numbers)?;
-        }
+        let (keys, numbers) = KeyIndex::new(types, key_batches)?;
         // Counting sort by key, then each key's few rows by time.
         let counts = |row: usize| numbers[row] != NO_KEY && entity_times.is_valid(row);
         let mut starts = vec![0u32; keys.len() + 1];

@@ -76,6 +76,9 @@ impl FeatureStore {
             )
             .with_hint("somebody changed it with a client that writes no history, such as Feast's: apply it anew"));
         }
-        self.apply(&definitions, &options).await
+        let mut plan = self.apply(&definitions, &options).await?;
+        // Everything that did not change since is left as it is, which is no news here.
+        plan.diff.undefined.clear();
+        Ok(plan)
     }
 }

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import warm
 
 
 @pytest.fixture(autouse=True, scope="session")
-def peer() -> str:
-    """The interpreter that has Feast."""
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The interpreter that has Feast, and has imported it already."""
     interpreter = os.environ.get("FEAST_PEER_PYTHON", "")
     if not interpreter:
         pytest.fail(
             "FEAST_PEER_PYTHON must name the interpreter of an environment with feast==0.67.0; "
             "`make python-tests` sets it up"
         )
-    return interpreter
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warm.interpreter(interpreter, tmp_path_factory.mktemp("peer")) as started,
+    ):
+        patch.setenv("FEAST_PEER_PYTHON", str(started))
+        yield str(started)

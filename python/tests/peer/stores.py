@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from feast import FeatureStore
@@ -33,26 +31,10 @@ def plain(value: Any) -> Any:
     return {type(value).__name__: str(value)}
 
 
-def command(repository: str, *arguments: str) -> dict[str, Any]:
-    """Runs the command line that belongs to this interpreter."""
-    feast = Path(sys.executable).parent / "feast"
-    done = subprocess.run(
-        [str(feast), "-c", repository, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-
-
 def main() -> None:
     """Runs the action."""
     action, repository = sys.argv[1], sys.argv[2]
     argument = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    if action == "command":
-        print(json.dumps(command(repository, *argument)))
-        return
     store = FeatureStore(repo_path=repository)
     if action == "online":
         response = store.get_online_features(

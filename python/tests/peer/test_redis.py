@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from every_type import make_data
-from test_stores import HERE, NAMES, OURS, SPAN, THINGS, command, run
+from sides import HERE, command, interpreter, run
+from test_stores import NAMES, SPAN, THINGS
 
 # All hashes as lines `key field value` in hexadecimal digits.
 DUMP = """
@@ -170,6 +171,6 @@ def test_parent_and_child_read_on_after_a_fork(repository: Path) -> None:
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [OURS, "-c", FORK, str(repository)], capture_output=True, text=True, timeout=120, check=False
+        [interpreter("ours"), "-c", FORK, str(repository)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_stores import NAMES, SPAN, THINGS, command, repository, run
+from sides import command, run
+from test_stores import NAMES, SPAN, THINGS, repository
 
 __all__ = ["repository"]
 

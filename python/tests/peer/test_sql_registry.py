@@ -10,7 +10,8 @@ from typing import Any
 import databases
 import exchange
 import pytest
-from test_stores import HERE, SIDES, SPAN, changes_seen_by_feast, command, repository, run
+from sides import HERE, SIDES, command, interpreter, run
+from test_stores import SPAN, changes_seen_by_feast, repository
 
 __all__ = ["repository"]  # a fixture
 
@@ -32,7 +33,7 @@ def shared(request: Any, repository: Path) -> Path:
         schema = "test_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:50]
         url = request.getfixturevalue("postgres")
         create = f"import psycopg; psycopg.connect({url.replace('+psycopg', '')!r}, autocommit=True).execute('CREATE SCHEMA {schema}')"
-        subprocess.run([SIDES["feast"], "-c", create], check=True)
+        subprocess.run([interpreter("feast"), "-c", create], check=True)
         url += f"?options=-csearch_path%3D{schema}"
     config = repository / "feature_store.yaml"
     text = config.read_text().replace(
@@ -44,7 +45,7 @@ def shared(request: Any, repository: Path) -> Path:
 
 def registries(side: str, action: str, repository: Path) -> str:
     """Runs `registries.py` with the interpreter of a side."""
-    arguments = [SIDES[side], str(HERE / "registries.py"), action, str(repository)]
+    arguments = [interpreter(side), str(HERE / "registries.py"), action, str(repository)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{side} {action}: {done.stderr}"
     return done.stdout
@@ -57,7 +58,7 @@ def test_writers_of_both_sides_at_the_same_time_lose_nothing(shared: Path) -> No
     script = str(HERE / "registries.py")
     running = [
         subprocess.Popen(
-            [SIDES[side], script, "add", str(shared), prefix, "10"], stderr=subprocess.PIPE, text=True
+            [interpreter(side), script, "add", str(shared), prefix, "10"], stderr=subprocess.PIPE, text=True
         )
         for prefix, side in prefixes.items()
     ]
@@ -86,14 +87,14 @@ def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
 def test_our_plan_is_empty_after_feasts_apply(shared: Path) -> None:
     command("feast", shared, "apply")
     done = command("ours", shared, "plan", "--exit-code")
-    assert "No changes" in done["stdout"]
+    assert "No changes" in done
 
 
 def test_feasts_plan_is_empty_after_our_apply(shared: Path) -> None:
     command("ours", shared, "apply")
-    output = command("feast", shared, "plan")["stdout"]
+    output = command("feast", shared, "plan")
     assert changes_seen_by_feast(output) == []
     assert "No changes to infrastructure" in output
     # Feast finds its metadata, and adds nothing that we would have to.
     command("feast", shared, "apply")
-    assert "No changes" in command("ours", shared, "plan", "--exit-code")["stdout"]
+    assert "No changes" in command("ours", shared, "plan", "--exit-code")

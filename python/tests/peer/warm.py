@@ -2,9 +2,9 @@
 a process of its own, without the four seconds of work that the import takes.
 
 `interpreter` gives commands that stand for `python` and `feast`, with the same streams, folder, environment and exit code;
-of Python's own options it knows `-c`. Behind them is this file as a program, in Feast's interpreter, in three layers: a process that listens; for each
-`PYTHONPATH` that is asked for, one that has imported Feast with it; and for each program a fork of that, with a process
-beside it that ends the program when whoever asked for it is gone.
+of Python's own options it knows `-c`. Behind them is this file as a program, in Feast's interpreter, in three layers: a
+process that listens; for each `PYTHONPATH` that is asked for, one that has imported Feast with it; and for each program a
+fork of that, with a process beside it that ends the program when whoever asked for it is gone.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ MODULES = [
     "feast.infra.registry.sql",
     "feast.repo_operations",
 ]
+LISTENING = b"listening\n"
 COMMAND = """\
 #!{python} -IS
 import json, os, socket, sys
@@ -65,12 +66,9 @@ def interpreter(python: str, folder: Path) -> Iterator[Path]:
     # Without a pool of threads for linear algebra, which forks would have to start again.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     environment.pop("PYTHONPATH", None)
-    listening = subprocess.Popen(
-        [python, __file__, address], stdin=subprocess.PIPE, env=environment
-    )
-    while not Path(address).exists():
-        assert listening.poll() is None, f"{python} does not run {__file__}"
-        time.sleep(0.01)
+    pipe: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    listening = subprocess.Popen([python, __file__, address], env=environment, **pipe)
+    assert listening.stdout.readline() == LISTENING, f"{python} does not run {__file__}"
     try:
         yield folder / "bin" / "python"
     finally:
@@ -116,6 +114,8 @@ def listen(address: str) -> Asked:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
+    os.write(1, LISTENING)
+    os.dup2(2, 1)
     warm: dict[str, socket.socket] = {}
     while True:
         if sys.stdin in select.select([listener, sys.stdin], [], [])[0]:

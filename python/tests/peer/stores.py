@@ -1,6 +1,6 @@
 """Does one thing with a feature store and prints the result as JSON; run by our package and by Feast's.
 
-    python stores.py ACTION REPOSITORY [ARGUMENT as JSON]
+python stores.py ACTION REPOSITORY [ARGUMENT as JSON]
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def main() -> None:
 
         frame = pd.DataFrame(argument["rows"])
         frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True)
-        answer = store.get_historical_features(entity_df=frame, features=argument["features"]).to_df()
+        answer = store.get_historical_features(
+            entity_df=frame, features=argument["features"]
+        ).to_df()
         result = json.loads(answer.to_json(orient="records", date_format="iso", date_unit="us"))
     elif action == "push":
         import pandas as pd

@@ -218,4 +218,6 @@ def test_the_check_tells_what_is_wrong(
     monkeypatch.delenv("AWS_PROFILE")
     done = attempt("ours", repository, "online-store", "check")
     assert done.returncode != 0, done
-    assert "there are no AWS credentials" in done.stderr and "AWS_ACCESS_KEY_ID" in done.stderr, done
+    assert "there are no AWS credentials" in done.stderr and "AWS_ACCESS_KEY_ID" in done.stderr, (
+        done
+    )

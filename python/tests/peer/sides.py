@@ -6,23 +6,34 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SIDES = ("ours", "feast")
 
 
-def interpreter(side: str) -> str:
-    """The Python of a side; its `feast` is beside it."""
-    return sys.executable if side == "ours" else os.environ["FEAST_PEER_PYTHON"]
+class Sides(Mapping[str, str]):
+    """The Python of each side; its `feast` is beside it."""
+
+    def __getitem__(self, side: str) -> str:
+        return {"ours": sys.executable, "feast": os.environ["FEAST_PEER_PYTHON"]}[side]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("ours", "feast"))
+
+    def __len__(self) -> int:
+        return 2
+
+
+SIDES = Sides()
 
 
 def run(side: str, action: str, repository: Path, argument: Any = None) -> Any:
     """Runs an action of `stores.py` on a side and returns its result."""
     done = subprocess.run(
         [
-            interpreter(side),
+            SIDES[side],
             str(HERE / "stores.py"),
             action,
             str(repository),
@@ -40,7 +51,7 @@ def run(side: str, action: str, repository: Path, argument: Any = None) -> Any:
 
 def attempt(side: str, repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command line of a side."""
-    feast = Path(interpreter(side)).with_name("feast")
+    feast = Path(SIDES[side]).with_name("feast")
     return subprocess.run(
         [str(feast), "-c", str(repository), *arguments],
         capture_output=True,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import servers
-from sides import SIDES, attempt, command, interpreter, run
+from sides import SIDES, attempt, command, run
 from test_sql_stores import FORK, make_repository
 from test_stores import NAMES, SPAN, THINGS
 
@@ -190,7 +190,7 @@ def test_a_forked_process_has_connections_of_its_own(tmp_path: Path, store: dict
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [interpreter("ours"), "-c", FORK, str(repository)],
+        [SIDES["ours"], "-c", FORK, str(repository)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from every_type import make_data
-from sides import HERE, command, interpreter, run
+from sides import HERE, SIDES, command, run
 from test_stores import NAMES, SPAN, THINGS
 
 # All hashes as lines `key field value` in hexadecimal digits.
@@ -194,7 +194,7 @@ def test_parent_and_child_read_on_after_a_fork(repository: Path) -> None:
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [interpreter("ours"), "-c", FORK, str(repository)],
+        [SIDES["ours"], "-c", FORK, str(repository)],
         capture_output=True,
         text=True,
         timeout=120,

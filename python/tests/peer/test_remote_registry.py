@@ -13,9 +13,8 @@ from typing import Any
 import exchange
 import pytest
 from servers import free_port, listens, server
-from sides import command, interpreter, run
 from test_registry_server import HERE, our_server
-from test_stores import SPAN, changes_seen_by_feast, repository
+from test_stores import SIDES, SPAN, changes_seen_by_feast, command, repository, run
 
 __all__ = ["repository"]  # a fixture
 
@@ -34,7 +33,7 @@ def feasts_server(folder: Path) -> Iterator[str]:
     (folder / "data").mkdir()
     (folder / "feature_store.yaml").write_text(OWNER)
     port = free_port()
-    feast = str(Path(interpreter("feast")).with_name("feast"))
+    feast = str(Path(SIDES["feast"]).with_name("feast"))
     arguments = [feast, "-c", str(folder), "serve_registry", "--port", str(port)]
     with server(arguments, folder / "log", lambda: listens(port)):
         yield f"127.0.0.1:{port}"
@@ -87,7 +86,7 @@ def test_we_read_every_kind_that_feasts_client_wrote(shared: Path) -> None:
     command("ours", shared, "apply")
 
     def client(verb: str) -> Any:
-        arguments = [interpreter("feast"), str(HERE / "remote_registry.py"), verb, address]
+        arguments = [SIDES["feast"], str(HERE / "remote_registry.py"), verb, address]
         done = subprocess.run(arguments, cwd=HERE, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
@@ -117,13 +116,13 @@ def test_writers_of_both_sides_at_the_same_time_lose_nothing(
         prefixes = {"a": "ours", "b": "feast", "c": "feast"}
         arguments = [str(HERE / "registries.py"), "add", str(repository)]
         running = [
-            subprocess.Popen([interpreter(side), *arguments, prefix, "10"], stderr=subprocess.PIPE, text=True)
+            subprocess.Popen([SIDES[side], *arguments, prefix, "10"], stderr=subprocess.PIPE, text=True)
             for prefix, side in prefixes.items()
         ]
         for process in running:
             _, messages = process.communicate(timeout=240)
             assert process.returncode == 0, messages
         expected = {f"{prefix}{at}" for prefix in prefixes for at in range(10)}
-        read = [interpreter("ours"), str(HERE / "registries.py"), "read", str(repository)]
+        read = [SIDES["ours"], str(HERE / "registries.py"), "read", str(repository)]
         done = subprocess.run(read, capture_output=True, text=True, timeout=300, check=True)
         assert expected <= set(exchange.from_json(done.stdout)["entity"])

@@ -10,8 +10,7 @@ from typing import Any
 import databases
 import exchange
 import pytest
-from sides import HERE, SIDES, command, interpreter, run
-from test_stores import SPAN, changes_seen_by_feast, repository
+from test_stores import HERE, SIDES, SPAN, changes_seen_by_feast, command, repository, run
 
 __all__ = ["repository"]  # a fixture
 
@@ -33,7 +32,7 @@ def shared(request: Any, repository: Path) -> Path:
         schema = "test_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:50]
         url = request.getfixturevalue("postgres")
         create = f"import psycopg; psycopg.connect({url.replace('+psycopg', '')!r}, autocommit=True).execute('CREATE SCHEMA {schema}')"
-        subprocess.run([interpreter("feast"), "-c", create], check=True)
+        subprocess.run([SIDES["feast"], "-c", create], check=True)
         url += f"?options=-csearch_path%3D{schema}"
     config = repository / "feature_store.yaml"
     text = config.read_text().replace(
@@ -45,7 +44,7 @@ def shared(request: Any, repository: Path) -> Path:
 
 def registries(side: str, action: str, repository: Path) -> str:
     """Runs `registries.py` with the interpreter of a side."""
-    arguments = [interpreter(side), str(HERE / "registries.py"), action, str(repository)]
+    arguments = [SIDES[side], str(HERE / "registries.py"), action, str(repository)]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{side} {action}: {done.stderr}"
     return done.stdout
@@ -58,7 +57,7 @@ def test_writers_of_both_sides_at_the_same_time_lose_nothing(shared: Path) -> No
     script = str(HERE / "registries.py")
     running = [
         subprocess.Popen(
-            [interpreter(side), script, "add", str(shared), prefix, "10"], stderr=subprocess.PIPE, text=True
+            [SIDES[side], script, "add", str(shared), prefix, "10"], stderr=subprocess.PIPE, text=True
         )
         for prefix, side in prefixes.items()
     ]

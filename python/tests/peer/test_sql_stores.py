@@ -13,7 +13,7 @@ import pytest
 import servers
 import yaml
 from every_type import make_data
-from sides import HERE, SIDES, command, interpreter, run
+from sides import HERE, SIDES, command, run
 from test_stores import NAMES, SPAN, THINGS
 
 FEATURES = [f"every_type:{name}" for name in NAMES]
@@ -131,7 +131,7 @@ def test_a_forked_process_has_connections_of_its_own(
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [interpreter("ours"), "-c", FORK, str(repository)],
+        [SIDES["ours"], "-c", FORK, str(repository)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -181,7 +181,7 @@ def test_tables_of_mysql_are_the_same_but_for_microseconds(
 def serving(side: str, repository: Path, log: Path) -> Iterator[str]:
     """A feature server of one side."""
     port = servers.free_port()
-    feast = Path(interpreter(side)).parent / "feast"
+    feast = Path(SIDES[side]).parent / "feast"
     arguments = [
         str(feast),
         "-c",

@@ -82,6 +82,7 @@ lint: venv ## formatting, clippy, ruff, dependency policy
 	@$(WITH_VENV) $(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(say) "ruff"
 	@"$(VENV)/bin/ruff" check python examples bench scripts tests
+	@"$(VENV)/bin/ruff" format --check python examples bench scripts tests
 	$(say) "cargo deny"
 	@$(CARGO) deny --version >/dev/null 2>&1 || [ -x "$(TOOLS)/bin/cargo-deny" ] || \
 		$(CARGO) install --quiet --locked --root "$(TOOLS)" cargo-deny

@@ -92,7 +92,9 @@ def commands(arguments: argparse.Namespace, scratch: Path) -> list[Command]:
     binary = [("feast-rs binary", arguments.binary.absolute())] if arguments.binary else []
     for side, feast in [*binary, *command_of.items()]:
         found.append(Command("feast --help", side, [str(feast), "--help"]))
-    definitions = "import runpy, glob; [runpy.run_path(f) for f in glob.glob('*definitions*.py') + glob.glob('example*.py')]"
+    definitions = (
+        "import runpy, glob; [runpy.run_path(f) for f in glob.glob('*definitions*.py') + glob.glob('example*.py')]"
+    )
     found.append(
         Command(
             "import of the definitions",

@@ -40,7 +40,7 @@ CASES = {
 DEFAULT = ["100 k x 1 M", "1 M x 10 M", "1 M x 10 M, ttl", "1 M x 10 M, 5 views", "10 M x 10 M"]
 PEERS = ["DuckDB", "Polars"]
 
-DEFINITIONS = '''
+DEFINITIONS = """
 from datetime import timedelta
 
 from feast import Entity, FeatureView, Field, FileSource, ValueType
@@ -56,7 +56,7 @@ for number, path in enumerate({files!r}):
         schema=[Field(name=name, dtype=TYPES[name[0]]) for name in {features!r}],
         source=FileSource(name=f"source_{{number}}", path=path, timestamp_field="event_timestamp"),
     )
-'''
+"""
 
 
 def repository(folder: Path, environment: Path, offline_store: str, files: list[Path], case: Case) -> Path:
@@ -99,9 +99,7 @@ def measure(name: str, case: Case, sides: Sides, data: Path, rounds: int, feast_
     ours = repository(data / "ours", sides.ours, "file", files, case)
     work: list[tuple[Measured, list, dict[str, str]]] = []
     streamed = ["--entity-file", "--stream"] if case.memory_limit else []
-    work.append(
-        (Measured(name, "feast-rs"), [python, worker, "feast", *common, "--repository", ours, *streamed], {})
-    )
+    work.append((Measured(name, "feast-rs"), [python, worker, "feast", *common, "--repository", ours, *streamed], {}))
     if not case.memory_limit:
         for peer in PEERS:
             work.append((Measured(name, peer), [python, worker, peer.lower(), *common], {}))

@@ -32,7 +32,7 @@ FEATURES = ["n0", "n1", "n2", "d0", "d1", "d2", "f0", "f1", "s0", "s1"]
 START = 1_767_225_600  # 2026-01-01
 DAYS = 30
 
-DEFINITIONS = f'''
+DEFINITIONS = f"""
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.types import Float32, Float64, Int64, String
 
@@ -44,7 +44,7 @@ stats = FeatureView(
     schema=[Field(name=name, dtype=TYPES[name[0]]) for name in {FEATURES!r}],
     source=FileSource(name="rows", path="rows.parquet", timestamp_field="event_timestamp"),
 )
-'''
+"""
 
 # What Feast's SQLite store makes on apply, its index included.
 FEAST_TABLE = """
@@ -53,7 +53,7 @@ CREATE TABLE bench_stats (entity_key BLOB, feature_name TEXT, value BLOB, value_
 CREATE INDEX bench_stats_ek ON bench_stats (entity_key);
 """
 
-DATA = f'''
+DATA = f"""
 import sys
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 
@@ -80,7 +80,7 @@ for version in range(versions):
     writer = writer or pq.ParquetWriter(path, table.schema)
     writer.write_table(table, row_group_size=1 << 20)
 writer.close()
-'''
+"""
 
 FEAST_RUN = f"""
 from datetime import datetime, timezone

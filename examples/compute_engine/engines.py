@@ -18,9 +18,7 @@ class ReportingEngine(LocalComputeEngine):
         super().__init__(**kwargs)
         self.report = Path(self.repo_config.repo_path or ".") / report
 
-    def _materialize_one(
-        self, registry: Any, task: MaterializationTask, **kwargs: Any
-    ) -> MaterializationJob:
+    def _materialize_one(self, registry: Any, task: MaterializationTask, **kwargs: Any) -> MaterializationJob:
         started = time.monotonic()
         job = super()._materialize_one(registry, task, **kwargs)
         line = {

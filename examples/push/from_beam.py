@@ -1,6 +1,6 @@
 """Pushes from an Apache Beam pipeline: every worker opens the feature store once and pushes bundles of rows.
 
-    python examples/push/from_beam.py FEATURE_REPO FOLDER_OF_PARQUET_FILES
+python examples/push/from_beam.py FEATURE_REPO FOLDER_OF_PARQUET_FILES
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def query(kind: str, message: bytes, inputs: list[str]) -> str:
     view = KINDS[kind].decode(message)
     text = _own_thread.run(lambda: _function(view)(*inputs))
     if not isinstance(text, str):
-        raise TypeError(f"a function in mode `sql` returns a query as text, but it returned {text!r:.80}")
+        raise TypeError(
+            f"a function in mode `sql` returns a query as text, but it returned {text!r:.80}"
+        )
     return text
 
 

@@ -38,9 +38,7 @@ _HALF_IMPORTED = re.compile(
     r"cannot import name '([^']+)' from partially initialized module '([^']+)'"
 )
 _WRONG_CALL = re.compile(r"(\w+)\.__init__\(\) (.+)")
-_CORRECT = (
-    "correct the line, or name the file in `.feastignore` if it is no part of the repository"
-)
+_CORRECT = "correct the line, or name the file in `.feastignore` if it is no part of the repository"
 _LONGEST_REASON = 400
 
 # Modules of earlier loads in this process, by name: a second load must see the files as they are now.
@@ -400,7 +398,9 @@ def _wrong_call(name: str, complaint: str, message: str) -> tuple[str, str]:
         names = " and ".join(f"`{parameter}`" for parameter in quoted)
         return f"declares a `{name}` without {names}", f"add `{quoted[0]}=...`"
     if "unexpected keyword argument" in complaint and quoted:
-        hint = _near_word(quoted[0], parameters) or (f"its arguments are {known}" if known else _CORRECT)
+        hint = _near_word(quoted[0], parameters) or (
+            f"its arguments are {known}" if known else _CORRECT
+        )
         return f"gives a `{name}` the argument `{quoted[0]}`, which it does not have", hint
     if "positional argument" in complaint and parameters:
         hint = f"name each one: `{name}({parameters[0]}=..., ...)`"

@@ -36,7 +36,14 @@ class BaseFeatureView(Definition, ABC):
     the view itself never changes.
     """
 
-    _compared: ClassVar[tuple[str, ...]] = ("name", "_sorted_features", "projection", "description", "tags", "owner")
+    _compared: ClassVar[tuple[str, ...]] = (
+        "name",
+        "_sorted_features",
+        "projection",
+        "description",
+        "tags",
+        "owner",
+    )
 
     created_timestamp: datetime | None
     last_updated_timestamp: datetime | None
@@ -135,7 +142,9 @@ class BaseFeatureView(Definition, ABC):
         known = {one.name: one for one in self.features}
         for name in item:
             if name not in known:
-                raise ValueError(f"{self._where} has no feature `{name}`{did_you_mean(name, known)}")
+                raise ValueError(
+                    f"{self._where} has no feature `{name}`{did_you_mean(name, known)}"
+                )
         twin.projection.features = [known[name] for name in item]
         return twin
 
@@ -208,7 +217,9 @@ def split_schema(
     features: list[Field] = []
     for field in schema:
         if field.name in seen:
-            raise ValueError(f"{where}: `schema` declares `{field.name}` more than once; remove one")
+            raise ValueError(
+                f"{where}: `schema` declares `{field.name}` more than once; remove one"
+            )
         seen.add(field.name)
         entity = by_key.get(field.name)
         if entity is None:

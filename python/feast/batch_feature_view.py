@@ -34,7 +34,11 @@ class BatchFeatureView(FeatureView):
     unless `online=True`.
     """
 
-    _compared: ClassVar[tuple[str, ...]] = (*FeatureView._compared, "feature_transformation", "aggregations")
+    _compared: ClassVar[tuple[str, ...]] = (
+        *FeatureView._compared,
+        "feature_transformation",
+        "aggregations",
+    )
     _kind = "batch feature view"
 
     def __init__(
@@ -104,7 +108,13 @@ class BatchFeatureView(FeatureView):
         if self.aggregations:
             spec.tags[AGGREGATIONS_TAG] = json.dumps(
                 [
-                    [one.name, one.column, one.function, _micros(one.time_window), _micros(one.slide_interval)]
+                    [
+                        one.name,
+                        one.column,
+                        one.function,
+                        _micros(one.time_window),
+                        _micros(one.slide_interval),
+                    ]
                     for one in self.aggregations
                 ]
             )

@@ -47,7 +47,9 @@ class ConnectionRef:
             object.__setattr__(self, attribute, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a ConnectionRef cannot be changed; make a new one with another `{name}`")
+        raise AttributeError(
+            f"a ConnectionRef cannot be changed; make a new one with another `{name}`"
+        )
 
     def __reduce__(self) -> Any:
         return (ConnectionRef, tuple(getattr(self, one) for one in self._ORDER))

@@ -127,7 +127,11 @@ class DataSource(Definition, ABC):
             )
         if connection_ref is not None:
             check_instance(
-                where, "connection_ref", connection_ref, ConnectionRef, 'ConnectionRef("env", "PG_")'
+                where,
+                "connection_ref",
+                connection_ref,
+                ConnectionRef,
+                'ConnectionRef("env", "PG_")',
             )
         self._declared_at = declared_at()
         self.name = name
@@ -367,7 +371,9 @@ class KafkaSource(_WithoutTable):
             owner=owner,
         )
         where = f"data source `{name}`"
-        check_instance(where, "message_format", message_format, StreamFormat, 'JsonFormat("id integer")')
+        check_instance(
+            where, "message_format", message_format, StreamFormat, 'JsonFormat("id integer")'
+        )
         self.batch_source = checked_batch_source(where, batch_source)
         self.kafka_options = KafkaOptions(
             kafka_bootstrap_servers=kafka_bootstrap_servers or bootstrap_servers or "",
@@ -428,7 +434,11 @@ class KinesisSource(_WithoutTable):
     """A Kinesis stream, with the batch source that keeps its history."""
 
     _source_type = SourceType.STREAM_KINESIS
-    _compared: ClassVar[tuple[str, ...]] = (*DataSource._compared, "kinesis_options", "batch_source")
+    _compared: ClassVar[tuple[str, ...]] = (
+        *DataSource._compared,
+        "kinesis_options",
+        "batch_source",
+    )
 
     def __init__(
         self,
@@ -456,8 +466,12 @@ class KinesisSource(_WithoutTable):
         )
         where = f"data source `{name}`"
         if record_format is None:
-            raise ValueError(f'{where}: `record_format` is missing; write for instance `JsonFormat("id integer")`')
-        check_instance(where, "record_format", record_format, StreamFormat, 'JsonFormat("id integer")')
+            raise ValueError(
+                f'{where}: `record_format` is missing; write for instance `JsonFormat("id integer")`'
+            )
+        check_instance(
+            where, "record_format", record_format, StreamFormat, 'JsonFormat("id integer")'
+        )
         self.batch_source = checked_batch_source(where, batch_source)
         self.kinesis_options = KinesisOptions(record_format, region, stream_name)
 
@@ -505,7 +519,9 @@ class PushSource(_WithoutTable):
     def _to_proto_impl(self) -> Any:
         message = shared_message(self)
         batch = self.batch_source
-        if batch and not (self.timestamp_field or self.created_timestamp_column or self.field_mapping):
+        if batch and not (
+            self.timestamp_field or self.created_timestamp_column or self.field_mapping
+        ):
             # Readers look for the columns of pushed rows at the push source itself.
             message.timestamp_field = batch.timestamp_field
             message.created_timestamp_column = batch.created_timestamp_column
@@ -574,7 +590,9 @@ def checked_batch_source(where: str, source: DataSource | None) -> DataSource | 
     """A batch source, when it is a source that can be read in batch."""
     if source is None:
         return None
-    check_instance(where, "batch_source", source, DataSource, 'FileSource(path="data/stats.parquet")')
+    check_instance(
+        where, "batch_source", source, DataSource, 'FileSource(path="data/stats.parquet")'
+    )
     if isinstance(source, _WithoutTable):
         raise ValueError(
             f"{where}: `batch_source` must be a source with a history, but `{source.name}` is a "

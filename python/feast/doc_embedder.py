@@ -74,7 +74,9 @@ def default_schema_transform_fn(df: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def generate_repo_file(
-    repo_path: str, feature_view_name: str = "text_feature_view", vector_length: int = _DEFAULT_LENGTH
+    repo_path: str,
+    feature_view_name: str = "text_feature_view",
+    vector_length: int = _DEFAULT_LENGTH,
 ) -> str:
     """Writes the definition of a view for passages into a repository; returns the path."""
     if not feature_view_name.isidentifier() or feature_view_name.startswith("_"):

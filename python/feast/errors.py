@@ -49,9 +49,7 @@ class FeastError(Exception):
         import json
 
         kind = type(self)
-        return json.dumps(
-            {"module": kind.__module__, "class": kind.__name__, "message": str(self)}
-        )
+        return json.dumps({"module": kind.__module__, "class": kind.__name__, "message": str(self)})
 
     @staticmethod
     def from_error_detail(detail: str) -> FeastError | None:
@@ -421,7 +419,9 @@ class DataFrameSerializationError(FeastError):
     """A data frame cannot be sent."""
 
     def __init__(self, input: Any) -> None:
-        super().__init__(f"cannot serialize a value of class {type(input).__name__} as a data frame")
+        super().__init__(
+            f"cannot serialize a value of class {type(input).__name__} as a data frame"
+        )
 
 
 class ZeroRowsQueryResult(FeastError):
@@ -542,7 +542,9 @@ class FeastModuleImportError(FeastError):
     """A configured module does not exist."""
 
     def __init__(self, module_name: str, class_name: str) -> None:
-        super().__init__(f"cannot import the module `{module_name}`, where `{class_name}` should be")
+        super().__init__(
+            f"cannot import the module `{module_name}`, where `{class_name}` should be"
+        )
 
 
 class FeastClassImportError(FeastError):

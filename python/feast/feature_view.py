@@ -358,7 +358,9 @@ class FeatureView(BaseFeatureView):
         self.entity_columns = [Field.from_proto(one) for one in spec.entity_columns]
         self.description = spec.description
         # The engine keeps some things of its own as tags.
-        self.tags = {name: text for name, text in spec.tags.items() if not name.startswith("feast-rs.")}
+        self.tags = {
+            name: text for name, text in spec.tags.items() if not name.startswith("feast-rs.")
+        }
         self.owner = spec.owner
         self.org = spec.org
         self.ttl = from_duration(spec, "ttl")

@@ -55,7 +55,9 @@ class Field(Definition):
         check_text("a field", "name", name)
         where = f"field `{name}`"
         if not isinstance(dtype, (PrimitiveFeastType, ComplexFeastType)):
-            raise TypeError(f"{where}: `dtype` must be a type of `feast.types`, but is {kind_of(dtype)}{_advice(dtype)}")
+            raise TypeError(
+                f"{where}: `dtype` must be a type of `feast.types`, but is {kind_of(dtype)}{_advice(dtype)}"
+            )
         check_text(where, "description", description)
         self.name = name
         self.dtype = dtype
@@ -159,7 +161,9 @@ def _type_text(dtype: FeastType) -> str:
     if isinstance(dtype, PrimitiveFeastType):
         return dtype.name
     if isinstance(dtype, Struct):
-        return json.dumps({"__struct__": {name: _type_text(one) for name, one in dtype.fields.items()}})
+        return json.dumps(
+            {"__struct__": {name: _type_text(one) for name, one in dtype.fields.items()}}
+        )
     inner = dtype.base_type  # type: ignore[attr-defined]
     return f"{type(dtype).__name__}({_type_text(inner)})"
 

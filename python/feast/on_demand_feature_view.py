@@ -390,7 +390,8 @@ class OnDemandFeatureView(BaseFeatureView):
         hidden = [
             one
             for one in sources
-            if isinstance(one, RequestSource) and one.name.startswith(cls._INPUT_SCHEMA_SOURCE_PREFIX)
+            if isinstance(one, RequestSource)
+            and one.name.startswith(cls._INPUT_SCHEMA_SOURCE_PREFIX)
         ]
         tags = dict(spec.tags)
         track_metrics = tags.pop(cls._TRACK_METRICS_TAG, "").lower() == "true"

@@ -29,9 +29,7 @@ CUSTOM_STORAGE_CLASS_KEY = "saved_dataset_storage_class"
 
 _STORES = "feast.infra.offline_stores"
 _LANCE = "feast.infra.data_sources.contrib.lance.lance_source.SavedDatasetLanceStorage"
-_COUCHBASE = (
-    f"{_STORES}.contrib.couchbase_offline_store.couchbase_source.SavedDatasetCouchbaseColumnarStorage"
-)
+_COUCHBASE = f"{_STORES}.contrib.couchbase_offline_store.couchbase_source.SavedDatasetCouchbaseColumnarStorage"
 _KNOWN_STORAGES = {
     "file_storage": f"{_STORES}.file_source.SavedDatasetFileStorage",
     "bigquery_storage": f"{_STORES}.bigquery_source.SavedDatasetBigQueryStorage",

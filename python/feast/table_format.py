@@ -142,9 +142,7 @@ class HudiFormat(TableFormat):
         properties: dict[str, str] | None = None,
     ) -> None:
         super().__init__(self._type, properties)
-        self._keep(
-            table_type=table_type, record_key=record_key, precombine_field=precombine_field
-        )
+        self._keep(table_type=table_type, record_key=record_key, precombine_field=precombine_field)
 
 
 class LanceFormat(TableFormat):

@@ -393,9 +393,7 @@ def python_type_to_feast_value_type(
                 f"the type of `{name}` cannot be inferred from a nested collection; declare it, for "
                 "instance as `Array(Array(Int64))`"
             )
-        inner = {
-            python_type_to_feast_value_type(name, value=one, recurse=False) for one in value
-        }
+        inner = {python_type_to_feast_value_type(name, value=one, recurse=False) for one in value}
         if len(inner) > 1:
             kinds = ", ".join(sorted(one.name for one in inner))
             raise ValueError(f"the items of `{name}` have different types: {kinds}")

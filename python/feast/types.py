@@ -123,8 +123,14 @@ class _Collection(ComplexFeastType):
             allowed = base_type in SUPPORTED_BASE_TYPES and base_type not in self._excluded
         if not allowed:
             kind = type(self).__name__
-            shown = base_type if isinstance(base_type, (PrimitiveFeastType, ComplexFeastType)) else repr(base_type)
-            names = ", ".join(str(one) for one in SUPPORTED_BASE_TYPES[1:] if one not in self._excluded)
+            shown = (
+                base_type
+                if isinstance(base_type, (PrimitiveFeastType, ComplexFeastType))
+                else repr(base_type)
+            )
+            names = ", ".join(
+                str(one) for one in SUPPORTED_BASE_TYPES[1:] if one not in self._excluded
+            )
             raise ValueError(
                 f"`{kind}({shown})`: items of {kind} cannot be of type {shown}; "
                 f"possible are {names} and nested collections"
@@ -183,7 +189,9 @@ class Struct(ComplexFeastType):
 
     def __init__(self, fields: dict[str, FeastType]) -> None:
         if not fields:
-            raise ValueError('`Struct` needs at least one part; write for instance `Struct({"x": Int64})`')
+            raise ValueError(
+                '`Struct` needs at least one part; write for instance `Struct({"x": Int64})`'
+            )
         self.fields = fields
 
     def to_value_type(self) -> ValueType:
@@ -195,14 +203,19 @@ class Struct(ComplexFeastType):
         import pyarrow
 
         return pyarrow.struct(
-            [pyarrow.field(name, from_feast_to_pyarrow_type(one)) for name, one in self.fields.items()]
+            [
+                pyarrow.field(name, from_feast_to_pyarrow_type(one))
+                for name, one in self.fields.items()
+            ]
         )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Struct) and self.fields == other.fields
 
     def __hash__(self) -> int:
-        return hash(("Struct", tuple(sorted((name, hash(one)) for name, one in self.fields.items()))))
+        return hash(
+            ("Struct", tuple(sorted((name, hash(one)) for name, one in self.fields.items())))
+        )
 
     def __str__(self) -> str:
         return "Struct({" + ", ".join(f"{name}: {one}" for name, one in self.fields.items()) + "})"

@@ -14,7 +14,10 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.online_response import OnlineResponse
 
 # What we have beyond Feast comes last, with a default, so that every call of Feast's stays what it was.
-ADDED = {"FeatureStore.serve_transformations": ", host=::", "FeatureStore.get_historical_features": ", as_of=None"}
+ADDED = {
+    "FeatureStore.serve_transformations": ", host=::",
+    "FeatureStore.get_historical_features": ", as_of=None",
+}
 SHAPES = {"KEYWORD_ONLY": "*", "VAR_KEYWORD": "**"}
 
 # Keywords that Feast does not have; calls written for Feast do not name them.

@@ -191,7 +191,9 @@ def test_a_wrong_dtype_says_what_to_write() -> None:
 def test_an_entity_is_joined_by_its_name_or_its_key() -> None:
     assert Entity(name="driver").join_key == "driver"
     assert driver.join_key == "driver_id"
-    refused(ValueError, lambda: Entity(name="e", join_keys=["a", "b"]), "entity `e`", "one join key")
+    refused(
+        ValueError, lambda: Entity(name="e", join_keys=["a", "b"]), "entity `e`", "one join key"
+    )
     refused(TypeError, lambda: Entity(name="e", join_keys="a"), "must be a list")
     refused(TypeError, lambda: Entity(name="e", value_type=Int64), "ValueType.INT64")
     refused(TypeError, lambda: Entity(name="e", tags={"version": 1}), "`tags`", "'version'")
@@ -266,9 +268,7 @@ def test_a_view_refuses_what_does_not_fit() -> None:
     wrong_type = [Field(name="driver_id", dtype=String)]
     twice = [Field(name="a", dtype=Int64), Field(name="a", dtype=String)]
     mapped = FileSource(path="p", field_mapping={"conv_rate": "rate"})
-    vectors = [
-        Field(name=name, dtype=Array(Float32), vector_index=True) for name in ("a", "b")
-    ]
+    vectors = [Field(name=name, dtype=Array(Float32), vector_index=True) for name in ("a", "b")]
     where = "feature view `stats`"
     refused(ValueError, lambda: view(entities=[driver, other]), where, "`driver`, `rider`")
     refused(ValueError, lambda: view(schema=wrong_type), where, "String", "Int64")
@@ -394,9 +394,7 @@ def test_an_on_demand_view_needs_sources_and_a_function() -> None:
     total = Aggregation(column="amont", function="sum")
     refused(
         ValueError,
-        lambda: OnDemandFeatureView(
-            name="o", input_schema=amounts.schema, aggregations=[total]
-        ),
+        lambda: OnDemandFeatureView(name="o", input_schema=amounts.schema, aggregations=[total]),
         "`amont`",
         "did you mean `amount`?",
     )
@@ -449,9 +447,7 @@ def test_a_service_completes_selections_of_unknown_schemas() -> None:
     names = [[f.name for f in p.features] for p in service.feature_view_projections]
     assert names == [["trips"], ["conv_rate", "trips"]]
     late = FeatureService(name="s", features=[open_view])
-    refused(
-        errors.FeatureViewMissingDuringFeatureServiceInference, lambda: late.infer_features({})
-    )
+    refused(errors.FeatureViewMissingDuringFeatureServiceInference, lambda: late.infer_features({}))
 
 
 def test_a_pinned_view_pins_its_projection() -> None:
@@ -542,6 +538,7 @@ def test_an_object_can_be_copied(one: object) -> None:
 
 def test_a_storage_that_hides_its_class_is_named() -> None:
     from feast.protos.feast.core import SavedDataset_pb2 as messages
+
     storage = messages.SavedDatasetStorage()
     storage.custom_storage.configuration = b'{"table": "t"}'
     with pytest.raises(ValueError, match="saved_dataset_storage_class"):

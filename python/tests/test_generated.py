@@ -13,4 +13,6 @@ def test_the_protobuf_modules_are_current() -> None:
     done = subprocess.run(
         [sys.executable, str(GENERATOR), "--check"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"run `python python/generate_protos.py`\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"run `python python/generate_protos.py`\n{done.stdout}{done.stderr}"
+    )

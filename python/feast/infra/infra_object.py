@@ -44,7 +44,9 @@ class InfraObject(ABC):
         path = infra_object_proto.infra_object_class_type
         if not path:
             raise FeastInvalidInfraObjectType()
-        return class_at(path, "an infrastructure object").from_infra_object_proto(infra_object_proto)
+        return class_at(path, "an infrastructure object").from_infra_object_proto(
+            infra_object_proto
+        )
 
     @staticmethod
     def from_proto(infra_object_proto: Any) -> Any:

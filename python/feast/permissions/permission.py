@@ -184,9 +184,7 @@ class Permission(Definition):
             name=spec.name,
             types=[get_type_class_from_permission_type(_PERMISSION_TYPES[one]) for one in names],
             name_patterns=list(spec.name_patterns),
-            actions=[
-                AuthzedAction[PermissionSpec.AuthzedAction.Name(one)] for one in spec.actions
-            ],
+            actions=[AuthzedAction[PermissionSpec.AuthzedAction.Name(one)] for one in spec.actions],
             policy=Policy.from_proto(spec.policy),
             tags=dict(spec.tags),
             required_tags=dict(spec.required_tags),

@@ -74,9 +74,13 @@ def _check_return_annotation(udf: Callable[..., Any]) -> None:
     found = getattr(udf, "__annotations__", {}).get("return")
     if found is None:
         return
-    text = found if isinstance(found, str) else f"{found.__module__}.{getattr(found, '__name__', found)}"
+    text = (
+        found
+        if isinstance(found, str)
+        else f"{found.__module__}.{getattr(found, '__name__', found)}"
+    )
     if text.strip("'\"").rpartition(".")[2] != "DataFrame":
         raise TypeError(
             f"function `{udf.__name__}` of a pandas transformation must return a pandas DataFrame, "
-            f"but says it returns `{text}`; use mode=\"python\" for dictionaries"
+            f'but says it returns `{text}`; use mode="python" for dictionaries'
         )

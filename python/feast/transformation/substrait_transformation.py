@@ -73,7 +73,9 @@ class SubstraitTransformation(Transformation):
         return one
 
     @classmethod
-    def from_ibis(cls, user_function: Callable[..., Any], sources: list[Any]) -> SubstraitTransformation:
+    def from_ibis(
+        cls, user_function: Callable[..., Any], sources: list[Any]
+    ) -> SubstraitTransformation:
         """The plan of an Ibis function over the columns of some sources (needs ibis-substrait)."""
         from feast.errors import FeastExtrasDependencyImportError
 
@@ -85,7 +87,9 @@ class SubstraitTransformation(Transformation):
         columns = {}
         for source in sources:
             projection = getattr(source, "projection", None)
-            fields = projection.features if projection is not None else getattr(source, "schema", None)
+            fields = (
+                projection.features if projection is not None else getattr(source, "schema", None)
+            )
             for field in source.features if fields is None else fields:
                 columns[field.name] = _ibis_type(field)
         expression = user_function(ibis.table(columns, name="t"))

@@ -174,7 +174,12 @@ def test_the_example(tmp_path: Path) -> None:
 
     def run(*command: str) -> str:
         done = subprocess.run(
-            [sys.executable, *command], check=False, cwd=folder, env=environment, capture_output=True, text=True
+            [sys.executable, *command],
+            check=False,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -185,7 +190,9 @@ def test_the_example(tmp_path: Path) -> None:
     store = FeatureStore(repo_path=str(folder))
     store.materialize_incremental(T0)
     lines = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
-    assert [(line["feature_view"], line["status"]) for line in lines] == [("driver_trips", "SUCCEEDED")] * 2
+    assert [(line["feature_view"], line["status"]) for line in lines] == [
+        ("driver_trips", "SUCCEEDED")
+    ] * 2
     assert lines[0]["rows"] == 5
     answer = store.get_online_features(["driver_trips:trips"], [{"driver_id": 3}]).to_dict()
     assert answer["trips"] == [323]

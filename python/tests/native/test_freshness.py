@@ -100,7 +100,12 @@ def test_rows_are_read_where_no_statistics_tell(repository: Path) -> None:
     store.apply([drivers["driver"], *views])
     (repository / "gone.parquet").unlink()
     full, quick = by_name(store), by_name(store, quick=True)
-    for name, newest in [("stats_csv", T0), ("text_parquet", T0), ("bare_parquet", T0), ("mixed", T0 + HOUR)]:
+    for name, newest in [
+        ("stats_csv", T0),
+        ("text_parquet", T0),
+        ("bare_parquet", T0),
+        ("mixed", T0 + HOUR),
+    ]:
         found = full[name].offline
         assert found is not None and (found.time, found.told_by) == (newest, "rows"), name
         found = quick[name].offline
@@ -123,7 +128,9 @@ def command(repository: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_command_line_shows_a_table_json_and_yaml(store: FeatureStore, repository: Path) -> None:
+def test_the_command_line_shows_a_table_json_and_yaml(
+    store: FeatureStore, repository: Path
+) -> None:
     import yaml
 
     store.materialize(T0 - timedelta(days=30), T0)

@@ -524,7 +524,9 @@ def test_what_needs_a_request_is_written_and_not_materialized(tmp_path: Path) ->
         store.materialize(T0 - timedelta(days=30), T0, feature_views=["stored_request"])
     inputs = {"driver_id": [7], "conv_rate": [0.5], "trips": [1], "city": ["x"], "val": [2]}
     store.write_to_online_store("stored_request", inputs=inputs)
-    answer = store.get_online_features(features=["stored_request:asked"], entity_rows=[{"driver_id": 7}])
+    answer = store.get_online_features(
+        features=["stored_request:asked"], entity_rows=[{"driver_id": 7}]
+    )
     assert answer.to_dict()["asked"] == [2.5]
 
 
@@ -620,7 +622,7 @@ def test_functions_may_use_the_feature_store_and_its_streams(
 ) -> None:
     """They run on a thread that Python has started: pyarrow gives up the interpreter there while it reads our streams."""
     monkeypatch.setenv("NESTED_REPOSITORY", str(tmp_path))
-    source = '''def nested(inputs):
+    source = """def nested(inputs):
     import os, threading
     from datetime import datetime, timezone
     import pandas
@@ -633,7 +635,7 @@ def test_functions_may_use_the_feature_store_and_its_streams(
     history = store.get_historical_features(entity_df=entity, features=["driver_stats:trips"]).to_arrow()
     kind = type(threading.current_thread()).__name__
     return {"x": online.to_dict()["trips"], "y": history["trips"].to_pylist(), "kind": [kind] * len(drivers)}
-'''
+"""
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # noqa: S102
     view = OnDemandFeatureView(

@@ -64,7 +64,11 @@ for _name, (_type, _arrow, _value) in SCALARS.items():
         lambda chance, value=_value: [value(chance) for _ in range(chance.randrange(4))],
     )
 # A lone text comes to functions without its quotes, and gets them back, unless it looks like JSON without them.
-TYPES["json"] = (Json, pa.string(), lambda chance: chance.choice(['{"a":[1,null]}', "[]", "1.5", '"a text"', '""']))
+TYPES["json"] = (
+    Json,
+    pa.string(),
+    lambda chance: chance.choice(['{"a":[1,null]}', "[]", "1.5", '"a text"', '""']),
+)
 TYPES["uuid"] = (Uuid, pa.string(), lambda chance: str(uuid.UUID(int=chance.getrandbits(128))))
 
 ECHO = """\
@@ -81,7 +85,9 @@ def echo(inputs):
 WIDENED = {"i32", "i64", "bool"}
 
 
-def store_of(folder: Path, seed: int, mode: str, singleton: bool, names: list[str]) -> tuple[FeatureStore, list[int]]:
+def store_of(
+    folder: Path, seed: int, mode: str, singleton: bool, names: list[str]
+) -> tuple[FeatureStore, list[int]]:
     chance = Random(seed)
     drivers = list(range(1, 31))
     missing = 0.3 if mode == "python" else 0.25
@@ -92,7 +98,9 @@ def store_of(folder: Path, seed: int, mode: str, singleton: bool, names: list[st
     for name in names:
         _, arrow, value = TYPES[name]
         whole = mode == "pandas" and name in WIDENED
-        values = [None if not whole and chance.random() < missing else value(chance) for _ in drivers]
+        values = [
+            None if not whole and chance.random() < missing else value(chance) for _ in drivers
+        ]
         columns[name] = pa.array(values, arrow)
     pq.write_table(pa.table(columns), folder / "rows.parquet")
     (folder / "feature_store.yaml").write_text(
@@ -103,7 +111,10 @@ def store_of(folder: Path, seed: int, mode: str, singleton: bool, names: list[st
         name="rows",
         entities=[driver],
         ttl=timedelta(days=1),
-        schema=[Field(name="driver_id", dtype=Int64), *(Field(name=name, dtype=TYPES[name][0]) for name in names)],
+        schema=[
+            Field(name="driver_id", dtype=Int64),
+            *(Field(name=name, dtype=TYPES[name][0]) for name in names),
+        ],
         source=FileSource(name="rows", path="rows.parquet", timestamp_field="event_timestamp"),
     )
     source = (ECHO if mode == "python" else FRAME).replace("NAMES", repr(names))
@@ -127,7 +138,9 @@ def store_of(folder: Path, seed: int, mode: str, singleton: bool, names: list[st
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(("mode", "singleton"), [("python", False), ("python", True), ("pandas", False)])
+@pytest.mark.parametrize(
+    ("mode", "singleton"), [("python", False), ("python", True), ("pandas", False)]
+)
 def test_what_comes_out_is_the_same_online_and_offline(
     tmp_path: Path, mode: str, singleton: bool, seed: int
 ) -> None:
@@ -135,8 +148,12 @@ def test_what_comes_out_is_the_same_online_and_offline(
     store, asked = store_of(tmp_path, seed, mode, singleton, names)
     features = [f"echo:out_{name}" for name in names]
     features += [f"rows:{name}" for name in names]
-    online = store.get_online_features(features=features, entity_rows=[{"driver_id": one} for one in asked])
-    entity = pd.DataFrame({"driver_id": asked, "event_timestamp": [T0 + timedelta(hours=1)] * len(asked)})
+    online = store.get_online_features(
+        features=features, entity_rows=[{"driver_id": one} for one in asked]
+    )
+    entity = pd.DataFrame(
+        {"driver_id": asked, "event_timestamp": [T0 + timedelta(hours=1)] * len(asked)}
+    )
     offline = store.get_historical_features(entity_df=entity, features=features).to_arrow()
     served = online.to_arrow()
     for name in names:

@@ -394,7 +394,9 @@ def test_a_command_in_this_process_leaves_signals_alone(full: FeatureStore) -> N
         "os.kill(os.getpid(), signal.SIGTERM)",
         "time.sleep(60)",
     )
-    assert (done.stdout.splitlines()[-1], done.returncode) == ("served 0", -signal.SIGTERM), done.stderr
+    assert (done.stdout.splitlines()[-1], done.returncode) == ("served 0", -signal.SIGTERM), (
+        done.stderr
+    )
 
 
 # Event loops.

@@ -57,7 +57,10 @@ def store_over(folder: Path) -> FeatureStore:
     (folder / "pushed.parquet").rename(folder / "history/begin.parquet")
     drivers: Any = definitions()
     history = FileSource(
-        name="history", path="history", timestamp_field="event_timestamp", created_timestamp_column="created"
+        name="history",
+        path="history",
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created",
     )
     fed = drivers["driver_push"]
     view = FeatureView(
@@ -98,14 +101,20 @@ def test_killed_and_competing_pushes_lose_nothing(tmp_path: Path) -> None:
     assert set(pushed) == acknowledged
     assert set(pushed.values()) == {BATCH}
     # A batch that nobody acknowledged is there as a whole or not at all.
-    unknown = {number: count for number, count in rows.items() if number >= 1000 and number not in acknowledged}
+    unknown = {
+        number: count
+        for number, count in rows.items()
+        if number >= 1000 and number not in acknowledged
+    }
     assert set(unknown.values()) <= {BATCH}
     assert table.num_rows == before + BATCH * (len(acknowledged) + len(unknown))
     # Small files became few meanwhile.
     assert len(list((tmp_path / "history").glob("*.parquet"))) < len(acknowledged) / 2
     answer = store.get_online_features(
         features=["driver_push:trips"],
-        entity_rows=[{"driver_id": number * 100 + row} for number in sorted(acknowledged) for row in (0, 19)],
+        entity_rows=[
+            {"driver_id": number * 100 + row} for number in sorted(acknowledged) for row in (0, 19)
+        ],
     ).to_dict()
     assert answer["trips"] == [number for number in sorted(acknowledged) for _ in range(2)]
 
@@ -119,5 +128,7 @@ def store_history(store: FeatureStore, folder: Path) -> Any:
     import pyarrow as pa
 
     table = pa.RecordBatchReader.from_stream(rows).read_all()
-    assert pyarrow.dataset.dataset(folder / "history", format="parquet").count_rows() >= table.num_rows
+    assert (
+        pyarrow.dataset.dataset(folder / "history", format="parquet").count_rows() >= table.num_rows
+    )
     return table

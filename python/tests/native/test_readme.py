@@ -34,7 +34,9 @@ def tour() -> list[tuple[str, list[str]]]:
 
 def pattern(lines: list[str]) -> str:
     """What the printed lines stand for: `...` is anything, a duration is any duration."""
-    text = re.escape("\n".join(line.rstrip() for line in lines)).replace(re.escape("..."), "(?s:.*)")
+    text = re.escape("\n".join(line.rstrip() for line in lines)).replace(
+        re.escape("..."), "(?s:.*)"
+    )
     return re.sub(r"\d+\\\.\d+\\ s\b", r"\\d+\\.\\d+\\ s", text)
 
 

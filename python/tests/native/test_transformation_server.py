@@ -28,14 +28,18 @@ DRIVERS: Any = definitions()
 
 
 @on_demand_feature_view(
-    sources=[DRIVERS["driver_stats"], REQUEST], schema=[Field(name="plus", dtype=Float64)], mode="pandas"
+    sources=[DRIVERS["driver_stats"], REQUEST],
+    schema=[Field(name="plus", dtype=Float64)],
+    mode="pandas",
 )
 def frames(df: pd.DataFrame) -> pd.DataFrame:
     return (df["conv_rate"] + df["val"]).to_frame("plus")
 
 
 @on_demand_feature_view(
-    sources=[DRIVERS["driver_stats"], REQUEST], schema=[Field(name="plus", dtype=Float64)], mode="python"
+    sources=[DRIVERS["driver_stats"], REQUEST],
+    schema=[Field(name="plus", dtype=Float64)],
+    mode="python",
 )
 def columns(inputs: dict[str, Any]) -> dict[str, Any]:
     pairs = zip(inputs["driver_stats__conv_rate"], inputs["val"])
@@ -99,9 +103,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def inputs(prefix: str = "") -> pa.Table:
-    return pa.table({f"{prefix}conv_rate": [0.5, None], "driver_stats__trips": [1, 2], "val": [1, 2]}).append_column(
-        "driver_stats__city", pa.array(["a", None])
-    )
+    return pa.table(
+        {f"{prefix}conv_rate": [0.5, None], "driver_stats__trips": [1, 2], "val": [1, 2]}
+    ).append_column("driver_stats__city", pa.array(["a", None]))
 
 
 def test_the_server_says_what_it_is(client: Client) -> None:
@@ -125,7 +129,10 @@ def test_who_asks_whether_it_can_compute_starts_no_process_that_stays(client: Cl
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(info, range(16)))
-    processes = [Path(f"/proc/{server}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{server}/task")]
+    processes = [
+        Path(f"/proc/{server}/task/{task}/children").read_text()
+        for task in os.listdir(f"/proc/{server}/task")
+    ]
     workers = " ".join(processes).split()
     assert len(workers) == 1, workers
     found = client.transform("whoami", pa.table({"val": [1]}))["whoami__x"].to_pylist()
@@ -151,7 +158,11 @@ def test_functions_run_in_processes_of_their_own(client: Client) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "words"),
     [
-        ("raises", grpc.StatusCode.UNKNOWN, "`raises` failed in line 2 of its function: ValueError: no"),
+        (
+            "raises",
+            grpc.StatusCode.UNKNOWN,
+            "`raises` failed in line 2 of its function: ValueError: no",
+        ),
         ("leaves", grpc.StatusCode.UNKNOWN, "its function ended the process that ran it"),
         ("loops", grpc.StatusCode.DEADLINE_EXCEEDED, "longer than 5 s and was stopped"),
         ("nothing", grpc.StatusCode.INVALID_ARGUMENT, "nothing"),
@@ -163,11 +174,15 @@ def test_what_goes_wrong_is_told_and_the_server_goes_on(
 ) -> None:
     with pytest.raises(grpc.RpcError) as error:
         client.transform(name, pa.table({"val": [1]}))
-    assert (error.value.code(), words in error.value.details()) == (code, True), error.value.details()  # type: ignore[attr-defined]
+    assert (error.value.code(), words in error.value.details()) == (code, True), (
+        error.value.details()
+    )  # type: ignore[attr-defined]
     assert client.transform("columns", inputs()).num_rows == 2
 
 
-def test_bytes_that_are_no_columns_are_refused_and_never_unpickled(client: Client, tmp_path: Path) -> None:
+def test_bytes_that_are_no_columns_are_refused_and_never_unpickled(
+    client: Client, tmp_path: Path
+) -> None:
     trap = tmp_path / "sprung"
 
     class Trap:
@@ -175,7 +190,13 @@ def test_bytes_that_are_no_columns_are_refused_and_never_unpickled(client: Clien
             return (Path.touch, (trap,))
 
     whole = file_of(inputs())
-    hostile = [pickle.dumps(Trap()), b"", b"ARROW1\0\0", whole[:-9], whole[:-90] + b"\xff" * 70 + whole[-20:]]
+    hostile = [
+        pickle.dumps(Trap()),
+        b"",
+        b"ARROW1\0\0",
+        whole[:-9],
+        whole[:-90] + b"\xff" * 70 + whole[-20:],
+    ]
     for content in hostile:
         with pytest.raises(grpc.RpcError) as error:
             client.transform("columns", content)

@@ -17,7 +17,9 @@ PASSWORD = "s3cret"
 
 def programs() -> Path:
     """The folder of `initdb`; Debian keeps the programs of each release apart."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda one: int(one.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda one: int(one.parts[-3])
+    )
     if not found and (on_path := shutil.which("initdb")):
         found = [Path(on_path)]
     assert found, "PostgreSQL is not installed, which these tests need: run `scripts/services.sh`"
@@ -38,7 +40,14 @@ def postgres() -> Iterator[str]:
         probe.close()
         data = f"--pgdata={folder}/data"
         arguments = ["--pwfile", f"{folder}/password", "--username=feast", "--auth=scram-sha-256"]
-        initdb = [programs() / "initdb", data, *arguments, "--encoding=UTF8", "--locale=C", "--no-sync"]
+        initdb = [
+            programs() / "initdb",
+            data,
+            *arguments,
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
         subprocess.run(initdb, check=True, capture_output=True, cwd="/", **owner)
         options = f"-k {folder} -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
         control = [programs() / "pg_ctl", data, f"--log={folder}/log", "--wait"]
@@ -48,5 +57,9 @@ def postgres() -> Iterator[str]:
             yield f"postgresql+psycopg://feast:{PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run(
-                [*control, "--mode=immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/", **owner
+                [*control, "--mode=immediate", "stop"],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                **owner,
             )

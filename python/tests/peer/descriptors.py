@@ -1,6 +1,6 @@
 """Prints the facts of all message files, in either interpreter, as JSON.
 
-    python descriptors.py        # {file: {package, imports, messages, enums, services}}
+python descriptors.py        # {file: {package, imports, messages, enums, services}}
 """
 
 from __future__ import annotations

@@ -29,4 +29,6 @@ if __name__ == "__main__":
     from feast import FeatureStore
 
     store = FeatureStore(repo_path=sys.argv[1])
-    store.serve_registry(port=int(sys.argv[2]), rest_api=True, host="127.0.0.1", tls_key_path="", tls_cert_path="")
+    store.serve_registry(
+        port=int(sys.argv[2]), rest_api=True, host="127.0.0.1", tls_key_path="", tls_cert_path=""
+    )

@@ -51,7 +51,9 @@ def server(
     """Runs a server until the end of the block."""
     with log.open("w") as output:
         # A group of its own: Feast's server has workers, which outlive it when it alone is killed.
-        process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **how)
+        process = subprocess.Popen(
+            arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, **how
+        )
         try:
             wait_until(ready, process, log)
             yield

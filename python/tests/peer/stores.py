@@ -1,15 +1,13 @@
 """Does one thing with a feature store and prints the result as JSON; run by our package and by Feast's.
 
-    python stores.py ACTION REPOSITORY [ARGUMENT as JSON]
+python stores.py ACTION REPOSITORY [ARGUMENT as JSON]
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from feast import FeatureStore
@@ -33,26 +31,10 @@ def plain(value: Any) -> Any:
     return {type(value).__name__: str(value)}
 
 
-def command(repository: str, *arguments: str) -> dict[str, Any]:
-    """Runs the command line that belongs to this interpreter."""
-    feast = Path(sys.executable).parent / "feast"
-    done = subprocess.run(
-        [str(feast), "-c", repository, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return {"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-
-
 def main() -> None:
     """Runs the action."""
     action, repository = sys.argv[1], sys.argv[2]
     argument = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    if action == "command":
-        print(json.dumps(command(repository, *argument)))
-        return
     store = FeatureStore(repo_path=repository)
     if action == "online":
         response = store.get_online_features(
@@ -85,7 +67,9 @@ def main() -> None:
 
         frame = pd.DataFrame(argument["rows"])
         frame["event_timestamp"] = pd.to_datetime(frame["event_timestamp"], utc=True)
-        answer = store.get_historical_features(entity_df=frame, features=argument["features"]).to_df()
+        answer = store.get_historical_features(
+            entity_df=frame, features=argument["features"]
+        ).to_df()
         result = json.loads(answer.to_json(orient="records", date_format="iso", date_unit="us"))
     elif action == "push":
         import pandas as pd

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import servers
+from sides import SIDES, attempt, command, run
 from test_sql_stores import FORK, make_repository
-from test_stores import NAMES, OURS, SIDES, SPAN, THINGS, command, run
+from test_stores import NAMES, SPAN, THINGS
 
 REQUEST = {"features": [f"every_type:{name}" for name in NAMES], "rows": THINGS}
 
@@ -189,7 +190,7 @@ def test_a_forked_process_has_connections_of_its_own(tmp_path: Path, store: dict
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [OURS, "-c", FORK, str(repository)],
+        [SIDES["ours"], "-c", FORK, str(repository)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -204,22 +205,19 @@ def test_the_check_tells_what_is_wrong(
 ) -> None:
     repository = make_repository(tmp_path / "repository", store)
 
-    def check() -> dict[str, Any]:
-        return dict(run("ours", "command", repository, ["online-store", "check"]))
-
     command("ours", repository, "apply")
-    done = check()
-    assert done["code"] == 0, done
+    done = attempt("ours", repository, "online-store", "check")
+    assert done.returncode == 0, done
     ask(address, "DeleteTable", TableName="interop.pushed")
     ask(address, "CreateTable", **OTHER)
-    done = check()
-    said = done["stdout"] + done["stderr"]
-    assert done["code"] != 0 and "interop_pushed" in said, said
+    done = attempt("ours", repository, "online-store", "check")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "interop_pushed" in said, said
     assert "interop_of_somebody_else" in said, said
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.delenv("AWS_PROFILE")
-    done = check()
-    assert done["code"] != 0, done
-    assert (
-        "there are no AWS credentials" in done["stderr"] and "AWS_ACCESS_KEY_ID" in done["stderr"]
-    ), done
+    done = attempt("ours", repository, "online-store", "check")
+    assert done.returncode != 0, done
+    assert "there are no AWS credentials" in done.stderr and "AWS_ACCESS_KEY_ID" in done.stderr, (
+        done
+    )

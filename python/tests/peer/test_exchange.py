@@ -18,8 +18,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import exchange
-
-PEER = os.environ.get("FEAST_PEER_PYTHON", "")
+from sides import SIDES
 
 # Who was when: set by Feast at declaration, by us in the registry.
 TIMES = ("created_timestamp", "last_updated_timestamp")
@@ -28,7 +27,7 @@ TIMES = ("created_timestamp", "last_updated_timestamp")
 def peer(*arguments: str, text: str = "") -> dict[str, dict[str, bytes]]:
     """Runs the exchange in Feast's interpreter."""
     done = subprocess.run(
-        [str(PEER), str(HERE / "exchange.py"), *arguments],
+        [SIDES["feast"], str(HERE / "exchange.py"), *arguments],
         input=text,
         capture_output=True,
         check=False,

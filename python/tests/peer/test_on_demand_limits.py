@@ -79,7 +79,9 @@ for mode in ("sql", "spark", "spark_sql", "ray", "flink", "trino_sql"):
 """
 
 
-def test_aggregations_have_no_values_in_feast_and_a_sentence_here(peer: str, tmp_path: Path) -> None:
+def test_aggregations_have_no_values_in_feast_and_a_sentence_here(
+    peer: str, tmp_path: Path
+) -> None:
     (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
     run(peer, tmp_path, AGGREGATED)
     online, offline = json.loads(run(peer, tmp_path, ASK).rpartition("ANSWER")[2])
@@ -89,7 +91,15 @@ def test_aggregations_have_no_values_in_feast_and_a_sentence_here(peer: str, tmp
     for told in json.loads(run(sys.executable, tmp_path, ASK).rpartition("ANSWER")[2]):
         assert "on-demand feature view `sums` has aggregations, which do not run here yet" in told
     listed = subprocess.run(
-        [sys.executable, "-m", "feast._cli", "-c", str(tmp_path), "on-demand-feature-views", "list"],
+        [
+            sys.executable,
+            "-m",
+            "feast._cli",
+            "-c",
+            str(tmp_path),
+            "on-demand-feature-views",
+            "list",
+        ],
         capture_output=True,
         text=True,
         check=False,

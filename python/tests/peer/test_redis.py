@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from every_type import make_data
-from test_stores import HERE, NAMES, OURS, SPAN, THINGS, command, run
+from sides import HERE, SIDES, command, run
+from test_stores import NAMES, SPAN, THINGS
 
 # All hashes as lines `key field value` in hexadecimal digits.
 DUMP = """
@@ -31,22 +32,39 @@ class Redis:
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server")
-        assert program, "`redis-server` is not installed, which these tests need: run `scripts/services.sh`"
+        assert program, (
+            "`redis-server` is not installed, which these tests need: run `scripts/services.sh`"
+        )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.process = subprocess.Popen(
-            [program, "--port", str(self.port), "--save", "", "--bind", "127.0.0.1", "--dir", str(folder)],
+            [
+                program,
+                "--port",
+                str(self.port),
+                "--save",
+                "",
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                str(folder),
+            ],
             stdout=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
         while self.command("PING") != "PONG":
-            assert self.process.poll() is None and time.monotonic() < deadline, "redis-server does not start"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                "redis-server does not start"
+            )
 
     def command(self, *arguments: str) -> str:
         """Runs a command with `redis-cli`."""
         done = subprocess.run(
-            ["redis-cli", "-p", str(self.port), *arguments], capture_output=True, text=True, check=False
+            ["redis-cli", "-p", str(self.port), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return done.stdout.strip("\n")
 
@@ -116,7 +134,13 @@ def test_each_side_reads_what_the_other_pushed(repository: Path) -> None:
     request = {"features": ["pushed:an_int64", "pushed:a_string"], "rows": [{"thing_id": 7}]}
 
     def push(side: str, at: str, number: int) -> None:
-        row = {"thing_id": 7, "an_int64": number, "a_string": side, "event_timestamp": at, "created": at}
+        row = {
+            "thing_id": 7,
+            "an_int64": number,
+            "a_string": side,
+            "event_timestamp": at,
+            "created": at,
+        }
         run(side, "push", repository, {"source": "fresh", "rows": [row]})
 
     for number, side in enumerate(("ours", "feast", "ours")):
@@ -170,6 +194,10 @@ def test_parent_and_child_read_on_after_a_fork(repository: Path) -> None:
     command("ours", repository, "apply")
     command("ours", repository, "materialize", *SPAN)
     done = subprocess.run(
-        [OURS, "-c", FORK, str(repository)], capture_output=True, text=True, timeout=120, check=False
+        [SIDES["ours"], "-c", FORK, str(repository)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

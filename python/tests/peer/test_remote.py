@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_stores import NAMES, SPAN, THINGS, command, repository, run
+from sides import command, run
+from test_stores import NAMES, SPAN, THINGS, repository
 
 __all__ = ["repository"]
 
@@ -72,7 +73,10 @@ def test_feasts_client_reads_and_writes_through_our_server(repository: Path, cli
     ]
     scalars = [name for name in scalars if not name.endswith("_set")]
     request = {"features": [f"every_type:{name}" for name in scalars], "rows": THINGS}
-    local, remote = run("ours", "online", repository, request), run("feast", "online", client, request)
+    local, remote = (
+        run("ours", "online", repository, request),
+        run("feast", "online", client, request),
+    )
     for name in scalars:
         # Feast's client drops event timestamps and types: times stay numbers, texts stay texts.
         if name not in ("a_time", "a_uuid", "a_decimal"):

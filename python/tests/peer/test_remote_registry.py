@@ -72,9 +72,9 @@ def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
 
 def test_no_side_finds_a_change_after_the_other_has_applied(shared: Path) -> None:
     command("feast", shared, "apply")
-    assert "No changes" in command("ours", shared, "plan", "--exit-code")["stdout"]
+    assert "No changes" in command("ours", shared, "plan", "--exit-code")
     command("ours", shared, "apply")
-    output = command("feast", shared, "plan")["stdout"]
+    output = command("feast", shared, "plan")
     assert changes_seen_by_feast(output) == []
     assert "No changes to infrastructure" in output
 

@@ -13,7 +13,8 @@ import pytest
 import servers
 import yaml
 from every_type import make_data
-from test_stores import HERE, NAMES, SIDES, SPAN, THINGS, command, run
+from sides import HERE, SIDES, command, run
+from test_stores import NAMES, SPAN, THINGS
 
 FEATURES = [f"every_type:{name}" for name in NAMES]
 # What Feast's own client guesses right from JSON.

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from every_type import make_data
+from sides import HERE, SIDES, command, run
 
-HERE = Path(__file__).parent
-PEER = os.environ.get("FEAST_PEER_PYTHON", "")
-OURS = sys.executable
-SIDES = {"ours": OURS, "feast": PEER}
 NAMES = re.findall(r'^    "(\w+)":', (HERE / "every_type/definitions.py").read_text(), re.MULTILINE)
 THINGS = [{"thing_id": 1}, {"thing_id": 2}, {"thing_id": 3}, {"thing_id": 9}]
 SPAN = ["2026-11-01T00:00:00", "2026-11-22T00:00:00"]
-
-
-def run(side: str, action: str, repository: Path, argument: Any = None) -> Any:
-    """Runs one action with the interpreter of a side and returns its result."""
-    interpreter = SIDES[side]
-    assert interpreter, "FEAST_PEER_PYTHON must name the interpreter of an environment with feast==0.67.0"
-    done = subprocess.run(
-        [interpreter, str(HERE / "stores.py"), action, str(repository), json.dumps(argument or {})],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=repository,
-    )
-    assert done.returncode == 0, f"{side} {action}: {done.stdout}\n{done.stderr}"
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def command(side: str, repository: Path, *arguments: str) -> dict[str, Any]:
-    """Runs the command line of a side, which must succeed."""
-    done = run(side, "command", repository, list(arguments))
-    assert done["code"] == 0, f"{side} feast {' '.join(arguments)}: {done['stdout']}\n{done['stderr']}"
-    return done
 
 
 @pytest.fixture
@@ -93,12 +62,12 @@ def test_registry_and_online_store_are_shared(repository: Path, writer: str, rea
 def test_our_plan_is_empty_after_feasts_apply(repository: Path) -> None:
     command("feast", repository, "apply")
     done = command("ours", repository, "plan", "--exit-code")
-    assert "No changes" in done["stdout"]
+    assert "No changes" in done
 
 
 def test_feasts_plan_is_empty_after_our_apply(repository: Path) -> None:
     command("ours", repository, "apply")
-    output = command("feast", repository, "plan")["stdout"]
+    output = command("feast", repository, "plan")
     assert changes_seen_by_feast(output) == []
     assert "No changes to infrastructure" in output
 

@@ -110,7 +110,9 @@ def run(python: str, folder: Path, environment: dict[str, str], *arguments: str)
 
 
 def answers(python: str, folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
-    return json.loads(run(python, folder, environment, "-c", ASK, json.dumps(NAMES)).rpartition("ANSWER")[2])
+    return json.loads(
+        run(python, folder, environment, "-c", ASK, json.dumps(NAMES)).rpartition("ANSWER")[2]
+    )
 
 
 def test_plans_of_feast_give_the_values_of_feast(
@@ -134,7 +136,14 @@ def test_plans_of_feast_give_the_values_of_feast(
     # A program without any Python computes the same.
     binary = os.environ.get("FEAST_BINARY", "")
     assert binary, "FEAST_BINARY must name the standalone program"
-    command = [binary, "get-online-features", "-e", "driver_id=3,1,2,99,4", "-e", "val=30,10,20,990,40"]
+    command = [
+        binary,
+        "get-online-features",
+        "-e",
+        "driver_id=3,1,2,99,4",
+        "-e",
+        "val=30,10,20,990,40",
+    ]
     command += [part for name in NAMES for part in ("-f", f"planned:{name}")]
     without = {"PATH": "/nowhere", "HOME": str(tmp_path)}
     told = json.loads(run(command[0], tmp_path, without, *command[1:], "--output", "json"))
@@ -147,7 +156,10 @@ def test_views_declared_here_are_the_views_of_feast(
     (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
     (tmp_path / "plans.py").write_text(PLANS)
     # Our classes in the interpreter that has Ibis.
-    with_us = {**environment, "PYTHONPATH": f"{Path(__file__).parents[2]}:{environment['PYTHONPATH']}"}
+    with_us = {
+        **environment,
+        "PYTHONPATH": f"{Path(__file__).parents[2]}:{environment['PYTHONPATH']}",
+    }
     run(peer, tmp_path, with_us, "plans.py", "plain")
     ours = answers(sys.executable, tmp_path, dict(os.environ))
     theirs = answers(peer, tmp_path, environment)
@@ -163,9 +175,14 @@ def test_plans_that_change_which_rows_there_are_are_refused_at_apply(
     (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
     filtered = PLANS.replace("return t.select(", "return t.filter(t.trips > 10).select(")
     (tmp_path / "plans.py").write_text(filtered)
-    with_us = {**environment, "PYTHONPATH": f"{Path(__file__).parents[2]}:{environment['PYTHONPATH']}"}
+    with_us = {
+        **environment,
+        "PYTHONPATH": f"{Path(__file__).parents[2]}:{environment['PYTHONPATH']}",
+    }
     done = subprocess.run(
         [peer, "plans.py"], cwd=tmp_path, env=with_us, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert "its substrait plan filters rows, but an on-demand view has one row per row" in done.stderr
+    assert (
+        "its substrait plan filters rows, but an on-demand view has one row per row" in done.stderr
+    )

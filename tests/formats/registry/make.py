@@ -17,7 +17,17 @@ from unittest.mock import MagicMock
 import pandas as pd
 
 # Drivers of warehouses that nothing here talks to.
-for module in ["psycopg", "psycopg.conninfo", "psycopg_pool", "trino", "trino.auth", "trino.dbapi", "trino.exceptions", "pyspark", "regex"]:
+for module in [
+    "psycopg",
+    "psycopg.conninfo",
+    "psycopg_pool",
+    "trino",
+    "trino.auth",
+    "trino.dbapi",
+    "trino.exceptions",
+    "pyspark",
+    "regex",
+]:
     sys.modules.setdefault(module, MagicMock())
 
 from feast import (
@@ -91,7 +101,14 @@ frame = pd.DataFrame(
 )
 frame.to_parquet("data/stats.parquet")
 
-driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64, description="who drives", tags={"team": "x"}, owner="a@b")
+driver = Entity(
+    name="driver",
+    join_keys=["driver_id"],
+    value_type=ValueType.INT64,
+    description="who drives",
+    tags={"team": "x"},
+    owner="a@b",
+)
 city = Entity(name="city", value_type=ValueType.STRING)
 
 stats = FileSource(
@@ -105,28 +122,78 @@ stats = FileSource(
     owner="o",
     description="d",
 )
-lake = FileSource(path="s3://bucket/lake", timestamp_field="event_timestamp", file_format=DeltaFormat(), s3_endpoint_override="http://minio:9000")
+lake = FileSource(
+    path="s3://bucket/lake",
+    timestamp_field="event_timestamp",
+    file_format=DeltaFormat(),
+    s3_endpoint_override="http://minio:9000",
+)
 pushed = PushSource(name="pushed", batch_source=stats)
 kafka = KafkaSource(
-    name="kafka", timestamp_field="event_timestamp", message_format=AvroFormat("{}"), kafka_bootstrap_servers="k:9092",
-    topic="t", batch_source=stats, watermark_delay_threshold=timedelta(minutes=5),
+    name="kafka",
+    timestamp_field="event_timestamp",
+    message_format=AvroFormat("{}"),
+    kafka_bootstrap_servers="k:9092",
+    topic="t",
+    batch_source=stats,
+    watermark_delay_threshold=timedelta(minutes=5),
 )
-kafka_json = KafkaSource(name="kafka_json", timestamp_field="event_timestamp", message_format=JsonFormat("{}"), kafka_bootstrap_servers="k", topic="t", batch_source=stats)
-kinesis = KinesisSource(name="kinesis", timestamp_field="event_timestamp", record_format=ProtoFormat("a.B"), region="r", stream_name="s", batch_source=stats)
-request = RequestSource(name="request", schema=[Field(name="amount", dtype=Float64), Field(name="when", dtype=UnixTimestamp)])
+kafka_json = KafkaSource(
+    name="kafka_json",
+    timestamp_field="event_timestamp",
+    message_format=JsonFormat("{}"),
+    kafka_bootstrap_servers="k",
+    topic="t",
+    batch_source=stats,
+)
+kinesis = KinesisSource(
+    name="kinesis",
+    timestamp_field="event_timestamp",
+    record_format=ProtoFormat("a.B"),
+    region="r",
+    stream_name="s",
+    batch_source=stats,
+)
+request = RequestSource(
+    name="request", schema=[Field(name="amount", dtype=Float64), Field(name="when", dtype=UnixTimestamp)]
+)
 sources = [
-    stats, lake, pushed, kafka, kafka_json, kinesis, request,
+    stats,
+    lake,
+    pushed,
+    kafka,
+    kafka_json,
+    kinesis,
+    request,
     BigQuerySource(name="bigquery", table="p.d.t", timestamp_field="ts"),
     RedshiftSource(name="redshift", query="select 1", schema="s", database="d", timestamp_field="ts"),
     SnowflakeSource(name="snowflake", database="D", schema="S", table="T", timestamp_field="ts"),
     TrinoSource(name="trino", table="c.s.t", timestamp_field="ts"),
     AthenaSource(name="athena", table="t", database="d", data_source="AwsDataCatalog", timestamp_field="ts"),
     SparkSource(name="spark", path="s3://x", file_format="parquet", timestamp_field="ts"),
-    SparkSource(name="spark_iceberg", path="c.ns.t", timestamp_field="ts", table_format=IcebergFormat(catalog="c", namespace="ns", properties={"k": "v"})),
+    SparkSource(
+        name="spark_iceberg",
+        path="c.ns.t",
+        timestamp_field="ts",
+        table_format=IcebergFormat(catalog="c", namespace="ns", properties={"k": "v"}),
+    ),
     SparkSource(name="spark_delta", path="t", timestamp_field="ts", table_format=DeltaTable(checkpoint_location="/c")),
-    SparkSource(name="spark_hudi", path="t", timestamp_field="ts", table_format=HudiFormat(table_type="COPY_ON_WRITE", record_key="id", precombine_field="ts")),
+    SparkSource(
+        name="spark_hudi",
+        path="t",
+        timestamp_field="ts",
+        table_format=HudiFormat(table_type="COPY_ON_WRITE", record_key="id", precombine_field="ts"),
+    ),
     PostgreSQLSource(name="postgres", table="public.t", timestamp_field="ts"),
-    IcebergSource(name="iceberg", catalog_type="rest", endpoint="http://c", warehouse="w", namespace="n", table="t", timestamp_field="ts"),
+    IcebergSource(
+        name="iceberg",
+        catalog_type="rest",
+        endpoint="http://c",
+        warehouse="w",
+        namespace="n",
+        table="t",
+        timestamp_field="ts",
+    ),
 ]
 
 driver_stats = FeatureView(
@@ -137,7 +204,9 @@ driver_stats = FeatureView(
         Field(name="driver_id", dtype=Int64),
         Field(name="conv_rate", dtype=Float32, description="c", tags={"k": "v"}),
         Field(name="n_trips", dtype=Int64),
-        Field(name="embedding", dtype=Array(Float32), vector_index=True, vector_search_metric="cosine", vector_length=3),
+        Field(
+            name="embedding", dtype=Array(Float32), vector_index=True, vector_search_metric="cosine", vector_length=3
+        ),
         Field(name="extra", dtype=Map),
     ],
     source=pushed,
@@ -147,7 +216,14 @@ driver_stats = FeatureView(
     description="stats of drivers",
     enable_validation=True,
 )
-entity_less = FeatureView(name="entity_less", schema=[Field(name="conv_rate", dtype=Float64)], source=stats, online=False, offline=True, enabled=False)
+entity_less = FeatureView(
+    name="entity_less",
+    schema=[Field(name="conv_rate", dtype=Float64)],
+    source=stats,
+    online=False,
+    offline=True,
+    enabled=False,
+)
 
 
 def double(frame):
@@ -155,19 +231,48 @@ def double(frame):
 
 
 computed = BatchFeatureView(
-    name="computed", mode="python", entities=[driver], schema=[Field(name="driver_id", dtype=Int64), Field(name="n_trips", dtype=Int32)],
-    source=stats, udf=double, udf_string="def double(frame):\n    return frame\n", online=True, ttl=timedelta(hours=1),
+    name="computed",
+    mode="python",
+    entities=[driver],
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="n_trips", dtype=Int32)],
+    source=stats,
+    udf=double,
+    udf_string="def double(frame):\n    return frame\n",
+    online=True,
+    ttl=timedelta(hours=1),
 )
 streamed = StreamFeatureView(
-    name="streamed", entities=[driver], ttl=timedelta(days=2), mode="pandas", timestamp_field="event_timestamp", online=True,
+    name="streamed",
+    entities=[driver],
+    ttl=timedelta(days=2),
+    mode="pandas",
+    timestamp_field="event_timestamp",
+    online=True,
     schema=[Field(name="driver_id", dtype=Int64), Field(name="conv_rate", dtype=Float32)],
-    source=kafka, udf=double, udf_string="def double(frame):\n    return frame\n",
-    aggregations=[Aggregation(column="conv_rate", function="sum", time_window=timedelta(hours=1), slide_interval=timedelta(minutes=5), name="total")],
-    enable_tiling=True, tiling_hop_size=timedelta(minutes=1),
+    source=kafka,
+    udf=double,
+    udf_string="def double(frame):\n    return frame\n",
+    aggregations=[
+        Aggregation(
+            column="conv_rate",
+            function="sum",
+            time_window=timedelta(hours=1),
+            slide_interval=timedelta(minutes=5),
+            name="total",
+        )
+    ],
+    enable_tiling=True,
+    tiling_hop_size=timedelta(minutes=1),
 )
 
 
-@on_demand_feature_view(sources=[driver_stats, request], schema=[Field(name="rate_plus", dtype=Float64)], mode="pandas", tags={"x": "y"}, owner="me")
+@on_demand_feature_view(
+    sources=[driver_stats, request],
+    schema=[Field(name="rate_plus", dtype=Float64)],
+    mode="pandas",
+    tags={"x": "y"},
+    owner="me",
+)
 def rates(inputs: pd.DataFrame) -> pd.DataFrame:
     result = pd.DataFrame()
     result["rate_plus"] = inputs["conv_rate"] + inputs["amount"]
@@ -175,27 +280,57 @@ def rates(inputs: pd.DataFrame) -> pd.DataFrame:
 
 
 @on_demand_feature_view(
-    sources=[driver_stats[["conv_rate"]]], entities=[driver], schema=[Field(name="twice", dtype=Float64)], mode="python", singleton=True, write_to_online_store=True,
+    sources=[driver_stats[["conv_rate"]]],
+    entities=[driver],
+    schema=[Field(name="twice", dtype=Float64)],
+    mode="python",
+    singleton=True,
+    write_to_online_store=True,
 )
 def written(inputs):
     return {"twice": 2.0}
 
 
 labels = LabelView(
-    name="labels", entities=[driver], source=stats, labeler_field="city", conflict_policy=ConflictPolicy.MAJORITY_VOTE,
+    name="labels",
+    entities=[driver],
+    source=stats,
+    labeler_field="city",
+    conflict_policy=ConflictPolicy.MAJORITY_VOTE,
     schema=[Field(name="driver_id", dtype=Int64), Field(name="city", dtype=String), Field(name="n_trips", dtype=Int64)],
-    reference_feature_view="driver_stats", ttl=timedelta(days=3), description="l", owner="o", tags={"t": "1"},
+    reference_feature_view="driver_stats",
+    ttl=timedelta(days=3),
+    description="l",
+    owner="o",
+    tags={"t": "1"},
 )
 
 service = FeatureService(
     name="service",
-    features=[driver_stats[["conv_rate"]].with_name("renamed").with_join_key_map({"driver_id": "origin_id"}), entity_less, rates],
-    tags={"s": "1"}, description="d", owner="o", precompute_online=True,
-    logging_config=LoggingConfig(sample_rate=0.5, destination=FileLoggingDestination(path="data/logs", partition_by=["day"])),
+    features=[
+        driver_stats[["conv_rate"]].with_name("renamed").with_join_key_map({"driver_id": "origin_id"}),
+        entity_less,
+        rates,
+    ],
+    tags={"s": "1"},
+    description="d",
+    owner="o",
+    precompute_online=True,
+    logging_config=LoggingConfig(
+        sample_rate=0.5, destination=FileLoggingDestination(path="data/logs", partition_by=["day"])
+    ),
 )
 permissions = [
     Permission(name="everybody", policy=AllowAll),
-    Permission(name="roles", types=[FeatureView, Entity], name_patterns=["driver.*"], actions=[AuthzedAction.DESCRIBE, AuthzedAction.READ_ONLINE], policy=RoleBasedPolicy(roles=["reader"]), required_tags={"team": "x"}, tags={"p": "1"}),
+    Permission(
+        name="roles",
+        types=[FeatureView, Entity],
+        name_patterns=["driver.*"],
+        actions=[AuthzedAction.DESCRIBE, AuthzedAction.READ_ONLINE],
+        policy=RoleBasedPolicy(roles=["reader"]),
+        required_tags={"team": "x"},
+        tags={"p": "1"},
+    ),
     Permission(name="groups", actions=ALL_ACTIONS, policy=GroupBasedPolicy(groups=["g"])),
     Permission(name="namespaces", policy=NamespaceBasedPolicy(namespaces=["n"])),
     Permission(name="combined", policy=CombinedGroupNamespacePolicy(groups=["g"], namespaces=["n"])),
@@ -203,17 +338,45 @@ permissions = [
 
 store = FeatureStore(repo_path=".")
 store.apply(
-    [Project(name="rides", description="p", tags={"a": "b"}, owner="o"), driver, city, *sources, driver_stats, entity_less, computed,
-     streamed, rates, written, labels, service, *permissions],
+    [
+        Project(name="rides", description="p", tags={"a": "b"}, owner="o"),
+        driver,
+        city,
+        *sources,
+        driver_stats,
+        entity_less,
+        computed,
+        streamed,
+        rates,
+        written,
+        labels,
+        service,
+        *permissions,
+    ],
     skip_feature_view_validation=True,
 )
 # A new schema, so that an older definition goes into the version history.
-store.apply([FeatureView(name="entity_less", schema=[Field(name="conv_rate", dtype=Float64), Field(name="n_trips", dtype=Int64)], source=stats, online=False, offline=True)])
+store.apply(
+    [
+        FeatureView(
+            name="entity_less",
+            schema=[Field(name="conv_rate", dtype=Float64), Field(name="n_trips", dtype=Int64)],
+            source=stats,
+            online=False,
+            offline=True,
+        )
+    ]
+)
 store.registry.apply_materialization(store.get_feature_view("driver_stats"), "rides", now - timedelta(days=1), now)
 
 dataset = SavedDataset(
-    name="dataset", features=["driver_stats:conv_rate"], join_keys=["driver_id"], storage=SavedDatasetFileStorage(path="data/saved.parquet"),
-    full_feature_names=True, tags={"d": "1"}, feature_service_name="service",
+    name="dataset",
+    features=["driver_stats:conv_rate"],
+    join_keys=["driver_id"],
+    storage=SavedDatasetFileStorage(path="data/saved.parquet"),
+    full_feature_names=True,
+    tags={"d": "1"},
+    feature_service_name="service",
 )
 dataset.min_event_timestamp = now - timedelta(days=1)
 dataset.max_event_timestamp = now
@@ -231,9 +394,7 @@ store.registry.cached_registry_proto.validation_references.append(
         ge_profile=GEValidationProfile(expectation_suite=b'{"rules": []}'),
     )
 )
-store.registry.update_infra(
-    Infra([SqliteTable(path=str(repo / "data/online.db"), name="rides_driver_stats")]), "rides"
-)
+store.registry.update_infra(Infra([SqliteTable(path=str(repo / "data/online.db"), name="rides_driver_stats")]), "rides")
 store.registry.cached_registry_proto.infra.infra_objects.append(
     InfraObject(
         infra_object_class_type="feast.infra.online_stores.datastore.DatastoreTable",

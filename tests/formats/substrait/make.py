@@ -1,6 +1,6 @@
 """Writes the plans of this folder with ibis-substrait, as Feast does for on-demand views in mode `substrait`.
 
-    PYTHONPATH=.build/feast-peer-substrait .build/feast-peer/bin/python tests/formats/substrait/make.py
+PYTHONPATH=.build/feast-peer-substrait .build/feast-peer/bin/python tests/formats/substrait/make.py
 """
 
 from __future__ import annotations

@@ -61,7 +61,11 @@ samples = {
     "VALUE_LIST": [[[1, 2], [3]], [["a"], []]],
     "VALUE_SET": [[[1, 2]]],
     "SCALAR_MAP": [{1: "a"}, {True: 0.5}, {noon: 1}, {b"k": 1}, {uuids[0]: 1}, {Decimal("1.5"): 1}],
-    "ZONED_TIMESTAMP": [noon, noon.astimezone(ZoneInfo("Europe/Paris")), noon.astimezone(timezone(timedelta(hours=5, minutes=30)))],
+    "ZONED_TIMESTAMP": [
+        noon,
+        noon.astimezone(ZoneInfo("Europe/Paris")),
+        noon.astimezone(timezone(timedelta(hours=5, minutes=30))),
+    ],
 }
 for name, values in samples.items():
     for value in values:

@@ -7,6 +7,7 @@ mod newest;
 mod options;
 mod per_process;
 mod retry;
+mod sql;
 
 pub mod datastore;
 pub mod dynamodb;
@@ -72,12 +73,12 @@ pub static KNOWN_STORES: &[KnownStore] = &[
             "feast.infra.online_stores.postgres_online_store.postgres.PostgreSQLOnlineStore",
             "feast.infra.online_stores.contrib.postgres.PostgreSQLOnlineStore",
         ],
-        connect: |options, _| Ok(Arc::new(postgres::PostgresStore::connect(options)?)),
+        connect: |options, _| Ok(Arc::new(postgres::connect(options)?)),
     },
     KnownStore {
         name: "mysql",
         aliases: &["feast.infra.online_stores.mysql_online_store.mysql.MySQLOnlineStore"],
-        connect: |options, _| Ok(Arc::new(mysql::MysqlStore::connect(options)?)),
+        connect: |options, _| Ok(Arc::new(mysql::connect(options)?)),
     },
     not_built!("cassandra"),
     not_built!("scylladb"),

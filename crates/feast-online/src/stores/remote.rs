@@ -252,13 +252,8 @@ impl RemoteStore {
     /// Sends a request, again where that can help: the same rows may be read and written twice.
     async fn send(&self, method: Method, route: &str, body: Option<&Value>) -> Result<Bytes> {
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let mut attempts = Attempts::at_most(self.config.connection_retries.saturating_add(1), CALL_TIMEOUT);
-        loop {
-            match attempts.run(self, Box::pin(self.send_once(method.clone(), route, body.clone()))).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
+        let attempts = Attempts::at_most(self.config.connection_retries.saturating_add(1), CALL_TIMEOUT);
+        attempts.call(self, || self.send_once(method.clone(), route, body.clone())).await
     }
 
     async fn send_once(&self, method: Method, route: &str, body: Bytes) -> Result<Bytes, Failure> {

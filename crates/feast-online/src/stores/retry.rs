@@ -26,12 +26,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// The attempts of one call.
+/// How a call is made: how often at most, and how long all attempts may take together.
 pub(super) struct Attempts {
     most: u32,
     limit: Duration,
-    deadline: Instant,
-    made: u32,
 }
 
 impl Attempts {
@@ -42,40 +40,53 @@ impl Attempts {
 
     /// The same with another number of attempts.
     pub(super) fn at_most(most: u32, limit: Duration) -> Self {
-        Self { most, limit, deadline: Instant::now() + limit, made: 0 }
+        Self { most, limit }
     }
 
-    /// One attempt.
-    pub(super) async fn run<T>(
-        &mut self,
-        store: &(dyn std::fmt::Display + Sync),
-        call: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        self.made += 1;
-        timeout_at(self.deadline, call).await.unwrap_or_else(|_| {
-            let message = format!("the online store did not answer within {} s", self.limit.as_secs());
-            Err(Failure::from(
-                Error::new(ErrorCode::Timeout, message)
-                    .with_context("online store", store)
-                    .with_hint("see whether the server is overloaded, or the network slow"),
-            ))
-        })
-    }
-
-    /// Waits for a random time before the next attempt, so that many clients do not come back at once.
+    /// Makes a call until it succeeds, cannot succeed, or time or attempts are used up.
     ///
     /// # Errors
-    /// The failure, where a further attempt would not help or there is no time for it.
-    pub(super) async fn pause(&self, failure: Failure) -> Result<()> {
-        let longest = FIRST_PAUSE * 2u32.pow(self.made.saturating_sub(1).min(16));
-        let pause = longest.mul_f64(0.5 + 0.5 * random());
-        if !failure.transient || self.made >= self.most || Instant::now() + pause >= self.deadline {
-            return Err(failure.error);
+    /// Those of the last attempt; `Timeout` where it was cut off.
+    pub(super) async fn call<T, F>(
+        self,
+        store: &(dyn std::fmt::Display + Sync),
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let deadline = Instant::now() + self.limit;
+        let mut made = 0;
+        loop {
+            made += 1;
+            let answer = timeout_at(deadline, Box::pin(attempt())).await;
+            let failure = match answer.unwrap_or_else(|_| Err(self.too_slow(store))) {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let pause = pause_after(made);
+            if !failure.transient || made >= self.most || Instant::now() + pause >= deadline {
+                return Err(failure.error);
+            }
+            tracing::debug!(error = %failure.error, attempt = made, "trying again");
+            sleep(pause).await;
         }
-        tracing::debug!(error = %failure.error, attempt = self.made, "trying again");
-        sleep(pause).await;
-        Ok(())
     }
+
+    fn too_slow(&self, store: &(dyn std::fmt::Display + Sync)) -> Failure {
+        let message = format!("the online store did not answer within {} s", self.limit.as_secs());
+        Failure::from(
+            Error::new(ErrorCode::Timeout, message)
+                .with_context("online store", store)
+                .with_hint("see whether the server is overloaded, or the network slow"),
+        )
+    }
+}
+
+/// A random time that grows with the attempts made, so that many clients do not come back at once.
+fn pause_after(attempts: u32) -> Duration {
+    let longest = FIRST_PAUSE * 2u32.pow(attempts.saturating_sub(1).min(16));
+    longest.mul_f64(0.5 + 0.5 * random())
 }
 
 /// Any number from 0 to 1. Each `RandomState` has keys of its own.

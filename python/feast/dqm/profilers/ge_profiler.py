@@ -98,7 +98,9 @@ class GEProfile(Profile):
     def __repr__(self) -> str:
         import json
 
-        return f"<GEProfile with expectations: {json.dumps(self._suite_json().get('expectations'))}>"
+        return (
+            f"<GEProfile with expectations: {json.dumps(self._suite_json().get('expectations'))}>"
+        )
 
 
 class GEProfiler(Profiler):

@@ -79,4 +79,6 @@ pushed = FeatureView(
     source=fresh,
 )
 
-service = FeatureService(name="service", features=[every_type[["a_string", "a_double"]], pushed[["an_int64"]]])
+service = FeatureService(
+    name="service", features=[every_type[["a_string", "a_double"]], pushed[["an_int64"]]]
+)

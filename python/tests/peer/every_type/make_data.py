@@ -15,7 +15,9 @@ def table() -> pa.Table:
     uuids = ["8d7f5b9a-0000-4000-8000-000000000001", "8d7f5b9a-0000-4000-8000-000000000002", None]
     columns = {
         "thing_id": pa.array([1, 2, 3], pa.int64()),
-        "event_timestamp": pa.array([T0, T0 + timedelta(minutes=1), T0 + timedelta(minutes=2)], times),
+        "event_timestamp": pa.array(
+            [T0, T0 + timedelta(minutes=1), T0 + timedelta(minutes=2)], times
+        ),
         "created": pa.array([T0, T0, T0], times),
         "a_bytes": pa.array([b"\x00\xff", b"", None], pa.binary()),
         "a_string": pa.array(["abc", "é", None], pa.string()),

@@ -101,25 +101,19 @@ impl Client {
         M: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let mut attempts = Attempts::within(CALL_TIMEOUT);
-        loop {
-            let attempt = async {
-                self.once(method, message.clone()).await.map_err(|failed| match failed {
-                    Failed::Before(error) => error.with_context("online store", store).into(),
-                    Failed::Status(status) => Failure {
-                        transient: matches!(
-                            status.code(),
-                            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Internal
-                        ) || is_alone && status.code() == Code::Aborted,
-                        error: refused(store, method, &status),
-                    },
-                })
-            };
-            match attempts.run(store, Box::pin(attempt)).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
+        let attempt = || async {
+            self.once(method, message.clone()).await.map_err(|failed| match failed {
+                Failed::Before(error) => error.with_context("online store", store).into(),
+                Failed::Status(status) => Failure {
+                    transient: matches!(
+                        status.code(),
+                        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Internal
+                    ) || is_alone && status.code() == Code::Aborted,
+                    error: refused(store, method, &status),
+                },
+            })
+        };
+        Attempts::within(CALL_TIMEOUT).call(store, attempt).await
     }
 
     async fn once<M, A>(&self, method: &str, message: M) -> Result<A, Failed>

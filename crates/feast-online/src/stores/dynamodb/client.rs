@@ -153,13 +153,8 @@ impl Client {
         body: Bytes,
         attempts: u32,
     ) -> Result<Result<Bytes, Refusal>> {
-        let mut attempts = Attempts::at_most(attempts, self.call_timeout);
-        loop {
-            match attempts.run(store, Box::pin(self.send(store, operation, body.clone()))).await {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
+        let send = || self.send(store, operation, body.clone());
+        Attempts::at_most(attempts, self.call_timeout).call(store, send).await
     }
 
     async fn send(

@@ -2,25 +2,27 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
-use arrow::datatypes::Int64Type;
-use feast_core::{EntityKeyEncoder, EntityKeys, Field, ValueType};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, StringArray};
+use feast_core::{ErrorCode, OnlineStore, ValueType};
 use feast_testing::StartedStore;
 use feast_testing::services::mysql::{MysqlServer, PASSWORD, USER};
 use serde_json::json;
 
+use super::layout::MICROS;
 use super::*;
-use crate::write::record_batch;
+use crate::stores::sql;
+use crate::stores::sql::tests::{ensure, int, read, table, write};
 
-fn store(server: &MysqlServer, database: &str, more: serde_json::Value) -> MysqlStore {
+fn store(server: &MysqlServer, database: &str, more: serde_json::Value) -> SqlStore<Mysql> {
     let mut options = json!({
         "type": "mysql", "host": server.host(), "port": server.port(), "database": database, "user": USER,
         "password": PASSWORD,
     });
     options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    MysqlStore::connect(&options).unwrap()
+    connect(&options).unwrap()
 }
 
 async fn start() -> StartedStore {
@@ -29,56 +31,6 @@ async fn start() -> StartedStore {
 }
 
 feast_testing::online_store_conformance!(super::start);
-
-fn table(columns: &[(&str, ValueType)]) -> OnlineTable {
-    OnlineTable {
-        project: "p".to_owned(),
-        view: "v".to_owned(),
-        join_keys: vec![Field::new("id", ValueType::Int64)],
-        columns: columns.iter().map(|(name, value_type)| Field::new(*name, *value_type)).collect(),
-        tags: feast_core::Tags::new(),
-    }
-}
-
-fn keys(ids: &[i64]) -> EntityKeys {
-    let encoder = EntityKeyEncoder::new(&[Field::new("id", ValueType::Int64)], 3).unwrap();
-    let ids = Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef;
-    encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap()
-}
-
-/// Writes the same row for some entities.
-async fn write(store: &MysqlStore, table: &OnlineTable, ids: &[i64], event: i64, row: &[ArrayRef]) -> Result<()> {
-    let repeated = row.iter().map(|cell| {
-        let positions = arrow::array::UInt32Array::from(vec![0; ids.len()]);
-        arrow::compute::take(cell, &positions, None).unwrap()
-    });
-    let write = OnlineWrite {
-        table,
-        keys: &keys(ids),
-        rows: &record_batch(&table.columns, repeated.collect(), ids.len()).unwrap(),
-        event_timestamps: &TimestampMicrosecondArray::from(vec![event; ids.len()]),
-        created_timestamps: None,
-    };
-    store.write(write).await
-}
-
-fn int(value: i64) -> ArrayRef {
-    Arc::new(Int64Array::from(vec![value]))
-}
-
-async fn ensure(store: &MysqlStore, table: &OnlineTable) {
-    store.update(&[TableChange::Ensure(table.clone())]).await.unwrap();
-}
-
-/// Event time and numbers of one entity.
-async fn read(store: &MysqlStore, table: &OnlineTable, id: i64) -> Result<(Option<i64>, Vec<Option<i64>>)> {
-    let columns: Vec<usize> = (0..table.columns.len()).collect();
-    let mut answers = store.read(&[OnlineRead { table, keys: &keys(&[id]), columns: &columns }]).await?;
-    let answer = answers.remove(0);
-    let number = |column: &ArrayRef| column.is_valid(0).then(|| column.as_primitive::<Int64Type>().value(0));
-    let time = answer.event_timestamps.is_valid(0).then(|| answer.event_timestamps.value(0));
-    Ok((time, answer.values.columns().iter().map(number).collect()))
-}
 
 #[tokio::test]
 async fn tables_and_cells_are_what_feast_writes_and_ours_beside() {
@@ -160,78 +112,23 @@ async fn what_feast_wrote_meanwhile_counts() {
 #[tokio::test]
 async fn all_features_of_a_row_decide_together() {
     let server = MysqlServer::shared();
-    let store = store(server, &server.create_database(), json!({}));
-    let narrow = table(&[("b", ValueType::Int64)]);
-    let wide = table(&[("a", ValueType::Int64), ("b", ValueType::Int64)]);
-    ensure(&store, &narrow).await;
-    write(&store, &narrow, &[1], 10, &[int(1)]).await.unwrap();
-    // An older row must not give a value to the feature that is new.
-    write(&store, &wide, &[1, 2], 9, &[int(2), int(2)]).await.unwrap();
-    assert_eq!(read(&store, &wide, 1).await.unwrap(), (Some(10), vec![None, Some(1)]));
-    assert_eq!(read(&store, &wide, 2).await.unwrap(), (Some(9), vec![Some(2), Some(2)]));
-    write(&store, &wide, &[1], 10, &[int(3), int(3)]).await.unwrap();
-    assert_eq!(read(&store, &wide, 1).await.unwrap(), (Some(10), vec![Some(3), Some(3)]));
+    sql::tests::all_features_of_a_row_decide_together(store(server, &server.create_database(), json!({}))).await;
 }
 
-/// Writers that share nothing but the server, as processes do, write equally old and older rows of the same few
-/// entities; whoever reads meanwhile sees each row whole and never going back in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rows_are_never_torn() {
     let server = MysqlServer::shared();
     let database = server.create_database();
-    let names: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
-    let table = table(&names.iter().map(|name| (name.as_str(), ValueType::Int64)).collect::<Vec<_>>());
-    ensure(&store(server, &database, json!({})), &table).await;
-    let writer = |number: i64| {
-        let (store, table) = (store(server, &database, json!({})), table.clone());
-        async move {
-            for round in 0..20 {
-                // Half of the events are shared by all writers, so that ties are frequent.
-                let event = round / 2 * 2;
-                let mut ids = if number % 2 == 0 { vec![1, 2, 3] } else { vec![3, 1] };
-                ids.push(100 + round);
-                let row: Vec<ArrayRef> = names_of(&table).map(|_| int(round * 10 + number)).collect();
-                write(&store, &table, &ids, event, &row).await.unwrap();
-            }
-        }
-    };
-    let writers: Vec<_> = (0..6).map(|number| tokio::spawn(writer(number))).collect();
-    let reader = store(server, &database, json!({}));
-    let (mut newest, mut seen) = (None, 0);
-    while seen < 20 || !writers.iter().all(tokio::task::JoinHandle::is_finished) {
-        let (time, values) = read(&reader, &table, 1).await.unwrap();
-        assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "torn: {values:?}");
-        assert!(time >= newest, "{time:?} after {newest:?}");
-        assert!(values[0].is_none_or(|value| time == Some(value / 10 / 2 * 2)), "{time:?} with {values:?}");
-        newest = time;
-        seen += 1;
-    }
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    assert_eq!(read(&reader, &table, 1).await.unwrap().0, Some(18));
+    sql::tests::rows_are_never_torn(|| store(server, &database, json!({}))).await;
+    // What writers wait for is not left behind.
     assert_eq!(server.execute(&database, "SELECT count(*) FROM p_v WHERE value IS NULL"), "0");
-}
-
-fn names_of(table: &OnlineTable) -> impl Iterator<Item = &str> {
-    table.columns.iter().map(|column| column.name.as_str())
 }
 
 #[tokio::test]
 async fn tables_may_be_made_by_many_at_once() {
     let server = MysqlServer::shared();
     let database = server.create_database();
-    let table = table(&[("n", ValueType::Int64)]);
-    let update = || async {
-        let store = store(server, &database, json!({}));
-        for _ in 0..3 {
-            store.update(&[TableChange::Ensure(table.clone())]).await.unwrap();
-        }
-    };
-    futures::future::join_all((0..6).map(|_| update())).await;
-    let store = store(server, &database, json!({}));
-    write(&store, &table, &[1], 1, &[int(5)]).await.unwrap();
-    assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(1), vec![Some(5)]));
+    sql::tests::tables_may_be_made_by_many_at_once(|| store(server, &database, json!({}))).await;
 }
 
 #[tokio::test]
@@ -244,12 +141,12 @@ async fn a_cancelled_call_returns_its_place_in_the_pool() {
     write(&blocked, &table, &[1], 1, &[int(5)]).await.unwrap();
     let other = store(server, &database, json!({}));
     let mut lease = other.lease().await.unwrap_or_else(|failure| panic!("{:?}", failure.error));
-    lease.connection().unwrap().query_drop("LOCK TABLES p_v WRITE").await.unwrap();
+    lease.query_drop("LOCK TABLES p_v WRITE").await.unwrap();
     for _ in 0..=MOST_CONNECTIONS {
         let read = tokio::time::timeout(Duration::from_millis(30), read(&blocked, &table, 1)).await;
         assert!(read.is_err(), "the table is locked");
     }
-    lease.connection().unwrap().query_drop("UNLOCK TABLES").await.unwrap();
+    lease.query_drop("UNLOCK TABLES").await.unwrap();
     assert_eq!(read(&blocked, &table, 1).await.unwrap(), (Some(1), vec![Some(5)]));
 }
 

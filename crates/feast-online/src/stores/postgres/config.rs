@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use feast_core::{Error, Result};
 use feast_net::{TlsOptions, Verify};
 use serde::Deserialize;
 use tokio_postgres::config::SslMode;
 
 use super::super::options::{self, Secret};
+use super::super::sql::{CALL_TIMEOUT, CONNECT_TIMEOUT};
 use super::connection::{Connector, MakeTls};
 use super::tables::quoted;
-use super::{CALL_TIMEOUT, CONNECT_TIMEOUT};
 
 /// The `online_store` part of `feature_store.yaml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -164,7 +165,13 @@ impl PostgresConfig {
         if self.conn_type == Some(ConnectionType::Singleton) { 1 } else { self.max_conn }
     }
 
-    pub(super) fn server(&self) -> tokio_postgres::Config {
+    pub(super) fn connections(&self) -> Manager {
+        // A closed connection is noticed without asking the server.
+        let recycling_method = RecyclingMethod::Fast;
+        Manager::from_connect(self.server(), self.connector(), ManagerConfig { recycling_method })
+    }
+
+    fn server(&self) -> tokio_postgres::Config {
         let mut server = tokio_postgres::Config::new();
         for host in self.host.split(',').map(str::trim) {
             server.host(host);
@@ -179,7 +186,7 @@ impl PostgresConfig {
         server
     }
 
-    pub(super) fn connector(&self) -> Connector {
+    fn connector(&self) -> Connector {
         let verify = match self.sslmode {
             SecurityMode::VerifyFull => Verify::Host,
             SecurityMode::VerifyCa => Verify::Authority,

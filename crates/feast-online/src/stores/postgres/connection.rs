@@ -1,12 +1,10 @@
-//! Connections: how they are opened and secured, lent to calls, and what their errors mean.
+//! Connections: how they are opened and secured, and what their errors mean.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use deadpool_postgres::{
-    ClientWrapper, Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
-};
+use deadpool_postgres::Connect;
 use feast_core::{Error, ErrorCode, OnlineTable, Result};
 use feast_net::TlsOptions;
 use tokio::task::JoinHandle;
@@ -18,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::memory::missing_table;
 use super::super::retry::Failure;
-use super::{CONNECT_TIMEOUT, PostgresStore};
+use super::Postgres;
 
 /// TLS whose files are read for each connection.
 #[derive(Clone)]
@@ -85,82 +83,11 @@ impl Connect for Connector {
     }
 }
 
-/// A connection for one call. Unless it is given back it is closed, because an answer may still be on its way.
-pub(super) struct Lease(Option<Object>);
-
-impl Lease {
-    pub(super) fn client(&self) -> Result<&ClientWrapper> {
-        self.0.as_deref().ok_or_else(|| Error::internal("a connection was used after it was given back"))
-    }
-
-    pub(super) fn give_back(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
-            drop(Object::take(object));
-        }
-    }
-}
-
-impl PostgresStore {
-    fn pool(&self) -> Result<Pool> {
-        let current = self.pool.get_or_make(|| {
-            let recycling_method = RecyclingMethod::Fast;
-            let manager = Manager::from_connect(
-                self.config.server(),
-                self.config.connector(),
-                ManagerConfig { recycling_method },
-            );
-            let pool = Pool::builder(manager)
-                .max_size(self.config.n_connections())
-                .runtime(Runtime::Tokio1)
-                .wait_timeout(Some(CONNECT_TIMEOUT))
-                .create_timeout(Some(CONNECT_TIMEOUT))
-                .build()
-                .map_err(|error| Error::internal("the pool of connections cannot be made").with_source(error))?;
-            let ahead = self.config.min_conn.min(self.config.n_connections());
-            if ahead > 1 {
-                let pool = pool.clone();
-                // Held together, so that they are different ones. What fails here fails again where it is needed.
-                tokio::spawn(async move { futures::future::join_all((0..ahead).map(|_| pool.get())).await });
-            }
-            Ok::<_, Error>(pool)
-        })?;
-        Ok(current.1.clone())
-    }
-
-    pub(super) async fn lease(&self) -> Result<Lease, Failure> {
-        match self.pool()?.get().await {
-            Ok(object) => Ok(Lease(Some(object))),
-            Err(PoolError::Timeout(TimeoutType::Wait)) => {
-                let n = self.config.n_connections();
-                Err(Failure::from(
-                    Error::unavailable(format!("all {n} connections to the online store are busy"))
-                        .with_context("online store", self)
-                        .with_hint("raise `online_store.max_conn`, with `conn_type: pool`"),
-                ))
-            }
-            Err(PoolError::Timeout(_)) => Err(Failure {
-                error: Error::unavailable("could not connect to the online store in time")
-                    .with_context("online store", self)
-                    .with_hint("check `host` and `port`, and that no firewall is between"),
-                transient: true,
-            }),
-            Err(PoolError::Backend(error)) => Err(self.failure("connect to", error)),
-            Err(error) => {
-                Err(Failure::from(Error::internal("the pool of connections does not work").with_source(error)))
-            }
-        }
-    }
-
-    pub(super) fn failure(&self, doing: &str, error: tokio_postgres::Error) -> Failure {
+impl Postgres {
+    pub(super) fn failed(&self, doing: &str, error: tokio_postgres::Error) -> Failure {
         let Some(state) = error.code().cloned() else { return self.failure_without_answer(doing, error) };
         if [SqlState::UNDEFINED_COLUMN, SqlState::FEATURE_NOT_SUPPORTED].contains(&state) {
-            self.shapes().clear();
+            self.shapes.forget_all();
         }
         let again = [
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -232,7 +159,7 @@ impl PostgresStore {
         let states = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME];
         match error.code().is_some_and(|state| states.contains(state)) {
             true => Failure::from(missing_table(table, self)),
-            false => self.failure(doing, error),
+            false => self.failed(doing, error),
         }
     }
 }

@@ -41,16 +41,11 @@ mod values;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 pub use config::PostgresConfig;
-use deadpool_postgres::{ClientWrapper, Pool};
-use feast_core::{
-    Error, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable, TableChange,
-};
-use hashbrown::HashMap;
+use deadpool_postgres::{ClientWrapper, Manager};
+use feast_core::{Error, OnlineRead, OnlineRows, OnlineTable, OnlineWrite, Result, StoredTable, TableChange};
 use tables::{Shape, literal, refuse_shared_tables};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement};
@@ -58,18 +53,9 @@ use upsert::Upsert;
 use values::Micros;
 
 use super::cells::{Wanted, WriteColumn};
-use super::newest::{Recency, newest_rows};
-use super::per_process::PerProcess;
-use super::retry::{Attempts, Failure};
-
-/// How long opening a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a read or a chunk of a write may take, with all attempts. The server ends statements after the same time.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long changing tables may take: an index is built over all rows that are there.
-const UPDATE_TIMEOUT: Duration = Duration::from_secs(600);
+use super::newest::Recency;
+use super::retry::Failure;
+use super::sql::{Dialect, Seen, SqlStore};
 
 /// Rows in one statement, at most; and bytes of values, about.
 const MOST_CHUNK_ROWS: usize = 5_000;
@@ -87,32 +73,23 @@ const LOCKS: u32 = 64;
 /// What sets our advisory locks apart from those of others.
 const LOCK_FAMILY: i64 = 0xFEA57;
 
+/// A store in the database that the options name. Nothing is opened before the first call.
+///
+/// # Errors
+/// `InvalidConfiguration`.
+pub(super) fn connect(options: &serde_json::Value) -> Result<SqlStore<Postgres>> {
+    Ok(SqlStore::new(Postgres { config: PostgresConfig::parse(options)?, shapes: Seen::default() }))
+}
+
 /// PostgreSQL in Feast's layout.
-pub struct PostgresStore {
+#[derive(Debug)]
+pub(super) struct Postgres {
     config: PostgresConfig,
-    pool: PerProcess<Pool>,
     /// Which optional columns the tables have that were written to.
-    shapes: Mutex<HashMap<String, Shape>>,
+    shapes: Seen<Shape>,
 }
 
-impl PostgresStore {
-    /// A store in the database that the options name. Nothing is opened before the first call.
-    ///
-    /// # Errors
-    /// `InvalidConfiguration`.
-    pub fn connect(options: &serde_json::Value) -> Result<Self> {
-        let config = PostgresConfig::parse(options)?;
-        Ok(Self { config, pool: PerProcess::default(), shapes: Mutex::default() })
-    }
-}
-
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresStore").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for PostgresStore {
+impl fmt::Display for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PostgresConfig { host, port, database, .. } = &self.config;
         write!(f, "postgres at `{host}:{port}/{database}`, schema `{}`", self.config.schema())
@@ -120,98 +97,35 @@ impl fmt::Display for PostgresStore {
 }
 
 #[async_trait]
-impl OnlineStore for PostgresStore {
-    async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
-        if reads.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut attempts = Attempts::within(CALL_TIMEOUT);
-        loop {
-            match attempts.run(self, Box::pin(self.read_once(reads))).await {
-                Ok(answers) => return Ok(answers),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
+impl Dialect for Postgres {
+    type Connections = Manager;
+
+    const BATCH_ROWS: usize = MOST_CHUNK_ROWS;
+    const BUSY_HINT: &'static str = "raise `online_store.max_conn`, with `conn_type: pool`";
+
+    fn connections(&self) -> Manager {
+        self.config.connections()
     }
 
-    async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
-        let columns = write.table.columns.iter().zip(write.rows.columns());
-        let mut columns =
-            columns.map(|(field, array)| WriteColumn::new(field, Arc::clone(array))).collect::<Result<Vec<_>>>()?;
-        // All writers lock the rows of a key in the same order.
-        columns.sort_by(|a, b| a.field.name.cmp(&b.field.name));
-        for rows in chunks(&write, &columns, &newest_rows(&write)) {
-            let mut attempts = Attempts::within(CALL_TIMEOUT);
-            // Writing rows again changes nothing, so what may have been written is written again.
-            while let Err(failure) = attempts.run(self, Box::pin(self.write_once(&write, &columns, rows))).await {
-                attempts.pause(failure).await?;
-            }
-        }
-        Ok(())
+    fn most_connections(&self) -> usize {
+        self.config.n_connections()
     }
 
-    async fn update(&self, changes: &[TableChange]) -> Result<()> {
-        refuse_shared_tables(changes)?;
-        let mut attempts = Attempts::within(UPDATE_TIMEOUT);
-        while let Err(failure) = attempts.run(self, Box::pin(self.update_once(changes))).await {
-            attempts.pause(failure).await?;
-        }
-        self.shapes().clear();
-        Ok(())
+    fn connections_ahead(&self) -> usize {
+        // The call that makes the pool opens one of them.
+        Some(self.config.min_conn.min(self.config.n_connections())).filter(|ahead| *ahead > 1).unwrap_or_default()
     }
 
-    async fn check(&self) -> Result<()> {
-        let mut attempts = Attempts::within(CONNECT_TIMEOUT * 2);
-        loop {
-            let ask = async {
-                let mut lease = self.lease().await?;
-                lease.client()?.simple_query("SELECT 1").await.map_err(|error| self.failure("reach", error))?;
-                lease.give_back();
-                Ok(())
-            };
-            match attempts.run(self, ask).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
+    fn failure(&self, doing: &str, error: tokio_postgres::Error) -> Failure {
+        self.failed(doing, error)
     }
 
-    fn preferred_batch_rows(&self) -> usize {
-        MOST_CHUNK_ROWS
+    async fn ping(&self, client: &mut ClientWrapper) -> Result<(), Failure> {
+        client.simple_query("SELECT 1").await.map(drop).map_err(|error| self.failed("reach", error))
     }
 
-    async fn stored_tables(&self, project: &str) -> Result<Option<Vec<StoredTable>>> {
-        let mut attempts = Attempts::within(CALL_TIMEOUT);
-        loop {
-            match attempts.run(self, self.list_once(project)).await {
-                Ok(tables) => return Ok(Some(tables)),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
-    }
-
-    async fn newest(&self, table: &OnlineTable) -> Result<NewestValue> {
-        let mut attempts = Attempts::within(CALL_TIMEOUT);
-        loop {
-            match attempts.run(self, self.newest_once(table)).await {
-                Ok(micros) => return Ok(NewestValue::of_micros(micros)),
-                Err(failure) => attempts.pause(failure).await?,
-            }
-        }
-    }
-}
-
-impl PostgresStore {
-    async fn read_once(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>, Failure> {
-        let mut lease = self.lease().await?;
-        let answers = self.read_with(lease.client()?, reads).await;
-        if !matches!(&answers, Err(failure) if failure.transient) {
-            lease.give_back();
-        }
-        answers
-    }
-
-    async fn read_with(&self, client: &ClientWrapper, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>, Failure> {
+    async fn read(&self, client: &mut ClientWrapper, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>, Failure> {
+        let client = &*client;
         // Prepared once per connection, all together; then read all together.
         let texts: Vec<String> = reads.iter().map(|read| read_statement(&self.qualified(&read.table.name()))).collect();
         let mut preparing = Vec::with_capacity(reads.len());
@@ -233,27 +147,23 @@ impl PostgresStore {
         answers.collect()
     }
 
-    async fn write_once(
+    fn chunks<'a>(
         &self,
         write: &OnlineWrite<'_>,
         columns: &[WriteColumn<'_>],
-        rows: &[usize],
-    ) -> Result<(), Failure> {
-        let mut lease = self.lease().await?;
-        let written = self.write_with(lease.client()?, write, columns, rows).await;
-        if !matches!(&written, Err(failure) if failure.transient) {
-            lease.give_back();
-        }
-        written
+        rows: &'a [usize],
+    ) -> Result<Vec<&'a [usize]>> {
+        Ok(chunks(write, columns, rows))
     }
 
-    async fn write_with(
+    async fn write(
         &self,
-        client: &ClientWrapper,
+        client: &mut ClientWrapper,
         write: &OnlineWrite<'_>,
         columns: &[WriteColumn<'_>],
         rows: &[usize],
     ) -> Result<(), Failure> {
+        let client = &*client;
         let failed = |error| self.table_failure("write to", write.table, error);
         let shape = self.shape(client, write.table).await?;
         let name = self.qualified(&write.table.name());
@@ -287,16 +197,24 @@ impl PostgresStore {
         futures::future::join_all(sent).await.into_iter().collect::<Result<(), _>>().map_err(failed)
     }
 
-    /// Reads the whole table: its index is by entity.
-    async fn newest_once(&self, table: &OnlineTable) -> Result<Option<i64>, Failure> {
-        let mut lease = self.lease().await?;
+    fn refuse_same_names(&self, changes: &[TableChange]) -> Result<()> {
+        refuse_shared_tables(changes)
+    }
+
+    async fn update(&self, client: &mut ClientWrapper, changes: &[TableChange]) -> Result<(), Failure> {
+        self.change(client, changes).await
+    }
+
+    async fn list(&self, client: &mut ClientWrapper, project: &str) -> Result<Vec<StoredTable>, Failure> {
+        self.stored_tables(client, project).await
+    }
+
+    async fn newest(&self, client: &mut ClientWrapper, table: &OnlineTable) -> Result<Option<i64>, Failure> {
         let newest = "max(event_ts) FILTER (WHERE isfinite(event_ts))";
         let query =
             format!("SELECT (extract(epoch FROM {newest}) * 1000000)::int8 FROM {}", self.qualified(&table.name()));
-        let row = lease.client()?.query_one(&query, &[]).await;
-        let row = row.map_err(|error| self.table_failure("read", table, error))?;
-        lease.give_back();
-        Ok(row.get(0))
+        let row = client.query_one(&query, &[]).await;
+        Ok(row.map_err(|error| self.table_failure("read", table, error))?.get(0))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The tables: what is there, what is missing, and the statements that make up for it.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use deadpool_postgres::ClientWrapper;
 use feast_core::{Error, OnlineTable, Result, StoredTable, TableChange, ValueType, list_names};
@@ -9,7 +8,8 @@ use hashbrown::HashMap;
 
 use super::super::memory::missing_table;
 use super::super::retry::Failure;
-use super::{LOCK_FAMILY, PostgresStore, UPDATE_TIMEOUT};
+use super::super::sql::UPDATE_TIMEOUT;
+use super::{LOCK_FAMILY, Postgres};
 
 /// Tables of a schema whose names start so and that look like ours: name, columns.
 const TABLES: &str = "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c \
@@ -78,33 +78,35 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-impl PostgresStore {
+impl Postgres {
     /// Which optional columns a table has.
     pub(super) async fn shape(&self, client: &ClientWrapper, table: &OnlineTable) -> Result<Shape, Failure> {
         let name = table.name();
-        if let Some(shape) = self.shapes().get(&name) {
-            return Ok(shape.clone());
+        if let Some(shape) = self.shapes.get(&name) {
+            return Ok(shape);
         }
         let rows = client
             .query(COLUMNS, &[&vec![self.qualified(&name)]])
             .await
-            .map_err(|error| self.failure("write to", error))?;
+            .map_err(|error| self.failed("write to", error))?;
         if rows.is_empty() {
             return Err(Failure::from(missing_table(table, self)));
         }
         let shape = Shape::of(rows.iter().map(|row| (row.get(1), row.get(2))));
-        self.shapes().insert(name, shape.clone());
+        self.shapes.keep(name, shape.clone());
         Ok(shape)
     }
 
-    pub(super) async fn list_once(&self, project: &str) -> Result<Vec<StoredTable>, Failure> {
-        let mut lease = self.lease().await?;
-        let rows = lease
-            .client()?
+    /// Tables in our layout whose names start with that of the project.
+    pub(super) async fn stored_tables(
+        &self,
+        client: &ClientWrapper,
+        project: &str,
+    ) -> Result<Vec<StoredTable>, Failure> {
+        let rows = client
             .query(TABLES, &[&self.config.schema(), &format!("{project}_")])
             .await
-            .map_err(|error| self.failure("read", error))?;
-        lease.give_back();
+            .map_err(|error| self.failed("read", error))?;
         let tables = rows.iter().map(|row| {
             let columns: Vec<&str> = row.get(1);
             let missing = self.missing_columns(&columns).into_iter().map(|(name, _)| name.to_owned());
@@ -113,10 +115,9 @@ impl PostgresStore {
         Ok(tables.collect())
     }
 
-    pub(super) async fn update_once(&self, changes: &[TableChange]) -> Result<(), Failure> {
-        let mut lease = self.lease().await?;
-        let client = lease.client()?;
-        let failed = |error| self.failure("update", error);
+    /// Makes changes in one transaction.
+    pub(super) async fn change(&self, client: &ClientWrapper, changes: &[TableChange]) -> Result<(), Failure> {
+        let failed = |error| self.failed("update", error);
         // Those who change tables wait for each other: PostgreSQL's own `IF NOT EXISTS` does not hold against others
         // who do the same at the same moment.
         let begin = format!(
@@ -126,18 +127,18 @@ impl PostgresStore {
             LOCK_FAMILY << 8
         );
         client.batch_execute(&begin).await.map_err(failed)?;
-        let statements = self.changes(client, changes).await?;
+        let statements = self.statements(client, changes).await?;
         for statement in &statements {
             client.batch_execute(statement).await.map_err(failed)?;
         }
         client.batch_execute("COMMIT").await.map_err(failed)?;
-        lease.give_back();
+        self.shapes.forget_all();
         Ok(())
     }
 
     /// What is to be done, given what is there: a user who may not create anything can apply what changes nothing.
-    async fn changes(&self, client: &ClientWrapper, changes: &[TableChange]) -> Result<Vec<String>, Failure> {
-        let failed = |error| self.failure("update", error);
+    async fn statements(&self, client: &ClientWrapper, changes: &[TableChange]) -> Result<Vec<String>, Failure> {
+        let failed = |error| self.failed("update", error);
         let schema = self.config.schema();
         let mut statements = Vec::new();
         let creates = changes.iter().any(|change| matches!(change, TableChange::Ensure(_)));
@@ -232,10 +233,6 @@ impl PostgresStore {
 
     fn vector_type(&self) -> &'static str {
         if self.config.vector_enabled { "vector" } else { "BYTEA" }
-    }
-
-    pub(super) fn shapes(&self) -> std::sync::MutexGuard<'_, HashMap<String, Shape>> {
-        self.shapes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `"schema"."name"`.

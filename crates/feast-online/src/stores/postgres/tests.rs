@@ -2,22 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray};
 use arrow::datatypes::{Float32Type, Int64Type};
-use feast_core::{EntityKeyEncoder, EntityKeys, ErrorCode, Field, ValueType};
+use feast_core::{ErrorCode, OnlineStore, ValueType};
 use feast_testing::StartedStore;
 use feast_testing::services::postgres::{PASSWORD, PostgresServer, USER};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
 use super::config::SecurityMode;
 use super::*;
-use crate::write::record_batch;
+use crate::stores::sql;
+use crate::stores::sql::tests::{ensure, int, read, table, write};
 
 fn options(server: &PostgresServer, database: &str, more: Value) -> Value {
     let mut options = json!({
@@ -28,8 +28,8 @@ fn options(server: &PostgresServer, database: &str, more: Value) -> Value {
     options
 }
 
-fn store(server: &PostgresServer, database: &str, more: Value) -> PostgresStore {
-    PostgresStore::connect(&options(server, database, more)).unwrap()
+fn store(server: &PostgresServer, database: &str, more: Value) -> SqlStore<Postgres> {
+    connect(&options(server, database, more)).unwrap()
 }
 
 /// An empty schema of the shared server.
@@ -45,52 +45,6 @@ async fn start() -> StartedStore {
 }
 
 feast_testing::online_store_conformance!(super::start);
-
-fn table(columns: &[(&str, ValueType)]) -> OnlineTable {
-    OnlineTable {
-        project: "p".to_owned(),
-        view: "v".to_owned(),
-        join_keys: vec![Field::new("id", ValueType::Int64)],
-        columns: columns.iter().map(|(name, value_type)| Field::new(*name, *value_type)).collect(),
-        tags: feast_core::Tags::new(),
-    }
-}
-
-fn keys(ids: &[i64]) -> EntityKeys {
-    let encoder = EntityKeyEncoder::new(&[Field::new("id", ValueType::Int64)], 3).unwrap();
-    let ids = Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef;
-    encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap()
-}
-
-/// Writes one row of one entity.
-async fn write(store: &PostgresStore, table: &OnlineTable, id: i64, event: i64, row: Vec<ArrayRef>) -> Result<()> {
-    let write = OnlineWrite {
-        table,
-        keys: &keys(&[id]),
-        rows: &record_batch(&table.columns, row, 1).unwrap(),
-        event_timestamps: &TimestampMicrosecondArray::from(vec![event]),
-        created_timestamps: None,
-    };
-    store.write(write).await
-}
-
-fn int(value: i64) -> ArrayRef {
-    Arc::new(Int64Array::from(vec![value]))
-}
-
-async fn ensure(store: &PostgresStore, table: &OnlineTable) {
-    store.update(&[TableChange::Ensure(table.clone())]).await.unwrap();
-}
-
-/// Event time and numbers of one entity.
-async fn read(store: &PostgresStore, table: &OnlineTable, id: i64) -> Result<(Option<i64>, Vec<Option<i64>>)> {
-    let columns: Vec<usize> = (0..table.columns.len()).collect();
-    let mut answers = store.read(&[OnlineRead { table, keys: &keys(&[id]), columns: &columns }]).await?;
-    let answer = answers.remove(0);
-    let number = |column: &ArrayRef| column.is_valid(0).then(|| column.as_primitive::<Int64Type>().value(0));
-    let time = answer.event_timestamps.is_valid(0).then(|| answer.event_timestamps.value(0));
-    Ok((time, answer.values.columns().iter().map(number).collect()))
-}
 
 #[tokio::test]
 async fn tables_are_what_feast_makes() {
@@ -144,7 +98,7 @@ async fn cells_are_what_feast_writes() {
         Arc::new(arrow::array::BooleanArray::from(vec![true])),
         Arc::new(Int64Array::from(vec![None])),
     ];
-    write(&store, &table, 1001, 1_795_176_000_000_001, row).await.unwrap();
+    write(&store, &table, &[1001], 1_795_176_000_000_001, &row).await.unwrap();
     let found = server.execute(
         &database,
         "SELECT feature_name, value, value_text, value_num, vector_value IS NULL, event_ts AT TIME ZONE 'UTC', \
@@ -174,7 +128,7 @@ async fn tables_of_old_versions_are_written_and_brought_up_to_date() {
     );
     let store = store(server, &database, json!({"enable_openai_compatible_store": true}));
     let table = table(&[("a", ValueType::Int64)]);
-    write(&store, &table, 1, 1, vec![int(5)]).await.unwrap();
+    write(&store, &table, &[1], 1, &[int(5)]).await.unwrap();
     assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(1), vec![Some(5)]));
     let missing = ["value_text", "vector_value", "value_num"].map(str::to_owned).to_vec();
     let listed = StoredTable { name: "p_v".to_owned(), missing_columns: missing };
@@ -183,11 +137,11 @@ async fn tables_of_old_versions_are_written_and_brought_up_to_date() {
     ensure(&store, &table).await;
     let listed = StoredTable { missing_columns: vec![], ..listed };
     assert_eq!(store.stored_tables("p").await.unwrap(), Some(vec![listed]));
-    write(&store, &table, 1, 1, vec![int(6)]).await.unwrap();
+    write(&store, &table, &[1], 1, &[int(6)]).await.unwrap();
     assert_eq!(server.execute(&database, "SELECT value_text, value_num, vector_value FROM p_v"), "6|6|");
     // Somebody else takes a column away.
     server.execute(&database, "ALTER TABLE p_v DROP COLUMN value_num");
-    write(&store, &table, 1, 1, vec![int(7)]).await.unwrap();
+    write(&store, &table, &[1], 1, &[int(7)]).await.unwrap();
     assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(1), vec![Some(7)]));
 }
 
@@ -205,7 +159,7 @@ async fn vectors_are_written_as_pgvector_reads_them() {
     ensure(&store, &table).await;
     let floats = ListArray::from_iter_primitive::<Float32Type, _, _>([Some([Some(1.0), Some(0.5)])]);
     let integers = ListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), Some(-2)])]);
-    write(&store, &table, 1, 1, vec![Arc::new(floats), Arc::new(integers), int(7)]).await.unwrap();
+    write(&store, &table, &[1], 1, &[Arc::new(floats), Arc::new(integers), int(7)]).await.unwrap();
     let found = server.execute(&database, "SELECT feature_name, vector_value FROM p_v ORDER BY 1");
     assert_eq!(found, "f|[1.0, 0.5]\ni|[1, -2]\nn|");
 }
@@ -213,16 +167,7 @@ async fn vectors_are_written_as_pgvector_reads_them() {
 #[tokio::test]
 async fn all_features_of_a_row_decide_together() {
     let (server, schema) = schema();
-    let store = store(server, "postgres", schema);
-    let (narrow, wide) =
-        (table(&[("a", ValueType::Int64)]), table(&[("a", ValueType::Int64), ("b", ValueType::Int64)]));
-    ensure(&store, &narrow).await;
-    write(&store, &narrow, 1, 10, vec![int(1)]).await.unwrap();
-    // An older row must not give a value to the feature that is new.
-    write(&store, &wide, 1, 9, vec![int(2), int(2)]).await.unwrap();
-    assert_eq!(read(&store, &wide, 1).await.unwrap(), (Some(10), vec![Some(1), None]));
-    write(&store, &wide, 1, 10, vec![int(3), int(3)]).await.unwrap();
-    assert_eq!(read(&store, &wide, 1).await.unwrap(), (Some(10), vec![Some(3), Some(3)]));
+    sql::tests::all_features_of_a_row_decide_together(store(server, "postgres", schema)).await;
 }
 
 #[tokio::test]
@@ -233,74 +178,38 @@ async fn more_features_than_a_statement_holds_are_one_row() {
     let table = table(&names.iter().map(|name| (name.as_str(), ValueType::Int64)).collect::<Vec<_>>());
     ensure(&store, &table).await;
     let row = |value: i64| (0..names.len()).map(|_| int(value)).collect::<Vec<_>>();
-    write(&store, &table, 1, 2, row(2)).await.unwrap();
-    write(&store, &table, 1, 1, row(1)).await.unwrap();
+    write(&store, &table, &[1], 2, &row(2)).await.unwrap();
+    write(&store, &table, &[1], 1, &row(1)).await.unwrap();
     assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(2), vec![Some(2); names.len()]));
-    write(&store, &table, 1, 2, row(3)).await.unwrap();
+    write(&store, &table, &[1], 2, &row(3)).await.unwrap();
     assert_eq!(read(&store, &table, 1).await.unwrap(), (Some(2), vec![Some(3); names.len()]));
 }
 
-/// Writers that share nothing but the server, as processes do, write equally old and older rows of the same few
-/// entities; whoever reads meanwhile sees each row whole and never going back in time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rows_are_never_torn() {
     let (server, schema) = schema();
-    let names: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
-    let table = table(&names.iter().map(|name| (name.as_str(), ValueType::Int64)).collect::<Vec<_>>());
-    ensure(&store(server, "postgres", schema.clone()), &table).await;
-    let writer = |number: i64| {
-        let (store, table) = (store(server, "postgres", schema.clone()), table.clone());
-        async move {
-            for round in 0..40 {
-                // Half of the events are shared by all writers, so that ties are frequent.
-                let event = round / 2 * 2;
-                let ids: Vec<i64> = if number % 2 == 0 { vec![1, 2, 3] } else { vec![3, 1] };
-                let value = Arc::new(Int64Array::from(vec![round * 10 + number; ids.len()])) as ArrayRef;
-                let columns = (0..table.columns.len()).map(|_| Arc::clone(&value)).collect();
-                let write = OnlineWrite {
-                    table: &table,
-                    keys: &keys(&ids),
-                    rows: &record_batch(&table.columns, columns, ids.len()).unwrap(),
-                    event_timestamps: &TimestampMicrosecondArray::from(vec![event; ids.len()]),
-                    created_timestamps: None,
-                };
-                store.write(write).await.unwrap();
-            }
-        }
-    };
-    let writers: Vec<_> = (0..6).map(|number| tokio::spawn(writer(number))).collect();
-    let reader = store(server, "postgres", schema.clone());
-    let mut newest = None;
-    let mut seen = 0;
-    while seen < 20 || !writers.iter().all(JoinHandle::is_finished) {
-        let (time, values) = read(&reader, &table, 1).await.unwrap();
-        assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "torn: {values:?}");
-        assert!(time >= newest, "{time:?} after {newest:?}");
-        assert!(values[0].is_none_or(|value| time == Some(value / 10 / 2 * 2)), "{time:?} with {values:?}");
-        newest = time;
-        seen += 1;
-    }
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    assert_eq!(read(&reader, &table, 1).await.unwrap().0, Some(38));
+    sql::tests::rows_are_never_torn(|| store(server, "postgres", schema.clone())).await;
 }
 
 #[tokio::test]
 async fn tables_may_be_made_by_many_at_once() {
     let (server, schema) = schema();
+    sql::tests::tables_may_be_made_by_many_at_once(|| store(server, "postgres", schema.clone())).await;
+}
+
+#[tokio::test]
+async fn tables_may_be_made_anew_by_many_at_once() {
+    let (server, schema) = schema();
     let table = table(&[("a", ValueType::String)]);
     let update = || async {
         let store = store(server, "postgres", schema.clone());
         for _ in 0..3 {
-            store.update(&[TableChange::Ensure(table.clone())]).await.unwrap();
             store.update(&[TableChange::Drop(table.clone()), TableChange::Ensure(table.clone())]).await.unwrap();
         }
     };
     futures::future::join_all((0..6).map(|_| update())).await;
-    write(&store(server, "postgres", schema.clone()), &table, 1, 1, vec![Arc::new(StringArray::from(vec!["a"]))])
-        .await
-        .unwrap();
+    let store = store(server, "postgres", schema.clone());
+    write(&store, &table, &[1], 1, &[Arc::new(StringArray::from(vec!["a"]))]).await.unwrap();
 }
 
 #[tokio::test]
@@ -311,7 +220,7 @@ async fn a_cancelled_call_returns_its_place_in_the_pool() {
     let store = store(server, "postgres", only_one);
     let table = table(&[("a", ValueType::Int64)]);
     ensure(&store, &table).await;
-    write(&store, &table, 1, 1, vec![int(5)]).await.unwrap();
+    write(&store, &table, &[1], 1, &[int(5)]).await.unwrap();
     let mut other = tokio_postgres::Config::new();
     other.host(server.host()).port(server.port()).user(USER).password(PASSWORD).dbname("postgres");
     let (mut other, connection) = other.connect(NoTls).await.unwrap();
@@ -334,7 +243,7 @@ async fn a_restarted_server_is_found_again() {
     let table = table(&[("a", ValueType::Int64)]);
     ensure(&store, &table).await;
     for number in 0..3 {
-        write(&store, &table, 1, number, vec![int(number)]).await.unwrap();
+        write(&store, &table, &[1], number, &[int(number)]).await.unwrap();
         let reads = futures::future::join_all((0..4).map(|_| read(&store, &table, 1))).await;
         assert!(reads.into_iter().all(|read| read.unwrap() == (Some(number), vec![Some(number)])));
         server.restart();
@@ -347,7 +256,7 @@ async fn a_restarted_server_is_found_again() {
                                               WHERE application_name = 'feast'",
     );
     assert_ne!(dropped, "0");
-    write(&store, &table, 1, 3, vec![int(3)]).await.unwrap();
+    write(&store, &table, &[1], 3, &[int(3)]).await.unwrap();
     drop(server);
     let error = store.check().await.unwrap_err();
     assert_eq!(

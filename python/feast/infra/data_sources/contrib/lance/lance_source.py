@@ -60,7 +60,7 @@ class LanceOptions(JsonOptions):
             )
         if self.lance_table and not self.namespace_impl:
             raise ValueError(
-                f"{where}: the table `{self.lance_table}` needs `namespace_impl`, such as \"dir\" for "
+                f'{where}: the table `{self.lance_table}` needs `namespace_impl`, such as "dir" for '
                 'folders or "rest" for a namespace server'
             )
 

@@ -53,7 +53,9 @@ class ChrononSource(StoredSource):
     ) -> None:
         where = f"data source `{name or materialization_path}`"
         if not materialization_path:
-            raise ValueError(f"{where}: `materialization_path` is missing; say where Chronon writes")
+            raise ValueError(
+                f"{where}: `materialization_path` is missing; say where Chronon writes"
+            )
         if not timestamp_field:
             raise ValueError(f"{where}: `timestamp_field` is missing; name the event time column")
         if chronon_join and chronon_group_by:

@@ -167,9 +167,7 @@ class SavedDatasetSparkStorage(StoredDataset):
     _proto_attr_name = "spark_storage"
     _options_class = SparkOptions
     _source_class = SparkSource
-    _parameters = {
-        name: name for name in ("table", "query", "path", "file_format", "table_format")
-    }
+    _parameters = {name: name for name in ("table", "query", "path", "file_format", "table_format")}
     _source_parameters = _parameters
 
     spark_options = all_options()
@@ -182,9 +180,7 @@ class SavedDatasetSparkStorage(StoredDataset):
         file_format: str | None = None,
         table_format: TableFormat | None = None,
     ) -> None:
-        self._options = SparkOptions(
-            table, query, path, file_format, table_format=table_format
-        )
+        self._options = SparkOptions(table, query, path, file_format, table_format=table_format)
 
     def to_data_source(self) -> SparkSource:
         """The source that reads the saved rows, named after their place."""

@@ -65,7 +65,7 @@ def without_source_times(text: str) -> str:
 def changes_seen_by_feast(output: str) -> list[str]:
     """The changed fields of a plan of Feast's, without those that differ in the times of sources only."""
     changes = []
-    for block in re.split(r"\n(?=\S)|\n\t(?=\w+: )", output):
+    for block in re.split(r"\n(?=Created |Deleted |Updated |No changes)|\n\t(?=\w+: )", output):
         before, arrow, after = block.partition(" -> ")
         if arrow:
             field, _, before = before.strip().partition(": ")

@@ -21,11 +21,10 @@ from typing import Any
 import exchange
 
 PROJECT = "remote"
-# Feast's client cannot send these: `from_proto` needs libraries that are not installed here.
 PLURALS = {
     kind: "entities" if kind == "entity" else f"{kind}s"
     for kind in exchange.MESSAGES
-    if kind not in ("project", "validation_reference")
+    if kind != "project"
 }
 
 
@@ -175,7 +174,7 @@ def missing(registry: Any) -> dict[str, Any]:
     from feast.labeling.label_view import LabelView
 
     told = {}
-    for kind in [*PLURALS, "validation_reference"]:
+    for kind in PLURALS:
         told[kind] = raised(getattr(registry, f"get_{kind}"), "nobody", PROJECT)
     told["project"] = raised(registry.get_project, "nobody")
     told["any"] = raised(registry.get_any_feature_view, "nobody", PROJECT)

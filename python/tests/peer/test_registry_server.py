@@ -71,6 +71,7 @@ def test_feasts_client_changes_every_kind_of_object(peer: str, environment: dict
         "label_view": "FeatureViewNotFoundException",
         "feature_service": "FeatureServiceNotFoundException",
         "saved_dataset": "SavedDatasetNotFound",
+        "validation_reference": "ValidationReferenceNotFound",
         "permission": "PermissionObjectNotFoundException",
     }
     assert report["projects"] == []

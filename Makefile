@@ -33,7 +33,7 @@ PIPELINES := $(abspath .build/pipelines)
 
 say = @printf '\n==> %s\n'
 
-.PHONY: help demo datastore test lint bench bench-offline bench-online bench-registry bench-transform pipelines wheel binary clean python-tests rust-tests dev-module services tools venv peer
+.PHONY: help demo datastore test lint bench bench-offline bench-online bench-registry bench-transform fuzz pipelines wheel binary clean python-tests rust-tests dev-module services tools venv peer
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## "; print "make ..." } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,21 @@ bench-registry: wheel binary peer ## apply, plan and list with 1,000 feature vie
 	$(say) "bench-registry: measuring (some minutes, most of them Feast's)"
 	@"$(VENV)/bin/python" bench/registry.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
+
+# libFuzzer, with the stable compiler: our crates are instrumented by `scripts/fuzz_rustc.sh`. Inputs stay in .build/fuzz.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= registry_file registry_message configuration http_body online_cell connection
+FUZZ_CARGO_TARGET_DIR ?= $(CARGO_TARGET_DIR)/fuzz
+
+fuzz: tools ## random bytes for everything that reads bytes of others, FUZZ_SECONDS=60 per program; FUZZ_TARGETS=http_body
+	$(say) "fuzz: compiling (a quarter of an hour the first time)"
+	@RUSTC_WRAPPER="$(abspath scripts/fuzz_rustc.sh)" CARGO_TARGET_DIR="$(FUZZ_CARGO_TARGET_DIR)" \
+		$(CARGO) build --manifest-path fuzz/Cargo.toml
+	@"$(FUZZ_CARGO_TARGET_DIR)/debug/seeds" .build/fuzz
+	@for target in $(FUZZ_TARGETS); do printf '\n==> fuzz: %s for %s seconds\n' $$target $(FUZZ_SECONDS); \
+		mkdir -p .build/fuzz/$$target && "$(FUZZ_CARGO_TARGET_DIR)/debug/$$target" .build/fuzz/$$target \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=4096 -artifact_prefix=.build/fuzz/$$target- \
+		-print_final_stats=1 || exit 1; done
 
 wheel: .build/wheel.stamp ## dist/feast_rs-*.whl, release build
 

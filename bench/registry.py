@@ -19,7 +19,7 @@ from pathlib import Path
 
 from run import Command
 
-DEFINITIONS = '''
+DEFINITIONS = """
 from datetime import timedelta
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.types import Float32, Int64
@@ -39,7 +39,7 @@ for number in range({views}):
         source=source,
         description="{description}" if number == 7 else "",
     )
-'''
+"""
 
 DATA = """
 import pandas as pd

@@ -277,12 +277,39 @@ fn compare(stored: &RegistryObject, desired: &RegistryObject) -> Vec<FieldChange
         return Vec::new();
     }
     let mut changes = Vec::new();
-    let before = serde_json::to_value(stored).unwrap_or(Value::Null);
-    let after = serde_json::to_value(desired).unwrap_or(Value::Null);
+    let [before, after] = [stored, desired].map(|object| {
+        let mut value = serde_json::to_value(object).unwrap_or(Value::Null);
+        if object.kind() == ObjectKind::StreamFeatureView {
+            settle_stream_view(&mut value);
+        }
+        value
+    });
     compare_values("", Some(&before), Some(&after), &mut changes);
     // Feast leaves the class of a source out of SQL registries; it follows from the kind of the source.
     changes.retain(|change| !(change.field == "class_type" && change.before.as_ref().is_none_or(is_empty_text)));
     changes
+}
+
+/// Feast writes the features of a stream view in no order, the join keys among them, and its function twice: as every
+/// view has it, and as only stream views once had it.
+fn settle_stream_view(view: &mut Value) {
+    let join_keys: Vec<String> =
+        view["entity_columns"].as_array().into_iter().flatten().filter_map(name_of).map(str::to_owned).collect();
+    if let Some(features) = view["features"].as_array_mut() {
+        features.retain(|feature| name_of(feature).is_none_or(|name| !join_keys.iter().any(|key| key == name)));
+        features.sort_by(|a, b| name_of(a).cmp(&name_of(b)));
+    }
+    let stream = &mut view["stream"];
+    if !stream["transformation"].is_null() {
+        stream["user_defined_function"] = Value::Null;
+    }
+}
+
+/// Whether two texts are the same JSON object: the options of sources that Feast has no message for are written as
+/// such, and the order of their members means nothing.
+fn same_configuration(path: &str, before: Option<&Value>, after: Option<&Value>) -> bool {
+    let parsed = |value: Option<&Value>| serde_json::from_str::<serde_json::Map<_, _>>(value?.as_str()?).ok();
+    path.ends_with(".configuration") && parsed(before).is_some_and(|before| Some(before) == parsed(after))
 }
 
 fn is_empty_text(value: &Value) -> bool {
@@ -290,7 +317,7 @@ fn is_empty_text(value: &Value) -> bool {
 }
 
 fn compare_values(path: &str, before: Option<&Value>, after: Option<&Value>, changes: &mut Vec<FieldChange>) {
-    if before == after {
+    if before == after || same_configuration(path, before, after) {
         return;
     }
     let child = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
@@ -363,6 +390,33 @@ mod tests {
         assert_eq!(changes.len(), 1);
         let fields: Vec<&str> = changes[0].fields.iter().map(|change| change.field.as_str()).collect();
         assert_eq!(fields, ["features.trips.value_type", "features.city"]);
+    }
+
+    #[test]
+    fn what_feast_writes_in_another_way_is_no_difference() {
+        let stream = |names: &[&str], old: bool| {
+            let function = || {
+                let body_text = "def f(rows): return rows".to_owned();
+                Some(crate::UserDefinedFunction { name: "f".to_owned(), body_text, ..Default::default() })
+            };
+            let kind = crate::StreamFeatures {
+                transformation: function().map(crate::Transformation::UserDefinedFunction),
+                user_defined_function: function().filter(|_| old),
+                ..crate::StreamFeatures::default()
+            };
+            let mut view = FeatureView::new("clicks", FeatureViewKind::Stream(kind));
+            view.entity_columns = vec![Field::new("driver_id", ValueType::Int64)];
+            view.features = names.iter().map(|name| Field::new(*name, ValueType::Int64)).collect();
+            RegistryObject::FeatureView(view.into())
+        };
+        assert_eq!(compare(&stream(&["driver_id", "b", "a"], true), &stream(&["a", "b"], false)), []);
+        assert_eq!(compare(&stream(&["a"], true), &stream(&["a", "b"], false)).len(), 1);
+        let source = |configuration: &str| {
+            let options = crate::DataSourceOptions::Custom { configuration: configuration.to_owned() };
+            RegistryObject::DataSource(crate::DataSource { options, ..crate::DataSource::default() }.into())
+        };
+        assert_eq!(compare(&source(r#"{"a": 1, "b": {"c": 2}}"#), &source(r#"{"b":{"c":2},"a":1}"#)), []);
+        assert_eq!(compare(&source(r#"{"a": 1}"#), &source(r#"{"a": 2}"#)).len(), 1);
     }
 
     #[test]

@@ -31,7 +31,9 @@ source = FileSource(
 )
 
 
-def batch_view(name: str, mode: str, text: str, schema: list[Field], **more: Any) -> BatchFeatureView:
+def batch_view(
+    name: str, mode: str, text: str, schema: list[Field], **more: Any
+) -> BatchFeatureView:
     """A view whose function is given as text, as a registry keeps it."""
     scope: dict[str, Any] = {}
     exec(text, scope)  # noqa: S102
@@ -62,7 +64,7 @@ def computed(stats):
         FROM {stats} WHERE trips <> 20
     """
 '''
-PANDAS = '''
+PANDAS = """
 def computed(df):
     import pandas as pd
 
@@ -70,21 +72,25 @@ def computed(df):
     df["before"] = df.sort_values(["event_timestamp", "created"]).groupby("driver_id")["trips"].shift()
     df["label"] = "d" + df["driver_id"].astype(str)
     return df[["driver_id", "event_timestamp", "created", "before", "label"]]
-'''
-PYTHON = '''
+"""
+PYTHON = """
 def computed(df):
     return [
         {"driver_id": row.driver_id, "event_timestamp": row.event_timestamp, "halved": row.trips / 2}
         for row in df.itertuples()
     ]
-'''
+"""
 
 
 def test_queries_run_over_the_source_by_its_name(repository: Path) -> None:
     schema = [Field(name="double_trips", dtype=Int64), Field(name="city", dtype=String)]
     store = applied(repository, batch_view("doubled", "sql", SQL, schema))
     store.materialize(T0 - 2 * HOUR, T0, ["doubled"])
-    assert served(store, "doubled", ["double_trips", "city"]) == [(60, "C"), (80, None), (None, None)]
+    assert served(store, "doubled", ["double_trips", "city"]) == [
+        (60, "C"),
+        (80, None),
+        (None, None),
+    ]
     # The newest row of 1001 but one was left out by the query, not by the engine.
     store.materialize_incremental(T0 + HOUR, ["doubled"])
     assert served(store, "doubled", ["double_trips"]) == [(60,), (80,), (None,)]
@@ -117,7 +123,10 @@ def test_views_are_chained(repository: Path) -> None:
         source=source,
     )
     first = batch_view(
-        "doubled", "sql", SQL, [Field(name="double_trips", dtype=Int64), Field(name="city", dtype=String)]
+        "doubled",
+        "sql",
+        SQL,
+        [Field(name="double_trips", dtype=Int64), Field(name="city", dtype=String)],
     )
     text = '''
 def computed(doubled, plain):
@@ -132,7 +141,9 @@ def computed(doubled, plain):
         text,
         [Field(name="total", dtype=Int64)],
         source=[first, plain],
-        sink_source=FileSource(name="sink", path="pushed.parquet", timestamp_field="event_timestamp"),
+        sink_source=FileSource(
+            name="sink", path="pushed.parquet", timestamp_field="event_timestamp"
+        ),
     )
     store = applied(repository, first, plain, second)
     store.materialize(T0 - 100 * HOUR, T0, ["total"])
@@ -142,7 +153,11 @@ def computed(doubled, plain):
 @pytest.mark.parametrize(
     ("mode", "text", "reason"),
     [
-        ("sql", "def computed(stats):\n    return 'SELECT * FROM elsewhere'", "names a table `elsewhere`"),
+        (
+            "sql",
+            "def computed(stats):\n    return 'SELECT * FROM elsewhere'",
+            "names a table `elsewhere`",
+        ),
         ("sql", "def computed(stats):\n    return 'DROP TABLE stats'", "DROP TABLE"),
         ("sql", "def computed(stats):\n    return f'SELECT nothing FROM {stats}'", "nothing"),
         ("sql", "def computed(stats):\n    return 5", "returns a query as text"),
@@ -152,7 +167,9 @@ def computed(doubled, plain):
         ("pandas", "def computed(df):\n    return 5", "returned rows"),
     ],
 )
-def test_what_goes_wrong_names_the_view(repository: Path, mode: str, text: str, reason: str) -> None:
+def test_what_goes_wrong_names_the_view(
+    repository: Path, mode: str, text: str, reason: str
+) -> None:
     store = applied(repository, batch_view("wrong", mode, text, [Field(name="trips", dtype=Int64)]))
     with pytest.raises(Exception, match=reason) as raised:
         store.materialize(T0 - HOUR, T0, ["wrong"])
@@ -167,7 +184,9 @@ def test_pickled_code_is_never_loaded(repository: Path) -> None:
 
     import pickle
 
-    view = batch_view("hostile", "pandas", "def computed(df):\n    return df", [Field(name="trips", dtype=Int64)])
+    view = batch_view(
+        "hostile", "pandas", "def computed(df):\n    return df", [Field(name="trips", dtype=Int64)]
+    )
     view.feature_transformation._body = pickle.dumps(Hostile())
     view.feature_transformation.udf = None
     store = applied(repository, view)
@@ -199,7 +218,9 @@ def test_aggregations_are_by_join_key_and_over_windows_of_time(repository: Path)
         aggregations=[
             Aggregation(column="trips", function="sum"),
             Aggregation(column="trips", function="count", time_window=HOUR),
-            Aggregation(column="conv_rate", function="mean", name="mean_rate", time_window=3 * HOUR),
+            Aggregation(
+                column="conv_rate", function="mean", name="mean_rate", time_window=3 * HOUR
+            ),
         ],
     )
     store = applied(repository, view)

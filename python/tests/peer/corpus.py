@@ -33,6 +33,7 @@ from feast import (
 )
 from feast.credentials import ConnectionRef
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat, ParquetFormat, ProtoFormat
+from feast.dqm.profilers.ge_profiler import GEProfiler
 from feast.feature_logging import LoggingConfig
 from feast.infra.data_sources.contrib.iceberg_catalog.iceberg_source import IcebergSource
 from feast.infra.data_sources.contrib.iceberg_catalog.unity_catalog_source import UnityCatalogSource
@@ -92,6 +93,7 @@ from feast.permissions.policy import (
     NamespaceBasedPolicy,
     RoleBasedPolicy,
 )
+from feast.protos.feast.core.ValidationProfile_pb2 import GEValidationProfiler
 from feast.saved_dataset import SavedDataset, ValidationReference
 from feast.stream_feature_view import stream_feature_view
 from feast.table_format import IcebergFormat, LanceFormat
@@ -221,7 +223,6 @@ all_types = FeatureView(
 pinned = FeatureView(
     name="pinned", entities=[driver], schema=SCHEMA, source=file_source, version="v2"
 )
-
 
 
 def roll_up(rows):
@@ -359,6 +360,12 @@ def dataset(name, storage):
     return saved
 
 
+# The pickle of a function that every Python has.
+PROFILER = GEProfiler.from_proto(
+    GEValidationProfiler(
+        profiler=GEValidationProfiler.UserDefinedProfiler(body=b"cposixpath\nbasename\n.")
+    )
+)
 PINNED = LanceFormat(catalog="c", namespace="n", version=3)
 REF = ConnectionRef(
     provider="env", name="PG_", namespace="prod", connection_type="pg", params={"sslmode": "off"}
@@ -375,14 +382,21 @@ DATA_SOURCES = {
         table="p.d.t", date_partition_column="day", timestamp_field_type="DATE", **SHARED
     ),
     "bigquery_query": BigQuerySource(name="q", query="SELECT 1", timestamp_field="ts"),
-    "redshift": RedshiftSource(table="t", database="db", **SHARED),
+    "redshift": RedshiftSource(name="rs", table="t", database="db", **SHARED),
     "redshift_query": RedshiftSource(name="rq", query="SELECT 1", schema="s"),
-    "snowflake": SnowflakeSource(table="T", database="DB", **SHARED),
+    "snowflake": SnowflakeSource(name="sf", table="T", database="DB", **SHARED),
     "snowflake_query": SnowflakeSource(name="sq", query="SELECT 1"),
-    "athena": AthenaSource(table="t", data_source="cat", date_partition_column="d", **SHARED),
+    # Without an owner, which Feast forgets of these.
+    "athena": AthenaSource(
+        name="at",
+        table="t",
+        data_source="cat",
+        date_partition_column="d",
+        **{**SHARED, "owner": ""},
+    ),
     "trino": TrinoSource(table="c.s.t", **SHARED),
     "trino_query": TrinoSource(name="tq", query="SELECT 1", timestamp_field="ts"),
-    "spark": SparkSource(table="t", date_partition_column="d", **SHARED),
+    "spark": SparkSource(name="spt", table="t", date_partition_column="d", **SHARED),
     "spark_path": SparkSource(
         name="sp",
         path="s3://b",
@@ -418,7 +432,12 @@ DATA_SOURCES = {
         warehouse="w", namespace="n", table="t", endpoint="http://localhost", **SHARED
     ),
     "unity": UnityCatalogSource(
-        warehouse="w", namespace="n", table="t", endpoint="https://h/iceberg", sync_lineage=False
+        name="uc",
+        warehouse="w",
+        namespace="n",
+        table="t",
+        endpoint="https://h/iceberg",
+        sync_lineage=False,
     ),
     "mlflow": MlflowDatasetSource(name="ml", dataset_name="d", batch_source=file_source),
     "push": push_source,
@@ -488,7 +507,9 @@ OBJECTS = {
         "couchbase": dataset("cb", SavedDatasetCouchbaseColumnarStorage("d", "s", "c")),
         "lance": dataset("la", SavedDatasetLanceStorage(PINNED, uri="u")),
     },
-    "validation_reference": {"plain": ValidationReference("ref", "file", None, "d", {"a": "b"})},
+    "validation_reference": {
+        "plain": ValidationReference("ref", "file", PROFILER, "d", {"a": "b"})
+    },
     "permission": {
         "all": Permission(name="all"),
         "some": Permission(

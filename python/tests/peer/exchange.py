@@ -18,7 +18,22 @@ import types
 import warnings
 from pathlib import Path
 
-ABSENT = ["boto3", "botocore", "clickhouse_connect", "couchbase", "couchbase_columnar", "great_expectations", "oracledb", "psycopg", "psycopg_pool", "pymongo", "pyspark", "ray", "regex", "trino"]
+ABSENT = [
+    "boto3",
+    "botocore",
+    "clickhouse_connect",
+    "couchbase",
+    "couchbase_columnar",
+    "great_expectations",
+    "oracledb",
+    "psycopg",
+    "psycopg_pool",
+    "pymongo",
+    "pyspark",
+    "ray",
+    "regex",
+    "trino",
+]
 
 
 class StandIn(types.ModuleType):
@@ -43,7 +58,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Serves stand-ins for the libraries that are not installed."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
-        if name.split(".")[0] in ABSENT:
+        package = name.split(".")[0]
+        # What an installed library lacks is lacking.
+        if package in ABSENT and (name == package or isinstance(sys.modules.get(package), StandIn)):
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 
@@ -64,6 +81,7 @@ CLASSES = {
     "label_view": "feast.labeling.label_view.LabelView",
     "feature_service": "feast.feature_service.FeatureService",
     "saved_dataset": "feast.saved_dataset.SavedDataset",
+    "validation_reference": "feast.saved_dataset.ValidationReference",
     "permission": "feast.permissions.permission.Permission",
 }
 MESSAGES = {

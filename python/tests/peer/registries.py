@@ -1,7 +1,8 @@
 """Adds entities to a registry, or reads all of one; run by our package and by Feast's.
 
-    python registries.py read REPOSITORY     # {kind: {name: base64 of the message}}
-    python registries.py add REPOSITORY PREFIX NUMBER     # entities, one commit each
+python registries.py read REPOSITORY     # {kind: {name: base64 of the message}}
+python registries.py add REPOSITORY PREFIX NUMBER     # entities, one commit each
+python registries.py serve REPOSITORY PORT     # a registry server
 """
 
 from __future__ import annotations
@@ -31,22 +32,10 @@ def read(registry: Any) -> dict[str, dict[str, bytes]]:
     for kind in exchange.MESSAGES:
         if kind == "project":
             continue
-        if kind == "validation_reference" and hasattr(registry, "read_engine"):
-            result[kind] = raw_references(registry)
-            continue
         plural = "entities" if kind == "entity" else f"{kind}s"
         listed = getattr(registry, f"list_{plural}")(PROJECT)
         result[kind] = {one.name: one.to_proto().SerializeToString() for one in listed}
     return result
-
-
-def raw_references(registry: Any) -> dict[str, bytes]:
-    """What Feast stores, for objects whose library it would need to read them."""
-    from sqlalchemy import text
-
-    select = "SELECT validation_reference_name, validation_reference_proto FROM validation_references"
-    with registry.read_engine.begin() as connection:
-        return {name: bytes(data) for name, data in connection.execute(text(select))}
 
 
 if __name__ == "__main__":
@@ -57,7 +46,10 @@ if __name__ == "__main__":
     sys.stdout, stdout = sys.stderr, sys.stdout
     from feast import FeatureStore
 
-    registry = FeatureStore(repo_path=sys.argv[2]).registry
+    store = FeatureStore(repo_path=sys.argv[2])
+    if sys.argv[1] == "serve":
+        store.serve_registry(port=int(sys.argv[3]), tls_key_path="", tls_cert_path="")
+    registry = store.registry
     if sys.argv[1] == "add":
         add(registry, sys.argv[3], int(sys.argv[4]))
     else:

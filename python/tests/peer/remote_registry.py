@@ -21,11 +21,10 @@ from typing import Any
 import exchange
 
 PROJECT = "remote"
-# Feast's client cannot send these: `from_proto` needs libraries that are not installed here.
 PLURALS = {
     kind: "entities" if kind == "entity" else f"{kind}s"
     for kind in exchange.MESSAGES
-    if kind not in ("project", "validation_reference")
+    if kind != "project"
 }
 
 
@@ -125,7 +124,9 @@ def changes(registry: Any) -> dict[str, Any]:
     driver = registry.get_entity("driver", PROJECT)
     apply(registry, "entity", objects["entity"]["driver"])
     assert registry.proto().version_id == message.version_id
-    changed = Entity(name="driver", join_keys=[driver.join_key], value_type=driver.value_type, description="new")
+    changed = Entity(
+        name="driver", join_keys=[driver.join_key], value_type=driver.value_type, description="new"
+    )
     registry.apply_entity(changed, PROJECT)
     again = registry.get_entity("driver", PROJECT, allow_cache=True)
     assert (again.description, again.created_timestamp) == ("new", driver.created_timestamp)
@@ -136,20 +137,37 @@ def changes(registry: Any) -> dict[str, Any]:
     view = registry.get_feature_view("driver_stats", PROJECT)
     before = list(view.materialization_intervals)
     for day in range(3):
-        registry.apply_materialization(view, PROJECT, start + timedelta(days=day), start + timedelta(days=day + 1))
+        registry.apply_materialization(
+            view, PROJECT, start + timedelta(days=day), start + timedelta(days=day + 1)
+        )
     after = registry.get_feature_view("driver_stats", PROJECT)
-    report["intervals"] = [[str(a), str(b)] for a, b in after.materialization_intervals if (a, b) not in before]
+    report["intervals"] = [
+        [str(a), str(b)] for a, b in after.materialization_intervals if (a, b) not in before
+    ]
     report["state"] = after.state.name
     any_view = registry.get_any_feature_view("scaled_rate", PROJECT)
     report["any"] = type(any_view).__name__
     report["all"] = sorted(one.name for one in registry.list_all_feature_views(PROJECT))
-    report["new"] = [one.name for one in registry.list_all_feature_views(PROJECT, updated_since=after.last_updated_timestamp)]
+    report["new"] = [
+        one.name
+        for one in registry.list_all_feature_views(
+            PROJECT, updated_since=after.last_updated_timestamp
+        )
+    ]
     report["datasets"] = len(registry.list_saved_datasets(PROJECT, namespace="no such namespace"))
     direct, indirect = registry.get_registry_lineage(PROJECT)
-    relation = lambda one: [one.source.type.value, one.source.name, one.target.type.value, one.target.name]
+    relation = lambda one: [
+        one.source.type.value,
+        one.source.name,
+        one.target.type.value,
+        one.target.name,
+    ]
     report["lineage"] = [[relation(one) for one in direct], [relation(one) for one in indirect]]
     report["relations"] = [
-        relation(one) for one in registry.get_object_relationships(PROJECT, "entity", "driver", include_indirect=True)
+        relation(one)
+        for one in registry.get_object_relationships(
+            PROJECT, "entity", "driver", include_indirect=True
+        )
     ]
     report["metadata"] = [one.project_name for one in registry.list_project_metadata(PROJECT)]
     from feast.infra.infra_object import Infra
@@ -161,8 +179,12 @@ def changes(registry: Any) -> dict[str, Any]:
     for kind, named in reversed(list(objects.items())):
         for name in named:
             delete(registry, kind, name)
-            report.setdefault("gone", {})[kind] = raised(getattr(registry, f"get_{kind}"), name, PROJECT)[0]
-            again = "FeatureViewNotFoundException" if kind.endswith("_view") else report["gone"][kind]
+            report.setdefault("gone", {})[kind] = raised(
+                getattr(registry, f"get_{kind}"), name, PROJECT
+            )[0]
+            again = (
+                "FeatureViewNotFoundException" if kind.endswith("_view") else report["gone"][kind]
+            )
             assert raised(delete, registry, kind, name)[0] == again
     registry.delete_project(PROJECT)
     report["projects"] = [one.name for one in registry.list_projects()]
@@ -175,14 +197,18 @@ def missing(registry: Any) -> dict[str, Any]:
     from feast.labeling.label_view import LabelView
 
     told = {}
-    for kind in [*PLURALS, "validation_reference"]:
+    for kind in PLURALS:
         told[kind] = raised(getattr(registry, f"get_{kind}"), "nobody", PROJECT)
     told["project"] = raised(registry.get_project, "nobody")
     told["any"] = raised(registry.get_any_feature_view, "nobody", PROJECT)
     told["relations"] = raised(registry.get_object_relationships, PROJECT, "nonsense", "x")
     told["unnamed project"] = raised(registry.apply_entity, Entity(name="e"), "")
-    registry.apply_feature_view(FeatureView(name="same", source=FileSource(name="s", path="p.parquet")), PROJECT)
-    told["same name"] = raised(registry.apply_feature_view, LabelView(name="same", entities=[Entity(name="e")]), PROJECT)
+    registry.apply_feature_view(
+        FeatureView(name="same", source=FileSource(name="s", path="p.parquet")), PROJECT
+    )
+    told["same name"] = raised(
+        registry.apply_feature_view, LabelView(name="same", entities=[Entity(name="e")]), PROJECT
+    )
     registry.delete_project(PROJECT)
     return told
 

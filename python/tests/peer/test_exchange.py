@@ -118,8 +118,6 @@ def forget_differences(kind: str, name: str, values: Any) -> None:
         spec.pop("user_defined_function", None)
     if name in ("no_ttl", "plain_batch"):
         spec.pop("ttl", None)  # Both mean "any age"; Feast writes zero for none.
-    if kind == "data_source" and name == "athena":
-        spec.pop("owner", None)  # Feast forgets the owner of these.
 
 
 def test_feast_reads_and_keeps_what_we_wrote(ours: Any) -> None:

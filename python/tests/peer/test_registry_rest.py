@@ -151,11 +151,18 @@ def plain(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         # Feast takes the page of feature views for one of them.
         strange = ("totalCount", "totalPages")
-        found = [one for one in value if not (isinstance(one, dict) and (of_dataset(one) or any(k in one for k in strange)))]
+        found = [
+            one
+            for one in value
+            if not (isinstance(one, dict) and (of_dataset(one) or any(k in one for k in strange)))
+        ]
         cleaned = [plain(one) for one in found]
-        if key in ("relationships", "indirectRelationships", "indirect_relationships", "features") or all(
-            isinstance(one, dict) and {"source", "target"} <= one.keys() for one in cleaned
-        ):
+        if key in (
+            "relationships",
+            "indirectRelationships",
+            "indirect_relationships",
+            "features",
+        ) or all(isinstance(one, dict) and {"source", "target"} <= one.keys() for one in cleaned):
             cleaned.sort(key=lambda one: json.dumps(one, sort_keys=True))
         return cleaned
     return value
@@ -171,7 +178,11 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     """Where two answers differ."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = sorted(ours.keys() | theirs.keys())
-        return [one for key in keys for one in differences(ours.get(key), theirs.get(key), f"{path}/{key}")]
+        return [
+            one
+            for key in keys
+            for one in differences(ours.get(key), theirs.get(key), f"{path}/{key}")
+        ]
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         pairs = enumerate(zip(ours, theirs, strict=True))
         return [one for at, pair in pairs for one in differences(*pair, f"{path}/{at}")]
@@ -185,34 +196,85 @@ def test_a_route_answers_as_feasts_does(sides: tuple[str, str], route: str) -> N
     if status == 200:
         assert differences(plain(ours), plain(theirs)) == []
     elif "error_type" in theirs:
-        assert (ours["status_code"], ours["error_type"]) == (theirs["status_code"], theirs["error_type"])
+        assert (ours["status_code"], ours["error_type"]) == (
+            theirs["status_code"],
+            theirs["error_type"],
+        )
 
 
 def test_forms_make_objects_and_routes_delete_them(sides: tuple[str, str]) -> None:
     forms = [
         ("entities", {"name": "e", "join_key": "id", "value_type": 4, "tags": {"a": "b"}}),
-        ("data_sources", {"name": "d", "type": 1, "timestamp_field": "t", "file_options": {"uri": "d.parquet"}, "data_source_class_type": "feast.infra.offline_stores.file_source.FileSource"}),
-        ("feature_views", {"name": "v", "entities": ["e"], "features": [{"name": "f", "value_type": 4}], "batch_source": "d", "ttl_seconds": 60}),
+        (
+            "data_sources",
+            {
+                "name": "d",
+                "type": 1,
+                "timestamp_field": "t",
+                "file_options": {"uri": "d.parquet"},
+                "data_source_class_type": "feast.infra.offline_stores.file_source.FileSource",
+            },
+        ),
+        (
+            "feature_views",
+            {
+                "name": "v",
+                "entities": ["e"],
+                "features": [{"name": "f", "value_type": 4}],
+                "batch_source": "d",
+                "ttl_seconds": 60,
+            },
+        ),
         ("feature_services", {"name": "s", "features": [{"feature_view_name": "v"}], "owner": "o"}),
-        ("permissions", {"name": "p", "types": ["ENTITY"], "actions": ["DESCRIBE"], "policy": {"role_based_policy": {"roles": ["r"]}}}),
+        (
+            "permissions",
+            {
+                "name": "p",
+                "types": ["ENTITY"],
+                "actions": ["DESCRIBE"],
+                "policy": {"role_based_policy": {"roles": ["r"]}},
+            },
+        ),
     ]
     for path, form in forms:
-        answers = [ask(address, f"/{path}", "POST", {**form, "project": "forms"}) for address in sides]
-        assert answers[0] == answers[1] == (201, {"name": form["name"], "project": "forms", "status": "applied"}), path
-        ours, theirs = (ask(address, f"/{path}/{form['name']}?project=forms")[1] for address in sides)
+        answers = [
+            ask(address, f"/{path}", "POST", {**form, "project": "forms"}) for address in sides
+        ]
+        assert (
+            answers[0]
+            == answers[1]
+            == (201, {"name": form["name"], "project": "forms", "status": "applied"})
+        ), path
+        ours, theirs = (
+            ask(address, f"/{path}/{form['name']}?project=forms")[1] for address in sides
+        )
         for side in (ours, theirs):
             side.pop("meta", None)
-            for source in [side, *side.get("dataSources", []), side.get("spec", {}).get("batchSource", {})]:
+            for source in [
+                side,
+                *side.get("dataSources", []),
+                side.get("spec", {}).get("batchSource", {}),
+            ]:
                 source.pop("meta", None)
         assert differences(plain(ours), plain(theirs)) == [], path
-    dataset = {"name": "t", "project": "forms", "storage_path": "t.parquet", "feature_service_name": "s", "namespace": "n"}
+    dataset = {
+        "name": "t",
+        "project": "forms",
+        "storage_path": "t.parquet",
+        "feature_service_name": "s",
+        "namespace": "n",
+    }
     for expected in (200, 409):
         answers = [ask(address, "/saved_datasets", "POST", dataset) for address in sides]
         assert [status for status, _ in answers] == [expected, expected], answers
     forms.append(("saved_datasets", dataset))
     ours, theirs = (ask(address, "/saved_datasets/t?project=forms")[1] for address in sides)
-    assert ours["spec"]["features"] == ["v:f"] and ours["spec"]["storage"] == theirs["spec"]["storage"]
-    assert {k: ours["spec"][k] for k in ("features", "namespace")} == {k: theirs["spec"][k] for k in ("features", "namespace")}
+    assert (
+        ours["spec"]["features"] == ["v:f"] and ours["spec"]["storage"] == theirs["spec"]["storage"]
+    )
+    assert {k: ours["spec"][k] for k in ("features", "namespace")} == {
+        k: theirs["spec"][k] for k in ("features", "namespace")
+    }
     for path, form in reversed(forms):
         route = f"/{path}/{form['name']}?project=forms"
         answers = [ask(address, route, "DELETE") for address in sides]

@@ -41,13 +41,20 @@ def ask(peer: str, environment: dict[str, str], verb: str, address: str) -> Any:
     """What Feast's client finds."""
     done = subprocess.run(
         [peer, str(HERE / "remote_registry.py"), verb, address],
-        cwd=HERE, env=environment, capture_output=True, text=True, check=False, timeout=600,
+        cwd=HERE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout) if done.stdout else None
 
 
-def test_feasts_client_changes_every_kind_of_object(peer: str, environment: dict[str, str], tmp_path: Path) -> None:
+def test_feasts_client_changes_every_kind_of_object(
+    peer: str, environment: dict[str, str], tmp_path: Path
+) -> None:
     with our_server(tmp_path) as address:
         report = ask(peer, environment, "changes", address)
     assert report["intervals"] == [["2026-01-01 00:00:00+00:00", "2026-01-04 00:00:00+00:00"]]
@@ -71,12 +78,15 @@ def test_feasts_client_changes_every_kind_of_object(peer: str, environment: dict
         "label_view": "FeatureViewNotFoundException",
         "feature_service": "FeatureServiceNotFoundException",
         "saved_dataset": "SavedDatasetNotFound",
+        "validation_reference": "ValidationReferenceNotFound",
         "permission": "PermissionObjectNotFoundException",
     }
     assert report["projects"] == []
 
 
-def test_unknown_names_are_told_as_feast_does(peer: str, environment: dict[str, str], tmp_path: Path) -> None:
+def test_unknown_names_are_told_as_feast_does(
+    peer: str, environment: dict[str, str], tmp_path: Path
+) -> None:
     with our_server(tmp_path) as address:
         told = ask(peer, environment, "missing", address)
     kinds = {name: kind for name, (kind, _) in told.items()}
@@ -90,11 +100,37 @@ def test_unknown_names_are_told_as_feast_does(peer: str, environment: dict[str, 
     assert "`nonsense` is not a kind of object" in told["relations"][1]
 
 
-def test_feasts_client_trusts_our_certificate(peer: str, environment: dict[str, str], tmp_path: Path) -> None:
-    files = ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", *files]
+def test_feasts_client_trusts_our_certificate(
+    peer: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    files = [
+        "-keyout",
+        "key.pem",
+        "-out",
+        "cert.pem",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        *files,
+    ]
     subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
     secured = ["--key", str(tmp_path / "key.pem"), "--cert", str(tmp_path / "cert.pem")]
     with our_server(tmp_path, CONFIGURATION, *secured) as address:
-        told = ask(peer, {**environment, "REGISTRY_CERTIFICATE": str(tmp_path / "cert.pem")}, "missing", address)
+        told = ask(
+            peer,
+            {**environment, "REGISTRY_CERTIFICATE": str(tmp_path / "cert.pem")},
+            "missing",
+            address,
+        )
     assert told["entity"][0] == "EntityNotFoundException"

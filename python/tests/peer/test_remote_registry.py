@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import exchange
 import pytest
 from servers import free_port, listens, server
 from test_registry_server import HERE, our_server
-from test_stores import SIDES, SPAN, changes_seen_by_feast, command, repository, run
+from test_stores import SIDES, SPAN, command, repository, run
 
 __all__ = ["repository"]  # a fixture
 
@@ -47,7 +46,9 @@ def uses(repository: Path, address: str) -> None:
 
 
 @pytest.fixture(params=["ours", "feast"])
-def shared(request: Any, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shared(
+    request: Any, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The repository, with its registry behind the server of a side."""
     start = our_server if request.param == "ours" else feasts_server
     with start(tmp_path_factory.mktemp("server")) as address:
@@ -56,7 +57,9 @@ def shared(request: Any, repository: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
-    ("shared", "writer", "reader"), [("ours", "feast", "ours"), ("feast", "ours", "feast")], indirect=["shared"]
+    ("shared", "writer", "reader"),
+    [("ours", "feast", "ours"), ("feast", "ours", "feast")],
+    indirect=["shared"],
 )
 def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
     command(writer, shared, "apply")
@@ -70,43 +73,6 @@ def test_a_repository_is_shared(shared: Path, writer: str, reader: str) -> None:
     assert objects[0]["intervals"]["every_type"]
 
 
-def test_no_side_finds_a_change_after_the_other_has_applied(shared: Path) -> None:
-    command("feast", shared, "apply")
-    assert "No changes" in command("ours", shared, "plan", "--exit-code")
-    command("ours", shared, "apply")
-    output = command("feast", shared, "plan")
-    assert changes_seen_by_feast(output) == []
-    assert "No changes to infrastructure" in output
-
-
-def test_we_read_every_kind_that_feasts_client_wrote(shared: Path) -> None:
-    config = (shared / "feature_store.yaml").read_text()
-    address = next(line.split('"')[1] for line in config.splitlines() if "path:" in line)
-    # Two projects, since Feast's server does not tell with the objects whose they are.
-    command("ours", shared, "apply")
-
-    def client(verb: str) -> Any:
-        arguments = [SIDES["feast"], str(HERE / "remote_registry.py"), verb, address]
-        done = subprocess.run(arguments, cwd=HERE, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    taken = json.loads(client("write"))
-    kinds = {kind for kind in exchange.MESSAGES if kind not in ("project", "validation_reference")}
-    assert set(taken) == kinds
-    theirs = exchange.from_json(client("read"))
-    (shared / "feature_store.yaml").write_text(config.replace("project: interop", "project: remote"))
-    dump = [os.environ["FEAST_BINARY"], "-c", str(shared), "registry-dump", "--output", "json"]
-    ours = json.loads(subprocess.run(dump, check=True, capture_output=True, text=True, timeout=60).stdout)
-    for kind, names in taken.items():
-        plural = "entities" if kind == "entity" else f"{kind}s"
-        key = "".join(part.title() if at else part for at, part in enumerate(plural.split("_")))
-        found = {one["spec"]["name"] if "spec" in one else one["name"] for one in ours[key]}
-        assert found == set(names) == set(theirs[kind]), kind
-    functions = {one["spec"]["name"]: one["spec"]["featureTransformation"] for one in ours["onDemandFeatureViews"]}
-    assert all("userDefinedFunction" in one or "substraitTransformation" in one for one in functions.values())
-
-
 def test_writers_of_both_sides_at_the_same_time_lose_nothing(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -116,7 +82,9 @@ def test_writers_of_both_sides_at_the_same_time_lose_nothing(
         prefixes = {"a": "ours", "b": "feast", "c": "feast"}
         arguments = [str(HERE / "registries.py"), "add", str(repository)]
         running = [
-            subprocess.Popen([SIDES[side], *arguments, prefix, "10"], stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [SIDES[side], *arguments, prefix, "10"], stderr=subprocess.PIPE, text=True
+            )
             for prefix, side in prefixes.items()
         ]
         for process in running:

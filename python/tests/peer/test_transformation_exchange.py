@@ -29,12 +29,21 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory, peer: str, environment: dict[str, str]) -> Path:
+def repository(
+    tmp_path_factory: pytest.TempPathFactory, peer: str, environment: dict[str, str]
+) -> Path:
     """Views of every mode, applied and loaded by Feast."""
     folder = tmp_path_factory.mktemp("transformations")
     (folder / "feature_store.yaml").write_text(CONFIGURATION)
     (folder / "modes.py").write_text(MODES)
-    subprocess.run([peer, "modes.py"], cwd=folder, env=environment, check=True, timeout=600, capture_output=True)
+    subprocess.run(
+        [peer, "modes.py"],
+        cwd=folder,
+        env=environment,
+        check=True,
+        timeout=600,
+        capture_output=True,
+    )
     return folder
 
 
@@ -51,7 +60,13 @@ print("ANSWER" + json.dumps(answer.to_dict()))
 def answered(python: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     command = [python, "-c", ASK, json.dumps(FEATURES), json.dumps(ROWS)]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=600
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
     )
     return json.loads(done.stdout.rpartition("ANSWER")[2])
 
@@ -119,8 +134,15 @@ print("ANSWER" + json.dumps([kind, found.select(wanted).to_pydict()]))
 
 
 @contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
-    with server([*command, "serve_transformations", "--port", str(port)], log, lambda: listens(port), env=environment):
+def running(
+    command: list[str], environment: dict[str, str], log: Path, port: int
+) -> Iterator[None]:
+    with server(
+        [*command, "serve_transformations", "--port", str(port)],
+        log,
+        lambda: listens(port),
+        env=environment,
+    ):
         yield
 
 
@@ -130,7 +152,9 @@ def test_feasts_client_gets_from_our_server_what_it_gets_from_feasts(
     answers = []
     ours = [sys.executable, "-m", "feast._cli", "-c", str(repository)]
     theirs = [str(Path(peer).with_name("feast")), "-c", str(repository)]
-    for number, (command, variables) in enumerate([(ours, dict(os.environ)), (theirs, environment)]):
+    for number, (command, variables) in enumerate(
+        [(ours, dict(os.environ)), (theirs, environment)]
+    ):
         port = free_port()
         with running(command, variables, tmp_path / f"log{number}", port):
             done = subprocess.run(

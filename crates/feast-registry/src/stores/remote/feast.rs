@@ -177,6 +177,14 @@ fn digest(registry: &core::Registry) -> Option<RegistryVersion> {
     if registry.projects.is_empty() {
         return None;
     }
+    let mut registry = registry.clone();
+    // The server makes the sources of requests anew, with the time of now, whenever it tells them.
+    let views = registry.on_demand_feature_views.iter_mut().filter_map(|view| view.spec.as_mut());
+    for source in views.flat_map(|spec| spec.sources.values_mut()).filter_map(|source| source.source.as_mut()) {
+        if let core::on_demand_source::Source::RequestDataSource(request) = source {
+            request.meta = None;
+        }
+    }
     // Encoded again, since others write the entries of maps in any order.
     let bytes = registry.encode_to_vec();
     let half = |seed: u8| {

@@ -179,7 +179,10 @@ mod tests {
         let again = Stored::parse(next.stored.bytes().clone(), &"the file").unwrap();
         assert_eq!(again.version(), next.version);
         // What was damaged may have been replaced; what was whole stays so.
-        assert!(again.snapshot(&"the file").is_ok() || stored.snapshot(&Memo::default(), &"the file").is_err());
+        assert!(
+            again.snapshot(&Memo::default(), &"the file").is_ok()
+                || stored.snapshot(&Memo::default(), &"the file").is_err()
+        );
     }
 
     #[test]

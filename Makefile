@@ -119,10 +119,10 @@ bench-online: wheel dist/feast peer ## requests for online features: this server
 	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/constant_body" \
 		--ours "$(DEMO)" --peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
 
-bench-registry: wheel binary peer ## apply, plan and list with 1,000 feature views in a SQL registry, beside Feast 0.67.0
+bench-registry: wheel binary peer services ## apply, plan, list, one changed view and a server with up to 10,000 feature views; BENCH_ARGUMENTS="--registry postgres"
 	$(say) "bench-registry: installing the wheel into .build/demo"
 	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
-	$(say) "bench-registry: measuring (some minutes, most of them Feast's)"
+	$(say) "bench-registry: measuring (about fifteen minutes, most of them Feast's)"
 	@"$(VENV)/bin/python" bench/registry.py --ours "$(DEMO)" --binary dist/feast --peer "$(PEER)" \
 		--results .build/bench $(BENCH_ARGUMENTS)
 

@@ -151,14 +151,13 @@ impl Store {
         let store = self.store().py()?;
         wait(py, async {
             let snapshot = store.snapshot(true).await?;
-            let records =
-                snapshot.versions.iter().filter(|r| r.project == store.project() && r.view.name == feature_view);
+            let records = snapshot.versions.iter().filter(|record| record.is_of(store.project(), feature_view));
             let listed: Vec<Value> = records
                 .map(|record| {
                     serde_json::json!({
                         "version": format!("v{}", record.version_number),
                         "version_number": record.version_number,
-                        "feature_view_type": record.view.object_kind().identifier(),
+                        "feature_view_type": record.kind.identifier(),
                         "created_timestamp": record.created.map(|created| created.to_rfc3339()),
                         "version_id": record.version_id,
                     })
@@ -188,10 +187,10 @@ impl Store {
         wait_long(py, async move { report(&store.plan(&definitions, &options).await?) })
     }
 
-    fn apply(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<String> {
+    fn apply(&self, py: Python<'_>, contents: &[u8], options_json: &str) -> PyResult<()> {
         let store = self.store().py()?;
         let (definitions, options) = parse_apply(contents, options_json, store.project()).py()?;
-        wait_long(py, async move { report(&store.apply(&definitions, &options).await?) })
+        wait_long(py, async move { store.apply(&definitions, &options).await.map(drop) })
     }
 
     fn delete_object(&self, py: Python<'_>, kind: &str, name: &str) -> PyResult<()> {

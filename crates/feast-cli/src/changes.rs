@@ -112,14 +112,22 @@ fn tables_in_words(tables: &[TablePlan]) -> String {
     words
 }
 
+/// Of what only the registry has, so many are named: where a repository defines a small part of a large project, nobody
+/// reads the rest.
+const MOST_UNDEFINED: usize = 20;
+
 /// Names what only the registry has: it may be another team's, or left over.
 fn undefined(text: &mut String, plan: &ApplyPlan) {
     if plan.diff.undefined.is_empty() {
         return;
     }
     line(text, "");
-    for object in &plan.diff.undefined {
+    for object in plan.diff.undefined.iter().take(MOST_UNDEFINED) {
         line(text, &format!("Not defined here, stays in the registry: {} {}", object.kind, object.name));
+    }
+    let more = plan.diff.undefined.len().saturating_sub(MOST_UNDEFINED);
+    if more > 0 {
+        line(text, &format!("and {more} more, which `feast plan --output json` names."));
     }
     line(text, "Use `feast apply --prune` to delete what is not defined.");
 }

@@ -66,8 +66,8 @@ pub use online::{
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;
 pub use registry::{
-    CommitRecord, ManagedTable, ObjectRevision, ProjectContents, RegistryChange, RegistryChanges, RegistryHistory,
-    RegistrySnapshot, RegistryStore, RegistryVersion, VersionRecord, net_revisions,
+    CommitRecord, ManagedTable, ObjectRevision, PastDefinition, ProjectContents, RegistryChange, RegistryChanges,
+    RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion, VersionRecord, net_revisions,
 };
 pub use retrieval::{
     EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedKeySet,

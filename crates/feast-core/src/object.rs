@@ -223,4 +223,19 @@ impl RegistryObject {
     pub fn reference(&self) -> ObjectRef {
         ObjectRef::new(self.kind(), self.name())
     }
+
+    /// Whether both are one object in memory, as in two snapshots between which it was not changed.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Project(a), Self::Project(b)) => Arc::ptr_eq(a, b),
+            (Self::Entity(a), Self::Entity(b)) => Arc::ptr_eq(a, b),
+            (Self::DataSource(a), Self::DataSource(b)) => Arc::ptr_eq(a, b),
+            (Self::FeatureView(a), Self::FeatureView(b)) => Arc::ptr_eq(a, b),
+            (Self::FeatureService(a), Self::FeatureService(b)) => Arc::ptr_eq(a, b),
+            (Self::SavedDataset(a), Self::SavedDataset(b)) => Arc::ptr_eq(a, b),
+            (Self::ValidationReference(a), Self::ValidationReference(b)) => Arc::ptr_eq(a, b),
+            (Self::Permission(a), Self::Permission(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hashbrown::{Equivalent, HashMap};
 use indexmap::IndexMap;
 
@@ -54,6 +55,38 @@ impl ProjectContents {
             }
             RegistryObject::Permission(permission) => drop(self.permissions.insert(name, permission)),
         }
+    }
+
+    /// Removes an object; of a project, only what it says of itself.
+    pub fn remove(&mut self, reference: &ObjectRef) {
+        let name = reference.name.as_str();
+        match reference.kind {
+            ObjectKind::Project => self.project = Project::new(name),
+            ObjectKind::Entity => drop(self.entities.shift_remove(name)),
+            ObjectKind::DataSource => drop(self.data_sources.shift_remove(name)),
+            ObjectKind::FeatureService => drop(self.feature_services.shift_remove(name)),
+            ObjectKind::SavedDataset => drop(self.saved_datasets.shift_remove(name)),
+            ObjectKind::ValidationReference => drop(self.validation_references.shift_remove(name)),
+            ObjectKind::Permission => drop(self.permissions.shift_remove(name)),
+            view_kind => {
+                if self.feature_views.get(name).is_some_and(|view| view.object_kind() == view_kind) {
+                    self.feature_views.shift_remove(name);
+                }
+            }
+        }
+    }
+
+    /// Puts the objects of each kind in the order of their names, views of the same kind beside each other.
+    pub fn sort(&mut self) {
+        self.entities.sort_unstable_keys();
+        self.data_sources.sort_unstable_keys();
+        self.feature_views.sort_unstable_by(|name, view, other_name, other| {
+            (view.object_kind(), name).cmp(&(other.object_kind(), other_name))
+        });
+        self.feature_services.sort_unstable_keys();
+        self.saved_datasets.sort_unstable_keys();
+        self.validation_references.sort_unstable_keys();
+        self.permissions.sort_unstable_keys();
     }
 
     /// The object with this kind and name.
@@ -172,19 +205,49 @@ impl ProjectContents {
 }
 
 /// A snapshot of a view's definition, kept when its schema changes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "the names are those of Feast's message")]
 pub struct VersionRecord {
     pub project: String,
+    pub feature_view: String,
+    pub kind: ObjectKind,
     pub version_number: i32,
-    pub view: Arc<FeatureView>,
+    pub definition: PastDefinition,
     pub created: Option<Timestamp>,
     pub description: String,
     pub version_id: String,
 }
 
+/// What a view was. A registry has as many of them as views and looks at few, so they are read when somebody does.
+#[derive(Debug, Clone)]
+pub enum PastDefinition {
+    /// The definition.
+    Read(Arc<FeatureView>),
+    /// Its message, and how to read it.
+    #[allow(missing_docs, reason = "the names say it")]
+    Unread { message: Bytes, read: fn(&VersionRecord, &[u8]) -> Result<Arc<FeatureView>> },
+}
+
+impl VersionRecord {
+    /// Whether it is one of this view.
+    pub fn is_of(&self, project: &str, feature_view: &str) -> bool {
+        self.project == project && self.feature_view == feature_view
+    }
+
+    /// The definition.
+    ///
+    /// # Errors
+    /// `CorruptRegistry`, naming the view, when its message cannot be read.
+    pub fn view(&self) -> Result<Arc<FeatureView>> {
+        match &self.definition {
+            PastDefinition::Read(view) => Ok(Arc::clone(view)),
+            PastDefinition::Unread { message, read } => read(self, message),
+        }
+    }
+}
+
 /// A table of the online store as Feast records it in the registry, so that Feast's own `plan` finds nothing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ManagedTable {
     /// Python class of the infra object.
     pub class_type: String,
@@ -202,9 +265,9 @@ pub struct RegistrySnapshot {
     /// Projects by name.
     pub projects: IndexMap<String, Arc<ProjectContents>>,
     /// Older definitions of views.
-    pub versions: Vec<VersionRecord>,
+    pub versions: Arc<Vec<Arc<VersionRecord>>>,
     /// Tables that were created for views.
-    pub managed_tables: Vec<ManagedTable>,
+    pub managed_tables: Arc<Vec<ManagedTable>>,
     /// Last commit.
     pub updated: Option<Timestamp>,
     plans: PlanMemo,
@@ -425,6 +488,20 @@ pub struct RegistryChanges {
     pub project: String,
     /// The changes, in order.
     pub changes: Vec<RegistryChange>,
+    /// Who makes them, `user@host`, when it is not whoever opened the store: a server commits for its clients.
+    pub author: Option<String>,
+}
+
+impl RegistryChanges {
+    /// Changes by whoever opened the store.
+    pub fn new(project: impl Into<String>, changes: Vec<RegistryChange>) -> Self {
+        Self { project: project.into(), changes, author: None }
+    }
+
+    /// Who makes them, if `opener` opened the store.
+    pub fn author_or<'a>(&'a self, opener: &'a str) -> &'a str {
+        self.author.as_deref().unwrap_or(opener)
+    }
 }
 
 /// Where definitions rest.
@@ -435,6 +512,14 @@ pub trait RegistryStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// # Errors
     /// `CorruptRegistry` when the stored bytes are not a registry; never an empty snapshot instead.
     async fn load(&self) -> Result<RegistrySnapshot>;
+
+    /// The stored state, unless it is the one that is known. Stores that can tell what changed read no more than that.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    async fn load_newer(&self, known: &RegistrySnapshot) -> Result<Option<RegistrySnapshot>> {
+        if self.version().await? == known.version { Ok(None) } else { self.load().await.map(Some) }
+    }
 
     /// Commits changes on top of `base` atomically and returns the new version; with `None` as base the registry must
     /// not exist yet. Objects that no change names keep their stored bytes.

@@ -14,6 +14,7 @@
 
 mod json;
 mod object;
+mod registry_delta;
 mod snapshot;
 
 pub mod registry_store;
@@ -37,9 +38,11 @@ mod time;
 
 pub use json::{FILE_DESCRIPTOR_SET, message_to_json, to_json};
 pub use object::{AnyMessage, decode_object, decode_storage, encode_object, from_message, message_name, to_message};
+pub use registry_delta::{loaded_message, snapshot_from_loaded};
 pub use snapshot::{
     REGISTRY_SCHEMA_VERSION, contents_from_registry, decode_registry, managed_table_message, managed_tables,
-    registry_from_snapshot, snapshot_from_registry, table_from_message, version_from_message, version_message,
+    registry_from_snapshot, snapshot_from_objects, snapshot_from_registry, table_from_message, version_from_message,
+    version_message,
 };
 
 macro_rules! generated {

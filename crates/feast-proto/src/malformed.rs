@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Buf;
 use feast_core::{Error, ErrorCode, Result};
 
 /// A message says something that has no meaning. Reads on from the name of an object: "has a ttl that ...".
@@ -27,11 +28,12 @@ pub(crate) const CORRUPT_HINT: &str =
     "restore the registry from a backup, or remove it and run `feast apply` in the feature repository";
 
 /// Decodes the bytes of a message that an error calls `object`.
-pub(crate) fn decode<M: prost::Message + Default>(bytes: &[u8], object: impl fmt::Display) -> Result<M> {
+pub(crate) fn decode<M: prost::Message + Default>(bytes: impl Buf, object: impl fmt::Display) -> Result<M> {
+    let length = bytes.remaining();
     M::decode(bytes).map_err(|error| {
         Error::new(
             ErrorCode::CorruptRegistry,
-            format!("{object} cannot be read: its {} bytes are not the message of one", bytes.len()),
+            format!("{object} cannot be read: its {length} bytes are not the message of one"),
         )
         .with_hint(CORRUPT_HINT)
         .with_source(error)

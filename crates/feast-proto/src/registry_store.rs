@@ -23,7 +23,15 @@ pub struct Version {
     pub version: Option<String>,
 }
 
-/// The whole registry.
+/// What the client has already.
+#[derive(Clone, PartialEq, Message)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct LoadRequest {
+    #[prost(string, optional, tag = "1")]
+    pub known: Option<String>,
+}
+
+/// The whole registry; or, with a `base`, what differs from that version.
 #[derive(Clone, PartialEq, Message)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Loaded {
@@ -31,6 +39,37 @@ pub struct Loaded {
     pub version: Option<String>,
     #[prost(message, optional, tag = "2")]
     pub registry: Option<core::Registry>,
+    #[prost(string, optional, tag = "3")]
+    pub base: Option<String>,
+    #[prost(message, repeated, tag = "4")]
+    pub gone: Vec<Gone>,
+    #[prost(message, repeated, tag = "5")]
+    pub gone_versions: Vec<GoneVersion>,
+    /// Whether the records of tables in `registry` replace the known ones.
+    #[prost(bool, tag = "6")]
+    pub tables_changed: bool,
+}
+
+/// An object that is not there any more; a project with all that was in it.
+#[derive(Clone, PartialEq, Message)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Gone {
+    #[prost(string, tag = "1")]
+    pub project: String,
+    #[prost(message, optional, tag = "2")]
+    pub object: Option<Object>,
+}
+
+/// An older definition that is not there any more.
+#[derive(Clone, PartialEq, Message)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct GoneVersion {
+    #[prost(string, tag = "1")]
+    pub project: String,
+    #[prost(string, tag = "2")]
+    pub feature_view: String,
+    #[prost(int32, tag = "3")]
+    pub version_number: i32,
 }
 
 /// Changes to one project on top of a version.
@@ -43,6 +82,9 @@ pub struct Commit {
     pub project: String,
     #[prost(message, repeated, tag = "3")]
     pub changes: Vec<Change>,
+    /// Who makes them; none of clients that do not say.
+    #[prost(string, optional, tag = "4")]
+    pub author: Option<String>,
 }
 
 /// One change.
@@ -131,8 +173,8 @@ pub struct Revision {
     pub after: Option<Vec<u8>>,
 }
 
-/// The message of a commit.
-pub fn commit_message(base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Commit {
+/// The message of a commit by a client that `opener` runs.
+pub fn commit_message(base: Option<&RegistryVersion>, changes: &RegistryChanges, opener: &str) -> Commit {
     let project = changes.project.as_str();
     let one = |change: &RegistryChange| match change {
         RegistryChange::Put(object) => {
@@ -148,6 +190,7 @@ pub fn commit_message(base: Option<&RegistryVersion>, changes: &RegistryChanges)
         base: base.map(|version| version.0.clone()),
         project: project.to_owned(),
         changes: changes.changes.iter().map(|change| Change { change: Some(one(change)) }).collect(),
+        author: Some(changes.author_or(opener)).filter(|author| !author.is_empty()).map(str::to_owned),
     }
 }
 
@@ -165,7 +208,10 @@ pub fn commit_from_message(commit: Commit) -> Result<(Option<RegistryVersion>, R
             ChangeKind::Put(object) => RegistryChange::Put(decode_object(reference(&object)?.kind, &object.message)?),
             ChangeKind::Delete(object) => RegistryChange::Delete(reference(&object)?),
             ChangeKind::PutVersion(record) => {
-                RegistryChange::PutVersion(version_from_message(&record)?.ok_or_else(unknown)?)
+                let record = version_from_message(record)?.ok_or_else(unknown)?;
+                // Whoever looks at it later must be able to read it.
+                record.view()?;
+                RegistryChange::PutVersion(record)
             }
             ChangeKind::DeleteVersions(view) => RegistryChange::DeleteVersions(view),
             ChangeKind::PutManagedTable(table) => {
@@ -175,7 +221,8 @@ pub fn commit_from_message(commit: Commit) -> Result<(Option<RegistryVersion>, R
         })
     };
     let changes = commit.changes.into_iter().map(one).collect::<Result<_>>()?;
-    Ok((commit.base.map(RegistryVersion), RegistryChanges { project: commit.project, changes }))
+    let changes = RegistryChanges { author: commit.author, ..RegistryChanges::new(commit.project, changes) };
+    Ok((commit.base.map(RegistryVersion), changes))
 }
 
 /// The message of commits.
@@ -218,11 +265,11 @@ pub fn history_from_message(history: History) -> Result<Vec<CommitRecord>> {
     history.commits.into_iter().map(one).collect()
 }
 
-fn named(object: &ObjectRef) -> Object {
+pub(crate) fn named(object: &ObjectRef) -> Object {
     Object { kind: object.kind.identifier().to_owned(), name: object.name.clone(), message: Vec::new() }
 }
 
-fn reference(object: &Object) -> Result<ObjectRef> {
+pub(crate) fn reference(object: &Object) -> Result<ObjectRef> {
     Ok(ObjectRef::new(object.kind.parse::<ObjectKind>()?, &object.name))
 }
 
@@ -245,13 +292,14 @@ mod tests {
             RegistryChange::PutManagedTable(table),
             RegistryChange::DeleteManagedTable("t".to_owned()),
         ];
-        let changes = RegistryChanges { project: "rides".to_owned(), changes };
+        let changes = RegistryChanges::new("rides", changes);
         let base = RegistryVersion("1".to_owned());
-        let message = commit_message(Some(&base), &changes);
+        let message = commit_message(Some(&base), &changes, "ada@laptop");
         let message = Commit::decode(message.encode_to_vec().as_slice()).unwrap();
         let (read_base, read) = commit_from_message(message).unwrap();
         assert_eq!(read_base, Some(base));
         assert_eq!(format!("{:?}", read.changes), format!("{:?}", changes.changes));
+        assert_eq!(read.author_or("server"), "ada@laptop");
         let unknown = Commit { changes: vec![Change { change: None }], ..Commit::default() };
         assert!(commit_from_message(unknown).is_err());
     }

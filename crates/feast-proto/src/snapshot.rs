@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::Buf;
 use feast_core::{
-    Error, ErrorCode, ManagedTable, ObjectKind, Project, ProjectContents, RegistryObject, RegistrySnapshot,
-    RegistryVersion, Result, VersionRecord,
+    Error, ErrorCode, FeatureView, ManagedTable, ObjectKind, PastDefinition, Project, ProjectContents, RegistryObject,
+    RegistrySnapshot, RegistryVersion, Result, VersionRecord,
 };
 
 use crate::core;
@@ -20,7 +20,7 @@ pub const REGISTRY_SCHEMA_VERSION: &str = "1";
 ///
 /// # Errors
 /// `CorruptRegistry` when the bytes are not such a message.
-pub fn decode_registry(bytes: &[u8]) -> Result<core::Registry> {
+pub fn decode_registry(bytes: impl Buf) -> Result<core::Registry> {
     decode(bytes, "registry")
 }
 
@@ -28,35 +28,44 @@ pub fn decode_registry(bytes: &[u8]) -> Result<core::Registry> {
 ///
 /// # Errors
 /// `CorruptRegistry`, naming the object, when one of them cannot be read.
+pub fn snapshot_from_registry(mut registry: core::Registry) -> Result<RegistrySnapshot> {
+    let projects = std::mem::take(&mut registry.projects).into_iter().map(AnyMessage::Project);
+    let messages = projects.chain(take_objects(&mut registry));
+    let objects = messages.map(from_message).collect::<Result<Vec<_>>>()?;
+    snapshot_from_objects(registry, objects)
+}
+
+/// The snapshot of a registry whose objects are already read; those in `rest` do not count.
+///
+/// # Errors
+/// `CorruptRegistry` when what stands beside the objects cannot be read.
 #[expect(deprecated, reason = "registries older than projects list them in their metadata only")]
-pub fn snapshot_from_registry(registry: &core::Registry) -> Result<RegistrySnapshot> {
+pub fn snapshot_from_objects(rest: core::Registry, objects: Vec<RegistryObject>) -> Result<RegistrySnapshot> {
     let mut snapshot = RegistrySnapshot::default();
-    if !registry.version_id.is_empty() {
-        snapshot.version = Some(RegistryVersion(registry.version_id.clone()));
+    if !rest.version_id.is_empty() {
+        snapshot.version = Some(RegistryVersion(rest.version_id));
     }
-    let corrupt = |what: &str, error: crate::malformed::Malformed| error.of(ErrorCode::CorruptRegistry, what);
-    snapshot.updated = time::timestamp(registry.last_updated).map_err(|error| corrupt("registry", error))?;
+    snapshot.updated =
+        time::timestamp(rest.last_updated).map_err(|error| error.of(ErrorCode::CorruptRegistry, "registry"))?;
 
     let mut projects = indexmap::IndexMap::<String, ProjectContents>::new();
-    for message in &registry.projects {
-        let object = from_message(AnyMessage::Project(message.clone()))?;
+    let (owners, owned): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| object.kind() == ObjectKind::Project);
+    for object in owners {
         projects.entry(object.name().to_owned()).or_default().put(object);
     }
-    for metadata in &registry.project_metadata {
+    for metadata in &rest.project_metadata {
         contents_of(&mut projects, &metadata.project);
     }
-    for message in objects(registry) {
-        let object = from_message(message)?;
+    for object in owned {
         contents_of(&mut projects, project_of(&object)).put(object);
     }
     snapshot.projects = projects.into_iter().map(|(name, contents)| (name, Arc::new(contents))).collect();
 
-    for record in registry.feature_view_version_history.iter().flat_map(|history| &history.records) {
-        if let Some(record) = version_from_message(record)? {
-            snapshot.versions.push(record);
-        }
-    }
-    snapshot.managed_tables = registry.infra.iter().flat_map(tables_of).collect();
+    let records = rest.feature_view_version_history.into_iter().flat_map(|history| history.records);
+    let records = records.map(version_from_message).filter_map(Result::transpose);
+    snapshot.versions = Arc::new(records.map(|record| record.map(Arc::new)).collect::<Result<_>>()?);
+    snapshot.managed_tables = Arc::new(rest.infra.iter().flat_map(tables_of).collect());
     Ok(snapshot)
 }
 
@@ -92,13 +101,13 @@ pub fn table_from_message(object: &core::InfraObject) -> Option<ManagedTable> {
 /// # Errors
 /// `InvalidDefinition` when an object cannot be read, appears twice, or when the project is defined under another
 /// name.
-pub fn contents_from_registry(registry: &core::Registry, project: &str) -> Result<ProjectContents> {
+pub fn contents_from_registry(mut registry: core::Registry, project: &str) -> Result<ProjectContents> {
     let mut contents = ProjectContents::default();
     let read = |message| from_message_or(ErrorCode::InvalidDefinition, message);
-    match registry.projects.as_slice() {
+    match registry.projects.as_mut_slice() {
         [] => {}
         [message] => {
-            let object = read(AnyMessage::Project(message.clone()))?;
+            let object = read(AnyMessage::Project(std::mem::take(message)))?;
             if object.name() != project {
                 return Err(Error::invalid_definition(format!(
                     "the repository defines project `{}`, but its configuration names project `{project}`",
@@ -113,7 +122,7 @@ pub fn contents_from_registry(registry: &core::Registry, project: &str) -> Resul
                 .with_hint("keep one; a repository belongs to one project"));
         }
     }
-    for message in objects(registry) {
+    for message in take_objects(&mut registry) {
         let mut object = read(message)?;
         // Views of different kinds may not share a name either.
         let same_view = object.kind().is_feature_view() && contents.feature_views.contains_key(object.name());
@@ -145,8 +154,12 @@ pub fn registry_from_snapshot(snapshot: &RegistrySnapshot, project: Option<&str>
             push(&mut registry, to_message(&object, name));
         }
     }
-    let records: Vec<_> =
-        snapshot.versions.iter().filter(|record| wanted(&record.project)).map(version_message).collect();
+    let records: Vec<_> = snapshot
+        .versions
+        .iter()
+        .filter(|record| wanted(&record.project))
+        .map(|record| version_message(record))
+        .collect();
     if !records.is_empty() {
         registry.feature_view_version_history = Some(core::FeatureViewVersionHistory { records });
     }
@@ -159,46 +172,64 @@ pub fn registry_from_snapshot(snapshot: &RegistrySnapshot, project: Option<&str>
 
 /// The message of an older definition.
 pub fn version_message(record: &VersionRecord) -> core::FeatureViewVersionRecord {
-    let view = RegistryObject::FeatureView(Arc::clone(&record.view));
+    let definition = match &record.definition {
+        PastDefinition::Read(view) => {
+            encode_object(&RegistryObject::FeatureView(Arc::clone(view)), &record.project).into()
+        }
+        PastDefinition::Unread { message, .. } => message.clone(),
+    };
     core::FeatureViewVersionRecord {
-        feature_view_name: record.view.name.clone(),
+        feature_view_name: record.feature_view.clone(),
         project_id: record.project.clone(),
         version_number: record.version_number,
-        feature_view_type: view.kind().identifier().to_owned(),
-        feature_view_proto: Bytes::from(encode_object(&view, &record.project)),
+        feature_view_type: record.kind.identifier().to_owned(),
+        feature_view_proto: definition,
         created_timestamp: time::optional_timestamp_message(record.created),
         description: record.description.clone(),
         version_id: record.version_id.clone(),
     }
 }
 
-/// An older definition; `None` for a kind of view that this version does not know, which stays in the registry unread.
+/// An older definition, which is not read yet; `None` for a kind of view that this version does not know, which stays in
+/// the registry as it is.
 ///
 /// # Errors
-/// `CorruptRegistry`, naming the view, when its message cannot be read.
-pub fn version_from_message(record: &core::FeatureViewVersionRecord) -> Result<Option<VersionRecord>> {
-    let name = &record.feature_view_name;
-    let number = record.version_number;
-    let corrupt = || {
-        Error::new(
-            ErrorCode::CorruptRegistry,
-            format!("version {number} of feature view `{name}` cannot be read in the version history"),
-        )
-        .with_hint(CORRUPT_HINT)
-    };
+/// `CorruptRegistry`, naming the view, when its time makes no sense.
+pub fn version_from_message(message: core::FeatureViewVersionRecord) -> Result<Option<VersionRecord>> {
     let kind =
-        ObjectKind::ALL.iter().find(|kind| kind.is_feature_view() && kind.identifier() == record.feature_view_type);
+        ObjectKind::ALL.iter().find(|kind| kind.is_feature_view() && kind.identifier() == message.feature_view_type);
     let Some(kind) = kind else { return Ok(None) };
-    let object = decode_object(*kind, &record.feature_view_proto).map_err(|error| corrupt().with_source(error))?;
-    let RegistryObject::FeatureView(view) = object else { return Err(corrupt()) };
-    Ok(Some(VersionRecord {
-        project: record.project_id.clone(),
-        version_number: number,
-        view,
-        created: time::timestamp(record.created_timestamp).map_err(|_| corrupt())?,
-        description: record.description.clone(),
-        version_id: record.version_id.clone(),
-    }))
+    let record = VersionRecord {
+        project: message.project_id,
+        feature_view: message.feature_view_name,
+        kind: *kind,
+        version_number: message.version_number,
+        definition: PastDefinition::Unread { message: message.feature_view_proto, read: read_version },
+        created: None,
+        description: message.description,
+        version_id: message.version_id,
+    };
+    match time::timestamp(message.created_timestamp) {
+        Ok(created) => Ok(Some(VersionRecord { created, ..record })),
+        Err(_) => Err(corrupt_version(&record)),
+    }
+}
+
+fn read_version(record: &VersionRecord, message: &[u8]) -> Result<Arc<FeatureView>> {
+    match decode_object(record.kind, message) {
+        Ok(RegistryObject::FeatureView(view)) => Ok(view),
+        Ok(_) => Err(corrupt_version(record)),
+        Err(error) => Err(corrupt_version(record).with_source(error)),
+    }
+}
+
+fn corrupt_version(record: &VersionRecord) -> Error {
+    let VersionRecord { version_number: number, feature_view: name, .. } = record;
+    Error::new(
+        ErrorCode::CorruptRegistry,
+        format!("version {number} of feature view `{name}` cannot be read in the version history"),
+    )
+    .with_hint(CORRUPT_HINT)
 }
 
 /// The message of a table that Feast's `plan` expects to find.
@@ -221,23 +252,23 @@ fn contents_of<'a>(
         .or_insert_with(|| ProjectContents { project: Project::new(name), ..ProjectContents::default() })
 }
 
-/// All objects but projects, kind by kind.
-fn objects(registry: &core::Registry) -> impl Iterator<Item = AnyMessage> {
-    let views = registry.feature_views.iter().cloned().map(AnyMessage::FeatureView);
-    let stream_views = registry.stream_feature_views.iter().cloned().map(AnyMessage::StreamFeatureView);
-    let on_demand_views = registry.on_demand_feature_views.iter().cloned().map(AnyMessage::OnDemandFeatureView);
-    let label_views = registry.label_views.iter().cloned().map(AnyMessage::LabelView);
-    registry
-        .entities
-        .iter()
-        .cloned()
-        .map(AnyMessage::Entity)
-        .chain(registry.data_sources.iter().cloned().map(AnyMessage::DataSource))
-        .chain(views.chain(stream_views).chain(on_demand_views).chain(label_views))
-        .chain(registry.feature_services.iter().cloned().map(AnyMessage::FeatureService))
-        .chain(registry.saved_datasets.iter().cloned().map(AnyMessage::SavedDataset))
-        .chain(registry.validation_references.iter().cloned().map(AnyMessage::ValidationReference))
-        .chain(registry.permissions.iter().cloned().map(AnyMessage::Permission))
+/// Takes all objects but projects out of a registry, kind by kind.
+fn take_objects(registry: &mut core::Registry) -> impl Iterator<Item = AnyMessage> + use<> {
+    macro_rules! take {
+        ($field:ident, $kind:ident) => {
+            std::mem::take(&mut registry.$field).into_iter().map(AnyMessage::$kind)
+        };
+    }
+    take!(entities, Entity)
+        .chain(take!(data_sources, DataSource))
+        .chain(take!(feature_views, FeatureView))
+        .chain(take!(stream_feature_views, StreamFeatureView))
+        .chain(take!(on_demand_feature_views, OnDemandFeatureView))
+        .chain(take!(label_views, LabelView))
+        .chain(take!(feature_services, FeatureService))
+        .chain(take!(saved_datasets, SavedDataset))
+        .chain(take!(validation_references, ValidationReference))
+        .chain(take!(permissions, Permission))
 }
 
 fn push(registry: &mut core::Registry, message: AnyMessage) {

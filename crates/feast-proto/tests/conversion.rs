@@ -27,7 +27,7 @@ fn feast_registry() -> core::Registry {
 #[test]
 fn feasts_registry_survives_the_way_through_a_snapshot() {
     let before = feast_registry();
-    let snapshot = snapshot_from_registry(&before).unwrap();
+    let snapshot = snapshot_from_registry(before.clone()).unwrap();
     let after = registry_from_snapshot(&snapshot, None);
     let as_json = |registry: &core::Registry| {
         let mut json = message_to_json("feast.core.Registry", &registry.encode_to_vec()).unwrap();
@@ -61,7 +61,7 @@ fn feasts_registry_survives_the_way_through_a_snapshot() {
 
 #[test]
 fn feasts_registry_has_every_kind_and_means_what_was_declared() {
-    let snapshot = snapshot_from_registry(&feast_registry()).unwrap();
+    let snapshot = snapshot_from_registry(feast_registry()).unwrap();
     let contents = snapshot.project("rides").unwrap();
     for kind in ObjectKind::ALL {
         assert!(!contents.list(*kind).is_empty(), "{kind}");
@@ -74,7 +74,7 @@ fn feasts_registry_has_every_kind_and_means_what_was_declared() {
     assert_eq!(contents.permissions["everybody"].policy, Policy::AllowAll);
     assert!(matches!(contents.data_sources["iceberg"].options, DataSourceOptions::Custom { .. }));
     assert_eq!(snapshot.managed_tables[0].name, "rides_driver_stats");
-    assert!(snapshot.versions.iter().any(|record| record.view.name == "entity_less" && record.version_number == 1));
+    assert!(snapshot.versions.iter().any(|record| record.is_of("rides", "entity_less") && record.version_number == 1));
 }
 
 /// What the fixture does not have.
@@ -146,7 +146,7 @@ fn rare_objects() -> Vec<RegistryObject> {
 
 #[test]
 fn objects_survive_the_way_through_their_messages() {
-    let feast = snapshot_from_registry(&feast_registry()).unwrap();
+    let feast = snapshot_from_registry(feast_registry()).unwrap();
     let contents = feast.project("rides").unwrap();
     for object in contents.objects() {
         assert_eq!(decode_object(object.kind(), &encode_object(&object, "rides")).unwrap(), object);
@@ -172,7 +172,7 @@ fn a_ttl_of_zero_is_written_and_none_is_not() {
 
 #[test]
 fn json_is_protobufs() {
-    let snapshot = snapshot_from_registry(&feast_registry()).unwrap();
+    let snapshot = snapshot_from_registry(feast_registry()).unwrap();
     let entity = snapshot.project("rides").unwrap().list(ObjectKind::Entity).remove(0);
     let mut json = to_json(ObjectKind::Entity, &encode_object(&entity, "rides")).unwrap();
     assert!(json["meta"]["createdTimestamp"].as_str().unwrap().ends_with('Z'));
@@ -194,12 +194,12 @@ fn desired_contents_belong_to_the_project_and_are_checked() {
         unreachable!()
     };
     registry.feature_views.push(view.clone());
-    let contents = contents_from_registry(&registry, "mine").unwrap();
+    let contents = contents_from_registry(registry.clone(), "mine").unwrap();
     assert_eq!(contents.project, Project::default());
     assert_eq!(contents.feature_views["v"].project, "mine");
 
     registry.feature_views.push(view);
-    let twice = contents_from_registry(&registry, "mine").unwrap_err();
+    let twice = contents_from_registry(registry.clone(), "mine").unwrap_err();
     assert_eq!(twice.message(), "feature view `v` is defined twice");
 
     registry.feature_views.truncate(1);
@@ -209,13 +209,13 @@ fn desired_contents_belong_to_the_project_and_are_checked() {
         unreachable!()
     };
     registry.on_demand_feature_views.push(computed);
-    let twice = contents_from_registry(&registry, "mine").unwrap_err();
+    let twice = contents_from_registry(registry.clone(), "mine").unwrap_err();
     assert_eq!(twice.message(), "on demand feature view `v` is defined twice");
 
     let other =
         core::Project { spec: Some(core::ProjectSpec { name: "other".to_owned(), ..Default::default() }), meta: None };
     let registry = core::Registry { projects: vec![other], ..Default::default() };
-    assert_eq!(contents_from_registry(&registry, "mine").unwrap_err().code(), ErrorCode::InvalidDefinition);
+    assert_eq!(contents_from_registry(registry.clone(), "mine").unwrap_err().code(), ErrorCode::InvalidDefinition);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn malformed_objects_are_named() {
         feature_views: vec![core::FeatureView { spec: Some(spec), meta: None }],
         ..Default::default()
     };
-    let error = snapshot_from_registry(&registry).unwrap_err();
+    let error = snapshot_from_registry(registry).unwrap_err();
     assert_eq!(error.code(), ErrorCode::CorruptRegistry);
     assert!(error.message().starts_with("feature view `v` gives column `f` the value type number 9"), "{error}");
 
@@ -239,7 +239,7 @@ fn malformed_objects_are_named() {
         source = core::DataSource { batch_source: Some(Box::new(source)), ..Default::default() };
     }
     assert!(decode_object(ObjectKind::DataSource, &source.encode_to_vec()).is_err());
-    assert!(decode_registry(b"project: rides\n").is_err());
+    assert!(decode_registry(b"project: rides\n".as_slice()).is_err());
 }
 
 /// Feast's bytes with some of them replaced: more likely to get past the first check than random ones.
@@ -258,11 +258,11 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..512), damaged()]) {
-        if let Ok(registry) = decode_registry(&bytes) {
-            if let Ok(snapshot) = snapshot_from_registry(&registry) {
+        if let Ok(registry) = decode_registry(bytes.as_slice()) {
+            if let Ok(snapshot) = snapshot_from_registry(registry.clone()) {
                 registry_from_snapshot(&snapshot, None);
             }
-            let _ = contents_from_registry(&registry, "p");
+            let _ = contents_from_registry(registry, "p");
         }
         for kind in ObjectKind::ALL {
             let _ = decode_object(*kind, &bytes);

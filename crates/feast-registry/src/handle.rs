@@ -209,18 +209,23 @@ impl Shared {
         &self,
         accept: impl FnOnce(&RegistrySnapshot, &RegistrySnapshot) -> bool,
     ) -> Result<Arc<RegistrySnapshot>> {
+        let started = Instant::now();
         let known = self.current.load_full();
-        if let Some(known) = &known
-            && self.store.version().await? == known.version
-        {
-            return Ok(Arc::clone(known));
-        }
-        let snapshot = Arc::new(self.store.load().await?);
+        let snapshot = match &known {
+            Some(known) => match self.store.load_newer(known).await? {
+                Some(newer) => Arc::new(newer),
+                None => return Ok(Arc::clone(known)),
+            },
+            None => Arc::new(self.store.load().await?),
+        };
         if known.is_some_and(|known| !accept(&known, &snapshot)) {
             return Err(Error::unavailable(format!("{} is gone, what it held last is still served", self.store))
                 .with_hint("put it back, or run `feast apply`"));
         }
         self.current.store(Some(Arc::clone(&snapshot)));
+        let version = snapshot.version.as_ref().map(ToString::to_string);
+        let took_ms = started.elapsed().as_secs_f64() * 1000.0;
+        tracing::info!(registry = %self.store, version, took_ms, "the registry was read anew");
         Ok(snapshot)
     }
 

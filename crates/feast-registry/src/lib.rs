@@ -20,6 +20,7 @@
 //! ```
 
 mod handle;
+mod parallel;
 mod stores;
 
 pub use handle::{COMMIT_ATTEMPTS, RegistryHandle, RegistryHealth, pause};

@@ -75,6 +75,7 @@ fn run(port: u16, wanted: &[String]) {
         runtime.block_on(feasts_object_is_read_and_committed_to(port));
     });
     test("a_lost_answer_is_no_lost_commit", &|| runtime.block_on(a_lost_answer_is_no_lost_commit()));
+    test("numbers_of_commits_are_not_given_twice", &|| runtime.block_on(numbers_of_commits_are_not_given_twice()));
     test("reading_needs_no_right_to_write", &|| runtime.block_on(reading_needs_no_right_to_write()));
     test("what_is_no_registry_is_no_empty_registry", &|| {
         runtime.block_on(what_is_no_registry_is_no_empty_registry(port));
@@ -105,10 +106,7 @@ async fn new(scheme: &str) -> RegistryUnderTest {
 
 fn put(name: &str) -> RegistryChanges {
     let entity = Entity::new(name, name, ValueType::Int64);
-    RegistryChanges {
-        project: "rides".to_owned(),
-        changes: vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))],
-    }
+    RegistryChanges::new("rides", vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))])
 }
 
 /// Writes an object as another program would.
@@ -150,6 +148,17 @@ async fn a_lost_answer_is_no_lost_commit() {
     let first = registry.commit(None, &put("a")).await.unwrap();
     let second = registry.commit(Some(&first), &put("b")).await.unwrap();
     assert_eq!(open("gs://bucket-of-lost/lost.db").version().await.unwrap(), Some(second));
+}
+
+/// A commit whose number cannot be told is none; without the right to list it has no history.
+async fn numbers_of_commits_are_not_given_twice() {
+    let error = open("gs://registries/broken.db").commit(None, &put("a")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
+    assert_eq!(open("gs://registries/broken.db").version().await.unwrap(), None);
+    let hidden = open("gs://registries/hidden.db");
+    let first = hidden.commit(None, &put("a")).await.unwrap();
+    hidden.commit(Some(&first), &put("b")).await.unwrap();
+    assert_eq!(hidden.load().await.unwrap().projects["rides"].entities.len(), 2);
 }
 
 async fn reading_needs_no_right_to_write() {

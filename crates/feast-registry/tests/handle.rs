@@ -17,10 +17,7 @@ use feast_registry::{FileRegistry, RegistryHandle};
 
 fn put(name: &str) -> RegistryChanges {
     let entity = Entity::new(name, name, ValueType::Int64);
-    RegistryChanges {
-        project: "rides".to_owned(),
-        changes: vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))],
-    }
+    RegistryChanges::new("rides", vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))])
 }
 
 fn entities(snapshot: &RegistrySnapshot) -> usize {

@@ -34,6 +34,14 @@ struct Database {
     _guard: Option<tempfile::TempDir>,
 }
 
+impl Database {
+    /// Bytes as they stand in a statement.
+    fn literal(&self, bytes: &[u8]) -> String {
+        let digits = hexadecimal(bytes);
+        if self.url.starts_with("postgres") { format!("'\\x{digits}'") } else { format!("X'{digits}'") }
+    }
+}
+
 fn sqlite_database() -> Database {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data/registry.db");
@@ -60,7 +68,7 @@ fn mysql_database() -> Database {
 }
 
 fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
-    RegistryChanges { project: "rides".to_owned(), changes }
+    RegistryChanges::new("rides", changes)
 }
 
 fn entity(name: &str, description: &str) -> RegistryChange {
@@ -92,7 +100,7 @@ async fn a_refresh_equals_a_first_read(database: Database) {
         }
         commit(&writer, change).await;
         let base = writer.version().await.unwrap();
-        let other = RegistryChanges { project: "other".to_owned(), changes: vec![entity("e", "of another project")] };
+        let other = RegistryChanges::new("other", vec![entity("e", "of another project")]);
         writer.commit(base.as_ref(), &other).await.unwrap();
         let refreshed = reader.load().await.unwrap();
         let first = open(&database.url).load().await.unwrap();
@@ -113,10 +121,7 @@ async fn what_a_client_without_versions_changed_survives(database: Database) {
         &base.projects["rides"].get(&ObjectRef::new(ObjectKind::Entity, "driver")).unwrap(),
         "rides",
     );
-    let changed: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
-    let changed = changed.replace(&hexadecimal("ours"), &hexadecimal("hers"));
-    let literal =
-        if database.url.starts_with("postgres") { format!("'\\x{changed}'") } else { format!("X'{changed}'") };
+    let literal = database.literal(&message).replace(&hexadecimal(b"ours"), &hexadecimal(b"hers"));
     (database.execute)(&format!("UPDATE entities SET entity_proto = {literal} WHERE entity_name = 'driver'"));
     let stale = store.commit(base.version.as_ref(), &changes(vec![entity("driver", "mine")])).await.unwrap_err();
     assert_eq!(stale.code(), ErrorCode::Conflict);
@@ -136,8 +141,32 @@ async fn what_a_client_without_versions_changed_survives(database: Database) {
     assert_ne!(store.version().await.unwrap(), before);
 }
 
-fn hexadecimal(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+/// Rows are found by their times; those that a clock has written which is behind are found all the same, as are those that
+/// are gone.
+async fn a_refresh_finds_old_rows_and_gone_ones(database: Database) {
+    let (reader, writer) = (open(&database.url), open(&database.url));
+    let names = async || {
+        let snapshot = reader.load().await.unwrap();
+        assert_eq!(told(&snapshot), told(&open(&database.url).load().await.unwrap()));
+        snapshot.projects["rides"].entities.keys().cloned().collect::<Vec<String>>()
+    };
+    commit(&writer, vec![entity("driver", ""), entity("city", "")]).await;
+    assert_eq!(names().await, ["city", "driver"]);
+    let late = RegistryObject::Entity(Entity::new("late", "late", ValueType::Int64).into());
+    let literal = database.literal(&feast_proto::encode_object(&late, "rides"));
+    (database.execute)(&format!(
+        "INSERT INTO entities (entity_name, project_id, last_updated_timestamp, entity_proto) \
+         VALUES ('late', 'rides', 5, {literal})"
+    ));
+    assert_eq!(names().await, ["city", "driver", "late"]);
+    (database.execute)("DELETE FROM entities WHERE entity_name = 'city'");
+    assert_eq!(names().await, ["driver", "late"]);
+    commit(&writer, vec![entity("zone", ""), entity("late", "changed")]).await;
+    assert_eq!(names().await, ["driver", "late", "zone"]);
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn records_at_the_same_time_lose_nothing(database: Database) {
@@ -208,8 +237,8 @@ macro_rules! on {
 
             feast_testing::registry_store_conformance!(start);
 
-            on!(@each $database: a_refresh_equals_a_first_read what_a_client_without_versions_changed_survives
-                records_at_the_same_time_lose_nothing schema_modes_and_metadata);
+            on!(@each $database: a_refresh_equals_a_first_read a_refresh_finds_old_rows_and_gone_ones
+                what_a_client_without_versions_changed_survives records_at_the_same_time_lose_nothing schema_modes_and_metadata);
         }
     };
     (@each $database:path: $($name:ident)*) => {

@@ -42,12 +42,14 @@ impl Running {
     }
 }
 
+/// A client that `ada@laptop` runs.
 fn client(address: impl std::fmt::Display, more: &str) -> FeatureStore {
     let text = format!(
         "project: rides\nonline_store: null\nregistry: {{registry_type: remote, path: '{address}', \
          cache_ttl_seconds: 60{more}}}\n"
     );
-    FeatureStore::open(RepoConfig::parse(&text, Path::new("/nowhere")).unwrap()).unwrap()
+    let config = RepoConfig::parse(&text, Path::new("/nowhere")).unwrap();
+    FeatureStore::open(RepoConfig { author: "ada@laptop".to_owned(), ..config }).unwrap()
 }
 
 fn remote(address: SocketAddr) -> Arc<dyn RegistryStore> {
@@ -64,10 +66,7 @@ feast_testing::registry_store_conformance!(start);
 
 fn put(name: &str) -> RegistryChanges {
     let entity = Entity::new(name, "id", ValueType::Int64);
-    RegistryChanges {
-        project: "rides".to_owned(),
-        changes: vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))],
-    }
+    RegistryChanges::new("rides", vec![RegistryChange::Put(RegistryObject::Entity(entity.into()))])
 }
 
 fn entities(snapshot: &RegistrySnapshot) -> usize {
@@ -91,6 +90,36 @@ async fn without_its_server_a_client_keeps_the_last_snapshot_and_comes_back() {
     let running = Running::start(folder, port, RegistryServeOptions::default()).await;
     let after = registry.commit_with(|_| Ok(put("city"))).await.unwrap();
     assert_eq!(entities(&after), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_brings_what_changed_and_keeps_the_rest() {
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let (reader, writer) = (client(running.address, ""), client(running.address, ""));
+    writer.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    let before = reader.snapshot(true).await.unwrap();
+    writer.registry().commit_with(|_| Ok(put("city"))).await.unwrap();
+    let after = reader.snapshot(true).await.unwrap();
+    assert_eq!(entities(&after), 2);
+    let driver = |snapshot: &RegistrySnapshot| Arc::clone(&snapshot.projects["rides"].entities["driver"]);
+    assert!(Arc::ptr_eq(&driver(&before), &driver(&after)));
+    // A reader that comes later, and one whose state the server does not remember, have the same.
+    assert_eq!(entities(&*client(running.address, "").snapshot(true).await.unwrap()), 2);
+    for number in 0..20 {
+        writer.registry().commit_with(|_| Ok(put(&format!("e{number}")))).await.unwrap();
+    }
+    assert_eq!(entities(&*reader.snapshot(true).await.unwrap()), 22);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_history_names_the_client_and_not_the_server() {
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let client = client(running.address, "");
+    client.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    let commits = client.registry().store().history().unwrap().commits("rides", 0, 10).await.unwrap();
+    assert_eq!(commits.iter().map(|commit| commit.author.as_str()).collect::<Vec<_>>(), ["ada@laptop"]);
     running.stop().await;
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
     BatchFeatures, DataSource, Entity, ErrorCode, FeatureService, FeatureView, FeatureViewKind, FeatureViewProjection,
-    Field, Interval, ManagedTable, Meta, ObjectKind, ObjectRef, OnDemandFeatures, Permission, Project, RegistryChange,
-    RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, RegistryVersion, SavedDataset, Shard,
-    ShardProgress, ValidationReference, ValueType, VersionRecord,
+    Field, Interval, ManagedTable, Meta, ObjectKind, ObjectRef, OnDemandFeatures, PastDefinition, Permission, Project,
+    RegistryChange, RegistryChanges, RegistryObject, RegistrySnapshot, RegistryStore, RegistryVersion, SavedDataset,
+    Shard, ShardProgress, ValidationReference, ValueType, VersionRecord,
 };
 
 /// A registry that does not exist yet, and how to open it once more, as another process would.
@@ -86,7 +86,7 @@ fn entity(name: &str) -> RegistryObject {
 }
 
 fn changes_of(project: &str, changes: Vec<RegistryChange>) -> RegistryChanges {
-    RegistryChanges { project: project.to_owned(), changes }
+    RegistryChanges::new(project, changes)
 }
 
 fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
@@ -316,8 +316,10 @@ fn record(name: &str, version_number: i32) -> VersionRecord {
     view.project = PROJECT.to_owned();
     VersionRecord {
         project: PROJECT.to_owned(),
+        feature_view: name.to_owned(),
+        kind: view.object_kind(),
         version_number,
-        view: Arc::new(view),
+        definition: PastDefinition::Read(Arc::new(view)),
         // Feast's tables keep whole seconds.
         created: DateTime::from_timestamp(1_700_000_000, 0),
         description: String::new(),
@@ -325,14 +327,22 @@ fn record(name: &str, version_number: i32) -> VersionRecord {
     }
 }
 
+/// Everything a snapshot of a definition tells.
+fn told(record: &VersionRecord) -> String {
+    let read = PastDefinition::Read(record.view().unwrap());
+    format!("{:?}", VersionRecord { definition: read, ..record.clone() })
+}
+
 /// Snapshots of definitions come back as they were put, until those of the view are deleted.
 pub async fn older_definitions_are_kept_until_deleted(under_test: RegistryUnderTest) {
     let store = (under_test.open)();
     let records = [record("a", 0), record("a", 1), record("b", 0)];
     commit(&store, changes(records.iter().cloned().map(RegistryChange::PutVersion).collect())).await;
-    assert_eq!(load(&store).await.versions, records);
+    let versions = async || load(&store).await.versions.iter().map(|record| told(record)).collect::<Vec<_>>();
+    let expected: Vec<String> = records.iter().map(told).collect();
+    assert_eq!(versions().await, expected);
     commit(&store, changes(vec![RegistryChange::DeleteVersions("a".to_owned())])).await;
-    assert_eq!(load(&store).await.versions, records[2..]);
+    assert_eq!(versions().await, expected[2..]);
 }
 
 /// Records of tables are replaced by name.
@@ -345,9 +355,9 @@ pub async fn managed_tables_are_kept_until_deleted(under_test: RegistryUnderTest
     };
     let puts = [table("a", "old"), table("b", "b"), table("a", "new")].map(RegistryChange::PutManagedTable);
     commit(&store, changes(puts.into())).await;
-    assert_eq!(load(&store).await.managed_tables, [table("a", "new"), table("b", "b")]);
+    assert_eq!(*load(&store).await.managed_tables, [table("a", "new"), table("b", "b")]);
     commit(&store, changes(vec![RegistryChange::DeleteManagedTable("a".to_owned())])).await;
-    assert_eq!(load(&store).await.managed_tables, [table("b", "b")]);
+    assert_eq!(*load(&store).await.managed_tables, [table("b", "b")]);
 }
 
 /// Twenty writers that repeat on conflict all get their object in.

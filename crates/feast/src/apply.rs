@@ -3,7 +3,7 @@
 //! Order of `apply`: create tables, commit the registry, drop tables. Nothing is dropped that a published snapshot
 //! still names; what a process leaves that dies in between is a table that nobody reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -19,7 +19,8 @@ use serde_json::Value;
 
 use crate::delete::{online_tables, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
-use crate::{Definitions, Event, FeatureStore, pins, problems_error, versions};
+use crate::versions::{self, Recorded};
+use crate::{Definitions, Event, FeatureStore, pins, problems_error};
 
 /// What to do with definitions.
 #[derive(Debug, Clone, Default)]
@@ -304,10 +305,11 @@ impl FeatureStore {
     fn shared_tables(&self, desired: &ProjectContents, snapshot: &RegistrySnapshot) -> Vec<Problem> {
         // Names of tables are compared as databases do, ignoring case.
         let mut taken: BTreeMap<String, (&str, String)> = BTreeMap::new();
+        let recorded: HashSet<&ManagedTable> = snapshot.managed_tables.iter().collect();
         for (project, contents) in snapshot.projects.iter().filter(|(project, _)| *project != self.project()) {
             for table in online_tables(project, contents) {
                 // Another project may have an online store of its own.
-                let ours = self.managed_table(&table.name()).is_some_and(|own| snapshot.managed_tables.contains(&own));
+                let ours = self.managed_table(&table.name()).is_some_and(|own| recorded.contains(&own));
                 if ours {
                     taken.insert(table.name().to_lowercase(), (project, table.view));
                 }
@@ -331,6 +333,7 @@ impl FeatureStore {
     fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> Result<RegistryChanges> {
         let now = Utc::now();
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
+        let recorded = Recorded::of(snapshot, self.project());
         let mut changes = Vec::new();
         for change in &plan.diff.changes {
             match &change.definition {
@@ -342,8 +345,7 @@ impl FeatureStore {
                 }
                 Some(definition) => {
                     let stored = current.and_then(|contents| contents.get(&change.object));
-                    let (object, records) =
-                        versions::stamp(definition, stored.as_ref(), snapshot, self.project(), now)?;
+                    let (object, records) = versions::stamp(definition, stored.as_ref(), &recorded, now)?;
                     changes.extend(records.into_iter().map(RegistryChange::PutVersion));
                     changes.push(RegistryChange::Put(object));
                 }
@@ -357,7 +359,7 @@ impl FeatureStore {
                 });
             }
         }
-        Ok(RegistryChanges { project: self.project().to_owned(), changes })
+        Ok(RegistryChanges::new(self.project(), changes))
     }
 
     /// How the registry records a table of the online store, for the stores that have such a record.
@@ -425,16 +427,20 @@ fn still_used(
     current: Option<&ProjectContents>,
 ) -> Vec<Problem> {
     let (Some(staying), Some(current)) = (staying, current) else { return Vec::new() };
-    let mut unchanged = staying.clone();
-    unchanged.feature_views.retain(|name, _| !desired.feature_views.contains_key(name));
-    unchanged.feature_services.retain(|name, _| !desired.feature_services.contains_key(name));
     let entities = current.entities.values().filter(|entity| !staying.entities.contains_key(&entity.name));
     let views = current.feature_views.values().filter(|view| !staying.feature_views.contains_key(&view.name));
     let going = entities
         .map(|entity| ObjectRef::new(ObjectKind::Entity, &entity.name))
         .chain(views.map(|view| view.reference()))
         .filter(|object| desired.get(object).is_none());
-    let used = going.filter_map(|object| {
+    let going: Vec<ObjectRef> = going.collect();
+    if going.is_empty() {
+        return Vec::new();
+    }
+    let mut unchanged = staying.clone();
+    unchanged.feature_views.retain(|name, _| !desired.feature_views.contains_key(name));
+    unchanged.feature_services.retain(|name, _| !desired.feature_services.contains_key(name));
+    let used = going.into_iter().filter_map(|object| {
         let user = user_of(&unchanged, &object)?;
         Some(
             Problem::new(object, format!("is to be deleted, but is still used by {user}"))

@@ -36,7 +36,7 @@ impl Definitions {
     /// When the bytes are no such message, or name another project.
     pub fn from_message(bytes: &[u8], project: &str) -> Result<Self> {
         let registry = feast_proto::decode_registry(bytes)?;
-        Ok(Self { contents: feast_proto::contents_from_registry(&registry, project)?, ..Self::default() })
+        Ok(Self { contents: feast_proto::contents_from_registry(registry, project)?, ..Self::default() })
     }
 
     /// Where an object was defined.

@@ -5,7 +5,8 @@ use feast_core::{
     Result, TableChange, did_you_mean,
 };
 
-use crate::{Event, FeatureStore, versions};
+use crate::versions::{self, Recorded};
+use crate::{Event, FeatureStore};
 
 impl FeatureStore {
     /// Deletes one object, and the online table of a view.
@@ -39,7 +40,7 @@ impl FeatureStore {
                     _ => None,
                 };
                 changes.extend(table.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
-                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+                Ok(RegistryChanges::new(self.project(), changes))
             })
             .await?;
         if let (Some(table), Some(online)) = (table, &self.online) {
@@ -84,14 +85,15 @@ impl FeatureStore {
             .commit_with(|snapshot| {
                 let stored = snapshot.projects.get(self.project()).and_then(|c| c.get(&object.reference()));
                 let now = chrono::Utc::now();
-                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, self.project(), now)?;
+                let recorded = Recorded::of(snapshot, self.project());
+                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), &recorded, now)?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object) {
                     // The state is the one recorded thing that callers set by hand.
                     std::sync::Arc::make_mut(new).meta.state = sent.meta.state;
                 }
                 let mut changes: Vec<RegistryChange> = records.into_iter().map(RegistryChange::PutVersion).collect();
                 changes.push(RegistryChange::Put(stamped));
-                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+                Ok(RegistryChanges::new(self.project(), changes))
             })
             .await?;
         Ok(())
@@ -110,7 +112,7 @@ impl FeatureStore {
                 let mut changes = vec![RegistryChange::Delete(ObjectRef::new(ObjectKind::Project, name))];
                 changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 drops = tables.into_iter().map(TableChange::Drop).collect();
-                Ok(RegistryChanges { project: name.to_owned(), changes })
+                Ok(RegistryChanges::new(name, changes))
             })
             .await?;
         match &self.online {

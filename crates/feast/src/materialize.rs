@@ -263,7 +263,7 @@ impl FeatureStore {
                 }
                 meta.updated = Some(Utc::now());
                 let changes = vec![RegistryChange::Put(RegistryObject::FeatureView(Arc::new(stored)))];
-                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+                Ok(RegistryChanges::new(self.project(), changes))
             })
             .await?;
         let meta = &snapshot.project(self.project())?.feature_view(&view.name)?.meta;

@@ -28,10 +28,8 @@ pub(crate) fn snapshot_of<'a>(
     view: &str,
     number: i32,
 ) -> Option<&'a VersionRecord> {
-    let wanted = |record: &&VersionRecord| {
-        record.project == project && record.view.name == view && record.version_number == number
-    };
-    snapshot.versions.iter().find(wanted)
+    let mut records = snapshot.versions.iter().map(Arc::as_ref);
+    records.find(|record| record.is_of(project, view) && record.version_number == number)
 }
 
 /// Gives pinned views the definitions of their snapshots. Pure.
@@ -52,15 +50,23 @@ pub(crate) fn pin(
             }
         };
         let Some(record) = snapshot_of(snapshot, &desired.project.name, &view.name, number) else { continue };
+        let snapshot = match record.view() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                let problem = Problem::new(view.reference(), format!("is pinned to `v{number}`: {error}"));
+                problems.push(problem.with_hint_opt(error.hint().map(str::to_owned)));
+                continue;
+            }
+        };
         let stored = current.and_then(|contents| contents.feature_views.get(&view.name));
-        if !same_definition(&view, &record.view) && !stored.is_some_and(|stored| same_definition(&view, stored)) {
+        if !same_definition(&view, &snapshot) && !stored.is_some_and(|stored| same_definition(&view, stored)) {
             problems.push(
                 Problem::new(view.reference(), format!("is pinned to `v{number}` and changed at the same time"))
                     .with_hint("apply the pin first and change the view afterwards, with `version=\"latest\"`"),
             );
             continue;
         }
-        let mut restored = FeatureView::clone(&record.view);
+        let mut restored = FeatureView::clone(&snapshot);
         restored.version = view.version.clone();
         desired.put(RegistryObject::FeatureView(Arc::new(restored)));
     }

@@ -13,7 +13,8 @@ use feast_core::{
 };
 
 use crate::delete::online_tables;
-use crate::{FeatureStore, pins, versions};
+use crate::versions::{self, Recorded};
+use crate::{FeatureStore, pins};
 
 impl FeatureStore {
     /// Adds or replaces one object of a project; the project is created when it does not exist. Times, version numbers
@@ -39,7 +40,8 @@ impl FeatureStore {
                 if stored.as_ref().is_some_and(|stored| says_the_same(stored, &object)) {
                     return Ok(RegistryChanges::default());
                 }
-                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), snapshot, project, Utc::now())?;
+                let recorded = Recorded::of(snapshot, project);
+                let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), &recorded, Utc::now())?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object)
                     && sent.meta.state != FeatureViewState::Unspecified
                 {
@@ -47,7 +49,7 @@ impl FeatureStore {
                 }
                 let mut changes: Vec<RegistryChange> = records.into_iter().map(RegistryChange::PutVersion).collect();
                 changes.push(RegistryChange::Put(stamped));
-                Ok(RegistryChanges { project: project.to_owned(), changes })
+                Ok(RegistryChanges::new(project, changes))
             })
             .await?;
         Ok(())
@@ -75,7 +77,7 @@ impl FeatureStore {
                     let tables = online_tables(project, contents);
                     changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 }
-                Ok(RegistryChanges { project: project.to_owned(), changes })
+                Ok(RegistryChanges::new(project, changes))
             })
             .await?;
         Ok(())
@@ -100,7 +102,7 @@ impl FeatureStore {
                 stored.meta.state = FeatureViewState::AvailableOnline;
                 stored.meta.updated = Some(Utc::now());
                 let changes = vec![RegistryChange::Put(RegistryObject::FeatureView(Arc::new(stored)))];
-                Ok(RegistryChanges { project: project.to_owned(), changes })
+                Ok(RegistryChanges::new(project, changes))
             })
             .await?;
         Ok(())
@@ -120,7 +122,7 @@ impl FeatureStore {
                     gone.map(|table| RegistryChange::DeleteManagedTable(table.name.clone())).collect();
                 let new = tables.iter().filter(|table| !snapshot.managed_tables.contains(table));
                 changes.extend(new.cloned().map(RegistryChange::PutManagedTable));
-                Ok(RegistryChanges { project: project.to_owned(), changes })
+                Ok(RegistryChanges::new(project, changes))
             })
             .await?;
         Ok(())

@@ -3,16 +3,35 @@
 //! A new view starts with snapshot 0; a change of its schema or its code makes the next one; a change of
 //! descriptions, tags or owners makes none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use feast_core::{
-    Error, FeatureView, FeatureViewKind, Field, Meta, RegistryObject, RegistrySnapshot, Result, SavedDatasetMeta,
-    Timestamp, ValueType, VersionRecord,
+    Error, FeatureView, FeatureViewKind, Field, Meta, PastDefinition, RegistryObject, RegistrySnapshot, Result,
+    SavedDatasetMeta, Timestamp, ValueType, VersionRecord,
 };
 use uuid::Uuid;
 
 use crate::pins;
+
+/// What a registry has of the snapshots of a project's views.
+pub(crate) struct Recorded<'a> {
+    snapshot: &'a RegistrySnapshot,
+    project: &'a str,
+    /// The newest numbers by view.
+    newest: HashMap<&'a str, i32>,
+}
+
+impl<'a> Recorded<'a> {
+    pub(crate) fn of(snapshot: &'a RegistrySnapshot, project: &'a str) -> Self {
+        let mut newest: HashMap<&str, i32> = HashMap::new();
+        for record in snapshot.versions.iter().filter(|record| record.project == project) {
+            let known = newest.entry(&record.feature_view).or_insert(record.version_number);
+            *known = record.version_number.max(*known);
+        }
+        Self { snapshot, project, newest }
+    }
+}
 
 /// Returns the object as it is to be stored, and the snapshots that go with it.
 ///
@@ -21,8 +40,7 @@ use crate::pins;
 pub(crate) fn stamp(
     object: &RegistryObject,
     stored: Option<&RegistryObject>,
-    snapshot: &RegistrySnapshot,
-    project: &str,
+    recorded: &Recorded<'_>,
     now: Timestamp,
 ) -> Result<(RegistryObject, Vec<VersionRecord>)> {
     macro_rules! with_meta {
@@ -57,7 +75,7 @@ pub(crate) fn stamp(
                 Some(RegistryObject::FeatureView(stored)) => Some(stored),
                 _ => None,
             };
-            stamp_view(view, old, snapshot, project, now)?
+            stamp_view(view, old, recorded, now)?
         }
     })
 }
@@ -65,25 +83,21 @@ pub(crate) fn stamp(
 fn stamp_view(
     view: &FeatureView,
     old: Option<&Arc<FeatureView>>,
-    snapshot: &RegistrySnapshot,
-    project: &str,
+    recorded: &Recorded<'_>,
     now: Timestamp,
 ) -> Result<(RegistryObject, Vec<VersionRecord>)> {
     let mut view = view.clone();
-    let newest = snapshot
-        .versions
-        .iter()
-        .filter(|record| record.project == project && record.view.name == view.name)
-        .map(|record| record.version_number)
-        .max();
+    let newest = recorded.newest.get(view.name.as_str()).copied();
     let pinned = pins::pinned(&view).map_err(|problem| {
         Error::invalid_definition(format!("{} {}", problem.object, problem.message)).with_hint_opt(problem.hint)
     })?;
     let mut records = Vec::new();
     let record = |view: &FeatureView, number: i32| VersionRecord {
-        project: project.to_owned(),
+        project: recorded.project.to_owned(),
+        feature_view: view.name.clone(),
+        kind: view.object_kind(),
         version_number: number,
-        view: Arc::new(view.clone()),
+        definition: PastDefinition::Read(Arc::new(view.clone())),
         created: Some(now),
         description: String::new(),
         version_id: view.meta.version_id.clone(),
@@ -102,7 +116,8 @@ fn stamp_view(
                 view.meta.materialization_intervals.clear();
                 view.meta.shard_progress.clear();
             }
-            let restored = pinned.and_then(|number| pins::snapshot_of(snapshot, project, &view.name, number));
+            let restored =
+                pinned.and_then(|number| pins::snapshot_of(recorded.snapshot, recorded.project, &view.name, number));
             if let Some(restored) = restored {
                 view.meta.current_version_number = restored.version_number;
                 view.meta.version_id.clone_from(&restored.version_id);
@@ -159,7 +174,7 @@ mod tests {
         let mut view = FeatureView::new("rides", FeatureViewKind::Batch(BatchFeatures::default()));
         let stamped = |view: &FeatureView| {
             let object = RegistryObject::FeatureView(Arc::new(view.clone()));
-            stamp(&object, None, &RegistrySnapshot::default(), "p", Utc::now())
+            stamp(&object, None, &Recorded::of(&RegistrySnapshot::default(), "p"), Utc::now())
         };
         view.version = "newest".to_owned();
         let error = stamped(&view).unwrap_err();

@@ -132,8 +132,7 @@ async fn view(store: &FeatureStore, name: &str) -> Result<FeatureView> {
 fn list_versions(session: &Session, name: &str) -> Outcome {
     let store = session.store()?;
     let snapshot = session.wait(async { store.snapshot(true).await })?;
-    let of_project = || snapshot.versions.iter().filter(|record| record.project == store.project());
-    let mut records: Vec<_> = of_project().filter(|record| record.view.name == name).collect();
+    let mut records: Vec<_> = snapshot.versions.iter().filter(|record| record.is_of(store.project(), name)).collect();
     if records.is_empty() {
         let contents = snapshot.project(store.project())?;
         contents.feature_view(name).map_err(|error| {
@@ -144,7 +143,7 @@ fn list_versions(session: &Session, name: &str) -> Outcome {
     let mut table = Table::new(["VERSION", "TYPE", "CREATED", "VERSION_ID"]);
     for record in records {
         let created = record.created.map(show_timestamp).unwrap_or_default();
-        let kind = record.view.object_kind().identifier();
+        let kind = record.kind.identifier();
         let version = format!("v{}", record.version_number);
         table.row([json!(version), json!(kind), json!(created), json!(record.version_id)]);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use feast_core::{Field, ProjectContents, RegistryObject, ValueType};
+use feast_core::{Entity, Field, ProjectContents, RegistryObject, ValueType};
 use serde_json::json;
 
 use crate::support::{Repository, assert_told, driver_hourly_stats, rides};
@@ -108,6 +108,22 @@ fn changes_are_told_field_by_field() {
     Use `feast apply --prune` to delete what is not defined.
     ----- stderr -----
     ");
+}
+
+#[test]
+fn of_what_many_others_define_some_is_named() {
+    let repository = Repository::new();
+    let mut contents = rides();
+    for number in 10..40 {
+        let entity = Entity::new(format!("entity_{number}"), "id", ValueType::Int64);
+        contents.put(RegistryObject::Entity(Arc::new(entity)));
+    }
+    repository.define(contents);
+    repository.run(&["apply"]);
+    repository.define(rides());
+    let told = repository.run(&["apply"]);
+    assert!(told.contains("stays in the registry: entity entity_29\nand 10 more, which"), "{told}");
+    assert!(!told.contains("entity_30"), "{told}");
 }
 
 #[test]

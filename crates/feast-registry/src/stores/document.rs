@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use feast_core::{
     ManagedTable, ObjectKind, ObjectRef, Project, RegistryChange, RegistryChanges, RegistryObject, RegistryVersion,
 };
 use feast_proto::core::{FeatureViewVersionRecord, ProjectMetadata, Registry};
 use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
+
+use super::history::RawRevision;
 
 /// Numbers of the fields of `Registry` that are not objects.
 const SCHEMA_VERSION: u32 = 3;
@@ -46,6 +48,11 @@ fn place(kind: ObjectKind) -> Place {
     Place { field, name, project }
 }
 
+/// The kind of the objects in fields with this number.
+fn kind_of(number: u32) -> Option<ObjectKind> {
+    ObjectKind::ALL.iter().copied().find(|kind| place(*kind).field == number)
+}
+
 /// One field as it stands in a message.
 #[derive(Debug, Clone)]
 struct Field {
@@ -76,37 +83,45 @@ impl Field {
     }
 }
 
+/// Takes the next field off a message: its number, all of it, and its value, which is empty unless it is length-delimited.
+/// `None` when it is no field.
+fn take_field<'a>(message: &mut &'a [u8]) -> Option<(u32, &'a [u8], &'a [u8])> {
+    let before = *message;
+    let (number, wire_type) = decode_key(message).ok()?;
+    let value = if wire_type == WireType::LengthDelimited {
+        let length = usize::try_from(decode_varint(message).ok()?).ok()?;
+        let (value, rest) = message.split_at_checked(length)?;
+        *message = rest;
+        value
+    } else {
+        skip_field(wire_type, number, message, DecodeContext::default()).ok()?;
+        &[]
+    };
+    Some((number, &before[..before.len() - message.len()], value))
+}
+
 /// Takes a message apart; `None` when it is none.
 fn split(message: &Bytes) -> Option<Vec<Field>> {
-    let mut rest = message.clone();
+    let mut rest = &message[..];
     let mut fields = Vec::new();
-    while rest.has_remaining() {
-        let before = rest.clone();
-        let (number, wire_type) = decode_key(&mut rest).ok()?;
-        let value = if wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            if length > rest.len() {
-                return None;
-            }
-            rest.split_to(length)
-        } else {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
-            Bytes::new()
-        };
-        fields.push(Field { number, whole: before.slice(..before.len() - rest.len()), value });
+    while !rest.is_empty() {
+        let (number, whole, value) = take_field(&mut rest)?;
+        fields.push(Field { number, whole: message.slice_ref(whole), value: message.slice_ref(value) });
     }
     Some(fields)
 }
 
 /// The value at a path of field numbers. Of fields that appear several times, the last one counts.
-fn last(message: &Bytes, path: &[u32]) -> Option<Bytes> {
-    let (number, inner) = path.split_first()?;
-    let fields = split(message)?;
-    fields
-        .iter()
-        .rev()
-        .filter(|field| field.number == *number)
-        .find_map(|field| if inner.is_empty() { Some(field.value.clone()) } else { last(&field.value, inner) })
+fn last<'a>(mut message: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
+    let Some((wanted, inner)) = path.split_first() else { return Some(message) };
+    let mut found = None;
+    while !message.is_empty() {
+        let (number, _, value) = take_field(&mut message)?;
+        if number == *wanted {
+            found = last(value, inner).or(found);
+        }
+    }
+    found
 }
 
 /// Where the objects of a registry are: by number of their field, name and project.
@@ -122,7 +137,11 @@ pub(super) struct RegistryDocument {
 struct Edit<'a> {
     document: &'a mut RegistryDocument,
     index: Index,
+    project: &'a str,
 }
+
+/// What the messages of objects are.
+type Messages = BTreeMap<ObjectRef, Option<Bytes>>;
 
 /// Replaces the first field that `matches`, removes any others, and adds the field where none does.
 fn put(fields: &mut Vec<Field>, new: Field, matches: impl Fn(&Field) -> bool) {
@@ -172,11 +191,25 @@ impl RegistryDocument {
         String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
     }
 
+    /// The messages of all objects, kind by kind.
+    pub(super) fn objects(&self) -> Vec<(ObjectKind, Bytes)> {
+        let object = |field: &Field| Some((kind_of(field.number)?, field.value.clone()));
+        let mut objects: Vec<_> = self.fields.iter().filter_map(object).collect();
+        objects.sort_by_key(|(kind, _)| *kind);
+        objects
+    }
+
+    /// Everything but the objects, and what only looks like one: a number where a message should be has no value.
+    pub(super) fn rest(&self) -> Bytes {
+        let is_rest = |field: &&Field| kind_of(field.number).is_none() || field.value.is_empty();
+        join(self.fields.iter().filter(is_rest)).into()
+    }
+
     /// The registry as a message, fields in order of their numbers as Feast writes them.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut fields: Vec<&Field> = self.fields.iter().collect();
         fields.sort_by_key(|field| field.number);
-        fields.iter().flat_map(|field| field.whole.iter().copied()).collect()
+        join(fields)
     }
 
     /// Marks the registry as a new version of now.
@@ -192,25 +225,26 @@ impl RegistryDocument {
         self.fields.extend(header);
     }
 
-    /// Applies changes in order; `project_uuid` names the project if these changes create it.
-    pub(super) fn apply(&mut self, changes: &RegistryChanges, project_uuid: &str) {
+    /// Applies changes in order and tells what they changed; `project_uuid` names the project if these changes create it.
+    pub(super) fn apply(&mut self, changes: &RegistryChanges, project_uuid: &str) -> Vec<RawRevision> {
         let project = changes.project.as_str();
         let index = self.index();
-        let mut edit = Edit { document: self, index };
-        let existed = edit.has_project(project);
+        let mut edit = Edit { document: self, index, project };
+        let existed = edit.has_project();
+        let before = edit.named(&changes.changes);
         let mut wanted = true;
         for change in &changes.changes {
             match change {
                 RegistryChange::Put(object) => {
                     wanted = true;
-                    edit.put_object(object, project);
+                    edit.put_object(object);
                 }
                 RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
                     wanted &= object.name != project;
                     edit.document.delete_project(&object.name);
                     edit.index = edit.document.index();
                 }
-                RegistryChange::Delete(object) => edit.delete_object(object, project),
+                RegistryChange::Delete(object) => edit.delete_object(object),
                 RegistryChange::PutVersion(_)
                 | RegistryChange::DeleteVersions(_)
                 | RegistryChange::PutManagedTable(_)
@@ -218,8 +252,13 @@ impl RegistryDocument {
             }
         }
         if wanted {
-            edit.ensure_project(project, existed, project_uuid);
+            edit.ensure_project(existed, project_uuid);
         }
+        let revisions = before.into_iter().map(|(object, before)| {
+            let after = edit.message(&object);
+            RawRevision { object, before, after }
+        });
+        let revisions = revisions.filter(|revision| revision.before != revision.after).collect();
         self.fields.retain(|field| field.number != GONE);
         // Of the version history and the tables a registry has one field each, which is taken apart once.
         let any = |wanted: fn(&RegistryChange) -> bool| changes.changes.iter().any(wanted);
@@ -236,66 +275,26 @@ impl RegistryDocument {
                 edit_tables_in(objects, edits);
             });
         }
+        revisions
     }
 
     /// Where the objects are.
     fn index(&self) -> Index {
         let mut index = Index::new();
         for (position, field) in self.fields.iter().enumerate() {
-            let Some(kind) = ObjectKind::ALL.iter().find(|kind| place(**kind).field == field.number) else { continue };
-            let Place { name, project, .. } = place(*kind);
-            let name = last(&field.value, name).unwrap_or_default();
-            let project = match kind {
-                ObjectKind::Project => Bytes::new(),
-                _ => last(&field.value, project).unwrap_or_default(),
-            };
-            index.entry((field.number, name, project)).or_default().push(position);
+            let Some(kind) = kind_of(field.number) else { continue };
+            let Place { name, project, .. } = place(kind);
+            let of = |path| field.value.slice_ref(last(&field.value, path).unwrap_or_default());
+            let project = if kind == ObjectKind::Project { Bytes::new() } else { of(project) };
+            index.entry((field.number, of(name), project)).or_default().push(position);
         }
         index
     }
 
-    /// The objects that changes name, and what their messages are.
-    pub(super) fn named(&self, changes: &RegistryChanges) -> BTreeMap<ObjectRef, Option<Bytes>> {
-        let project = changes.project.as_str();
-        let index = self.index();
-        let mut named = BTreeMap::new();
-        // Creating a project is a change, too.
-        let mut name = |object: ObjectRef| {
-            let position = index.get(&key(&object, project)).and_then(|positions| positions.last());
-            let message = position.map(|position| self.fields[*position].value.clone());
-            named.insert(object, message);
-        };
-        name(ObjectRef::new(ObjectKind::Project, project));
-        for change in &changes.changes {
-            match change {
-                RegistryChange::Put(object) if object.kind().is_feature_view() => {
-                    let kinds = ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view());
-                    kinds.for_each(|kind| name(ObjectRef::new(*kind, object.name())));
-                }
-                RegistryChange::Put(object) => name(object.reference()),
-                RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
-                    for kind in ObjectKind::ALL {
-                        let place = place(*kind);
-                        let of_project =
-                            |field: &&Field| field.number == place.field && field.says(place.project, &object.name);
-                        for field in self.fields.iter().filter(of_project) {
-                            let found = last(&field.value, place.name).unwrap_or_default();
-                            name(ObjectRef::new(*kind, String::from_utf8_lossy(&found)));
-                        }
-                    }
-                }
-                RegistryChange::Delete(object) => name(object.clone()),
-                _ => {}
-            }
-        }
-        named
-    }
-
     fn delete_project(&mut self, project: &str) {
-        let places: Vec<Place> = ObjectKind::ALL.iter().map(|kind| place(*kind)).collect();
         self.fields.retain(|field| {
-            let of_project = match places.iter().find(|place| place.field == field.number) {
-                Some(place) => field.says(place.project, project),
+            let of_project = match kind_of(field.number) {
+                Some(kind) => field.says(place(kind).project, project),
                 None => field.number == PROJECT_METADATA && field.says(&[1], project),
             };
             !of_project
@@ -320,11 +319,51 @@ impl RegistryDocument {
 }
 
 impl Edit<'_> {
+    /// The objects that changes name, and what their messages are now.
+    fn named(&self, changes: &[RegistryChange]) -> Messages {
+        let mut named = Messages::new();
+        let mut name = |object: ObjectRef| {
+            let message = self.message(&object);
+            named.insert(object, message);
+        };
+        // Creating a project is a change, too.
+        name(ObjectRef::new(ObjectKind::Project, self.project));
+        for change in changes {
+            match change {
+                RegistryChange::Put(object) if object.kind().is_feature_view() => {
+                    let kinds = ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view());
+                    kinds.for_each(|kind| name(ObjectRef::new(*kind, object.name())));
+                }
+                RegistryChange::Put(object) => name(object.reference()),
+                RegistryChange::Delete(object) if object.kind == ObjectKind::Project => {
+                    for kind in ObjectKind::ALL {
+                        let place = place(*kind);
+                        let of_project =
+                            |field: &&Field| field.number == place.field && field.says(place.project, &object.name);
+                        for field in self.document.fields.iter().filter(of_project) {
+                            let found = last(&field.value, place.name).unwrap_or_default();
+                            name(ObjectRef::new(*kind, String::from_utf8_lossy(found)));
+                        }
+                    }
+                }
+                RegistryChange::Delete(object) => name(object.clone()),
+                _ => {}
+            }
+        }
+        named
+    }
+
+    fn message(&self, object: &ObjectRef) -> Option<Bytes> {
+        let position = self.index.get(&key(object, self.project))?.last()?;
+        Some(self.document.fields[*position].value.clone())
+    }
+
     /// Records a project the way Feast does. A project that Feast recorded otherwise stays as it is.
-    fn ensure_project(&mut self, project: &str, existed: bool, project_uuid: &str) {
-        let missing = !self.has_project(project);
+    fn ensure_project(&mut self, existed: bool, project_uuid: &str) {
+        let project = self.project;
+        let missing = !self.has_project();
         if missing {
-            self.put_object(&RegistryObject::Project(Project::new(project).into()), project);
+            self.put_object(&RegistryObject::Project(Project::new(project).into()));
         }
         let of_project = |field: &Field| field.number == PROJECT_METADATA && field.says(&[1], project);
         if (missing || !existed) && !self.document.fields.iter().any(of_project) {
@@ -333,21 +372,21 @@ impl Edit<'_> {
         }
     }
 
-    fn has_project(&self, project: &str) -> bool {
-        self.index.contains_key(&key(&ObjectRef::new(ObjectKind::Project, project), project))
+    fn has_project(&self) -> bool {
+        self.index.contains_key(&key(&ObjectRef::new(ObjectKind::Project, self.project), self.project))
     }
 
     /// Replaces the object where it is first, removes it elsewhere, and adds it where it is not.
-    fn put_object(&mut self, object: &RegistryObject, project: &str) {
+    fn put_object(&mut self, object: &RegistryObject) {
         let reference = object.reference();
         if reference.kind.is_feature_view() {
             // Names of views are unique among all kinds.
             for kind in ObjectKind::ALL.iter().filter(|kind| kind.is_feature_view() && **kind != reference.kind) {
-                self.delete_object(&ObjectRef::new(*kind, &reference.name), project);
+                self.delete_object(&ObjectRef::new(*kind, &reference.name));
             }
         }
-        let new = Field::new(place(reference.kind).field, feast_proto::encode_object(object, project));
-        let positions = self.index.entry(key(&reference, project)).or_default();
+        let new = Field::new(place(reference.kind).field, feast_proto::encode_object(object, self.project));
+        let positions = self.index.entry(key(&reference, self.project)).or_default();
         match positions.first() {
             Some(first) => {
                 self.document.fields[*first] = new;
@@ -362,8 +401,8 @@ impl Edit<'_> {
         }
     }
 
-    fn delete_object(&mut self, object: &ObjectRef, project: &str) {
-        for position in self.index.remove(&key(object, project)).into_iter().flatten() {
+    fn delete_object(&mut self, object: &ObjectRef) {
+        for position in self.index.remove(&key(object, self.project)).into_iter().flatten() {
             self.document.fields[position].number = GONE;
         }
     }
@@ -385,7 +424,7 @@ fn change_versions(records: &mut Vec<Field>, changes: &[RegistryChange], project
                 let mut message = feast_proto::version_message(record);
                 message.project_id = project.to_owned();
                 let new = Field::message(1, &message);
-                let key = (record.view.name.clone(), record.version_number);
+                let key = (record.feature_view.clone(), record.version_number);
                 match positions.get(&key) {
                     Some(position) => records[*position] = new,
                     None => {
@@ -408,8 +447,9 @@ fn change_versions(records: &mut Vec<Field>, changes: &[RegistryChange], project
 }
 
 /// The message of fields, in their order.
-fn join(fields: &[Field]) -> Vec<u8> {
-    fields.iter().flat_map(|field| field.whole.iter().copied()).collect()
+fn join<'a>(fields: impl IntoIterator<Item = &'a Field>) -> Vec<u8> {
+    let parts: Vec<&[u8]> = fields.into_iter().map(|field| &field.whole[..]).collect();
+    parts.concat()
 }
 
 /// A change of the records of tables.
@@ -431,7 +471,7 @@ fn edit_tables_in<'a>(objects: &mut Vec<Field>, edits: impl Iterator<Item = Tabl
     let mut places: HashMap<Bytes, Vec<usize>> = HashMap::new();
     for (place, object) in objects.iter().enumerate().filter(|(_, object)| object.number == 1) {
         if let Some(name) = last(&object.value, &[4, 2]) {
-            places.entry(name).or_default().push(place);
+            places.entry(object.value.slice_ref(name)).or_default().push(place);
         }
     }
     for edit in edits {
@@ -465,7 +505,7 @@ mod tests {
     const FEAST_REGISTRY: &[u8] = include_bytes!("../../../../tests/formats/registry/feast-0.67.0.pb");
 
     fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
-        RegistryChanges { project: "rides".to_owned(), changes }
+        RegistryChanges::new("rides", changes)
     }
 
     #[test]

@@ -20,7 +20,7 @@ use feast_core::{
 };
 
 use super::RegistrySettings;
-use super::whole::{Next, Stored};
+use super::whole::{Memo, Next, Stored};
 use super::{bucket, history};
 
 /// How long a commit waits for others.
@@ -40,6 +40,7 @@ pub struct FileRegistry {
     path: PathBuf,
     author: String,
     known: Arc<Mutex<Option<(Stamp, RegistryVersion)>>>,
+    memo: Arc<Memo>,
 }
 
 /// Connects the file that the configuration names.
@@ -62,7 +63,7 @@ pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn Registr
 impl FileRegistry {
     /// The registry at a path. The file and its folder may not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), author: String::new(), known: Arc::default() }
+        Self { path: path.into(), author: String::new(), known: Arc::default(), memo: Arc::default() }
     }
 
     /// Names who commits, for the history.
@@ -89,9 +90,10 @@ impl fmt::Display for FileRegistry {
 #[async_trait]
 impl RegistryStore for FileRegistry {
     async fn load(&self) -> Result<RegistrySnapshot> {
-        self.blocking(|path| {
+        let memo = Arc::clone(&self.memo);
+        self.blocking(move |path| {
             let Some(stored) = read(path)? else { return Ok(RegistrySnapshot::default()) };
-            stored.snapshot(&path.display())
+            stored.snapshot(&memo, &path.display())
         })
         .await
     }
@@ -99,7 +101,7 @@ impl RegistryStore for FileRegistry {
     async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
         let base = base.cloned();
         let changes = changes.clone();
-        let author = self.author.clone();
+        let author = changes.author_or(&self.author).to_owned();
         self.blocking(move |path| commit(path, &author, base.as_ref(), &changes)).await
     }
 

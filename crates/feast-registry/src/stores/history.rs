@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use feast_core::{CommitRecord, Error, ErrorCode, ObjectKind, ObjectRef, ObjectRevision, Result};
 use serde_json::{Value, json};
@@ -24,8 +25,8 @@ const TAIL: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct RawRevision {
     pub(super) object: ObjectRef,
-    pub(super) before: Option<Vec<u8>>,
-    pub(super) after: Option<Vec<u8>>,
+    pub(super) before: Option<Bytes>,
+    pub(super) after: Option<Bytes>,
 }
 
 /// The history of the registry in this file.
@@ -55,7 +56,7 @@ pub(super) fn append(registry: &Path, project: &str, author: &str, revisions: &[
 
 /// A commit as it is written.
 pub(super) fn line(number: u64, project: &str, author: &str, revisions: &[RawRevision]) -> Value {
-    let bytes = |message: &Option<Vec<u8>>| message.as_ref().map(|message| STANDARD.encode(message));
+    let bytes = |message: &Option<Bytes>| message.as_ref().map(|message| STANDARD.encode(message));
     let objects: Vec<Value> = revisions
         .iter()
         .map(|revision| {

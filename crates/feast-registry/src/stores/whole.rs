@@ -3,16 +3,21 @@
 //! What is stored is looked at before it is believed, and the next state is made from it; how one takes the place of the
 //! other is up to the store.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryVersion, Result};
+use feast_core::{
+    Error, ErrorCode, ObjectKind, RegistryChanges, RegistryObject, RegistrySnapshot, RegistryVersion, Result,
+};
 use uuid::Uuid;
 
 use super::document::RegistryDocument;
 use super::history::RawRevision;
+use crate::parallel::map_in_parallel;
 
 /// A registry as it is stored.
 #[derive(Debug)]
@@ -66,13 +71,39 @@ impl Stored {
         RegistryVersion(format!("bytes-{:016x}", hasher.finish()))
     }
 
-    /// Everything in it.
-    pub(super) fn snapshot(&self, place: &dyn Display) -> Result<RegistrySnapshot> {
+    /// Everything in it. What `memo` remembers is not read again.
+    pub(super) fn snapshot(&self, memo: &Memo, place: &dyn Display) -> Result<RegistrySnapshot> {
         let in_file = |error: Error| error.with_context("file", place);
-        let registry = feast_proto::decode_registry(&self.bytes).map_err(in_file)?;
-        let mut snapshot = feast_proto::snapshot_from_registry(&registry).map_err(in_file)?;
+        let rest = feast_proto::decode_registry(self.document.rest()).map_err(in_file)?;
+        let objects = memo.read(self.document.objects()).map_err(in_file)?;
+        let mut snapshot = feast_proto::snapshot_from_objects(rest, objects).map_err(in_file)?;
         snapshot.version = Some(self.version());
         Ok(snapshot)
+    }
+}
+
+/// The objects that were read last, by their messages: of a registry that changed a little, only that is read anew.
+#[derive(Debug, Default)]
+pub(super) struct Memo(Mutex<HashMap<Message, RegistryObject>>);
+
+/// The message of an object.
+type Message = (ObjectKind, Bytes);
+
+impl Memo {
+    /// The objects in these messages, which are remembered in the place of those before them.
+    fn read(&self, messages: Vec<Message>) -> Result<Vec<RegistryObject>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |message: Message| {
+            let object = match known.get(&message) {
+                Some(object) => object.clone(),
+                None => feast_proto::decode_object(message.0, &message.1)?,
+            };
+            Ok((message, object))
+        };
+        let read = map_in_parallel(messages, read)?;
+        let objects = read.iter().map(|(_, object)| object.clone()).collect();
+        *known = read.into_iter().collect();
+        Ok(objects)
     }
 }
 
@@ -97,19 +128,9 @@ impl Next {
             return Err(conflict(place, base, current.as_ref()));
         }
         let mut document = stored.map(|stored| stored.document.clone()).unwrap_or_default();
-        let before = document.named(changes);
-        document.apply(changes, &Uuid::new_v4().to_string());
-        let mut after = document.named(changes);
+        let revisions = document.apply(changes, &Uuid::new_v4().to_string());
         let version = RegistryVersion(Uuid::new_v4().to_string());
         document.set_version(&version, SystemTime::now());
-        let revisions = before
-            .into_iter()
-            .map(|(object, before)| {
-                let after = after.remove(&object).flatten();
-                RawRevision { object, before: before.map(Vec::from), after: after.map(Vec::from) }
-            })
-            .filter(|revision| revision.before != revision.after)
-            .collect();
         Ok(Self { version, stored: Stored { bytes: document.encode().into(), document }, revisions })
     }
 }
@@ -143,7 +164,7 @@ mod tests {
             Ok(stored) => stored,
             Err(error) => return assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}"),
         };
-        if let Err(error) = stored.snapshot(&"the file") {
+        if let Err(error) = stored.snapshot(&Memo::default(), &"the file") {
             assert_eq!(error.code(), ErrorCode::CorruptRegistry, "{error}");
         }
         let entity = Entity::new("new", "new", ValueType::Int64);
@@ -153,12 +174,15 @@ mod tests {
             RegistryChange::DeleteVersions("stats".to_owned()),
             RegistryChange::DeleteManagedTable("rides_stats".to_owned()),
         ];
-        let changes = RegistryChanges { project: "rides".to_owned(), changes };
+        let changes = RegistryChanges::new("rides", changes);
         let next = Next::make(Some(&stored), Some(&stored.version()), &changes, &"the file").unwrap();
         let again = Stored::parse(next.stored.bytes().clone(), &"the file").unwrap();
         assert_eq!(again.version(), next.version);
         // What was damaged may have been replaced; what was whole stays so.
-        assert!(again.snapshot(&"the file").is_ok() || stored.snapshot(&"the file").is_err());
+        assert!(
+            again.snapshot(&Memo::default(), &"the file").is_ok()
+                || stored.snapshot(&Memo::default(), &"the file").is_err()
+        );
     }
 
     #[test]

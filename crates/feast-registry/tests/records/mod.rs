@@ -12,7 +12,7 @@ use feast_core::{
 use feast_registry::RegistryHandle;
 
 fn changes(changes: Vec<RegistryChange>) -> RegistryChanges {
-    RegistryChanges { project: "rides".to_owned(), changes }
+    RegistryChanges::new("rides", changes)
 }
 
 /// Fifty materializations of five views at the same time: every interval is recorded.

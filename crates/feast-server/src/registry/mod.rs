@@ -166,7 +166,7 @@ async fn grpc_router(registry: &Registry) -> Result<Router> {
     };
     let broken = |error| Error::internal("the description of the services cannot be read").with_source(error);
     let routes = Routes::new(RegistryService(registry.clone()))
-        .add_service(StoreService(registry.clone()))
+        .add_service(StoreService::new(registry.clone()))
         .add_service(health_service)
         .add_service(reflection().build_v1().map_err(broken)?)
         .add_service(reflection().build_v1alpha().map_err(broken)?);

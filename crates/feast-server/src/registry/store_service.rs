@@ -1,13 +1,15 @@
 //! The service by which our own clients use the server as if it were the store behind it: a commit is one call, on top
-//! of a version, or it is refused.
+//! of a version, or it is refused; and who knows one of the last states is told what changed since.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use feast_core::{Error, RegistryVersion};
-use feast_proto::registry_from_snapshot;
+use feast_core::{Error, RegistrySnapshot, RegistryVersion};
+use feast_proto::loaded_message;
 use feast_proto::registry_store::{
-    Commit, HistoryRequest, Loaded, REGISTRY_STORE_SERVICE, Version, commit_from_message, history_message,
+    Commit, HistoryRequest, LoadRequest, REGISTRY_STORE_SERVICE, Version, commit_from_message, history_message,
 };
 use tonic::Status;
 use tonic::body::Body;
@@ -18,9 +20,45 @@ use tower::Service;
 use super::Registry;
 use super::service::{Answer, unary};
 
+/// How many states are remembered for clients that know them. They share the objects that did not change between them.
+const KEPT_STATES: usize = 16;
+
 /// The service.
 #[derive(Debug, Clone)]
-pub(super) struct StoreService(pub(super) Registry);
+pub(super) struct StoreService {
+    registry: Registry,
+    told: Arc<Told>,
+}
+
+impl StoreService {
+    pub(super) fn new(registry: Registry) -> Self {
+        Self { registry, told: Arc::default() }
+    }
+}
+
+/// The last states that clients were told, oldest first.
+#[derive(Debug, Default)]
+struct Told(Mutex<VecDeque<Arc<RegistrySnapshot>>>);
+
+impl Told {
+    /// The state with a version, if it is remembered.
+    fn find(&self, version: Option<&str>) -> Option<Arc<RegistrySnapshot>> {
+        let states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |state: &&Arc<RegistrySnapshot>| state.version.as_ref().map(|known| known.0.as_str()) == version;
+        states.iter().find(is_it).filter(|_| version.is_some()).cloned()
+    }
+
+    fn remember(&self, state: Arc<RegistrySnapshot>) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.iter().any(|known| known.version == state.version) {
+            return;
+        }
+        if states.len() == KEPT_STATES {
+            states.pop_front();
+        }
+        states.push_back(state);
+    }
+}
 
 impl NamedService for StoreService {
     const NAME: &'static str = REGISTRY_STORE_SERVICE;
@@ -36,12 +74,13 @@ impl Service<http::Request<Body>> for StoreService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let answer = answer(self.0.clone(), request);
+        let answer = answer(self.clone(), request);
         Box::pin(async move { Ok(answer.await) })
     }
 }
 
-fn answer(registry: Registry, request: http::Request<Body>) -> Answer<http::Response<Body>> {
+fn answer(service: StoreService, request: http::Request<Body>) -> Answer<http::Response<Body>> {
+    let StoreService { registry, told } = service;
     let text = |version: Option<RegistryVersion>| version.map(|version| version.0);
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     match method.as_str() {
@@ -49,12 +88,13 @@ fn answer(registry: Registry, request: http::Request<Body>) -> Answer<http::Resp
             let registry = registry.clone();
             async move { Ok(Version { version: text(registry.snapshot(false).await?.version.clone()) }) }
         }),
-        "Load" => unary(request, move |_: ()| {
-            let registry = registry.clone();
+        "Load" => unary(request, move |asked: LoadRequest| {
+            let (registry, told) = (registry.clone(), Arc::clone(&told));
             async move {
                 let snapshot = registry.snapshot(false).await?;
-                let message = registry_from_snapshot(&snapshot, None);
-                Ok(Loaded { version: text(snapshot.version.clone()), registry: Some(message) })
+                let message = loaded_message(told.find(asked.known.as_deref()).as_deref(), &snapshot);
+                told.remember(snapshot);
+                Ok(message)
             }
         }),
         "Commit" => unary(request, move |commit: Commit| {

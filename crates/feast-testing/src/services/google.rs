@@ -33,7 +33,8 @@ type Answer = (&'static str, Vec<(String, String)>, Vec<u8>);
 
 impl GoogleServer {
     /// Starts a server on a free port. All buckets exist. To objects whose keys begin with `read-only`, everything but
-    /// getting is refused; the first answer to the second write of a key that begins with `lost` gets lost.
+    /// getting is refused; the first answer to the second write of a key that begins with `lost` gets lost. Lists of
+    /// keys that begin with `hidden` are refused, and those of keys that begin with `broken` fail.
     ///
     /// # Panics
     /// When no port is free.
@@ -103,6 +104,12 @@ impl Objects {
                 let parameter =
                     |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).unwrap_or("").to_owned();
                 let prefix = decoded(&parameter("prefix="));
+                if prefix.starts_with("hidden") {
+                    return nothing("403 Forbidden");
+                }
+                if prefix.starts_with("broken") {
+                    return nothing("400 Bad Request");
+                }
                 let keys = self.objects.keys().filter_map(|path| path.split_once('/').map(|(_, key)| key));
                 let list: String = keys
                     .filter(|key| key.starts_with(&prefix))

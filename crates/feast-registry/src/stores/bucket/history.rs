@@ -47,15 +47,9 @@ impl BucketHistory<'_> {
         Ok(())
     }
 
-    /// The number of the newest commit; 0 when there is none, or when it cannot be told.
-    pub(super) async fn last_number(&self) -> u64 {
-        match self.keys(0).await {
-            Ok(keys) => keys.last().and_then(number_of).unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(folder = %self.folder, %error, "the numbers of the history begin anew");
-                0
-            }
-        }
+    /// The number of the newest commit; 0 when there is none.
+    pub(super) async fn last_number(&self) -> Result<u64> {
+        Ok(self.keys(0).await?.last().and_then(number_of).unwrap_or_default())
     }
 
     /// The commits to a project with numbers above `after`, of them the newest `most`, oldest first.

@@ -34,7 +34,7 @@ use object_store::{
 
 use self::history::BucketHistory;
 use super::RegistrySettings;
-use super::whole::{Next, Stored, conflict};
+use super::whole::{Memo, Next, Stored, conflict};
 
 /// The metadata that holds the number of the last commit.
 const NUMBER: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("feast-rs-commit"));
@@ -50,6 +50,7 @@ pub struct BucketRegistry {
     tags: TagSet,
     /// What was read or written last.
     known: Mutex<Option<Arc<Known>>>,
+    memo: Arc<Memo>,
 }
 
 /// An object that is or was the registry.
@@ -71,6 +72,7 @@ pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn Registr
         attributes: object.attributes,
         tags: object.tags,
         known: Mutex::default(),
+        memo: Arc::default(),
     }))
 }
 
@@ -90,8 +92,8 @@ impl fmt::Display for BucketRegistry {
 impl RegistryStore for BucketRegistry {
     async fn load(&self) -> Result<RegistrySnapshot> {
         let Some(known) = self.fetch().await? else { return Ok(RegistrySnapshot::default()) };
-        let url = self.url.clone();
-        tokio::task::spawn_blocking(move || known.stored.snapshot(&url))
+        let (url, memo) = (self.url.clone(), Arc::clone(&self.memo));
+        tokio::task::spawn_blocking(move || known.stored.snapshot(&memo, &url))
             .await
             .map_err(|error| Error::internal("decoding the registry failed").with_source(error))?
     }
@@ -100,19 +102,27 @@ impl RegistryStore for BucketRegistry {
         let found = self.fetch().await?;
         let next = Next::make(found.as_ref().map(|known| &known.stored), base, changes, &self.url)?;
         let history = self.history_objects();
-        let number = match found.as_ref().and_then(|known| known.number) {
-            Some(number) => number + 1,
-            None => history.last_number().await + 1,
+        let last = match found.as_ref().and_then(|known| known.number) {
+            Some(number) => Ok(number),
+            None => history.last_number().await,
+        };
+        // Whoever may not list objects commits without history; a number that is only unknown must not be given twice.
+        let number = match last {
+            Ok(last) => Some(last + 1),
+            Err(cause) if is_refusal(&cause) => None,
+            Err(cause) => return Err(self.failed(cause)),
         };
         let mut attributes = self.attributes.clone();
-        attributes.insert(NUMBER, number.to_string().into());
+        if let Some(number) = number {
+            attributes.insert(NUMBER, number.to_string().into());
+        }
         let mode = found.map_or(PutMode::Create, |known| PutMode::Update(known.object.clone()));
         let options = PutOptions { mode, attributes, tags: self.tags.clone(), ..PutOptions::default() };
         let bytes = Bytes::clone(next.stored.bytes());
         match self.store.put_opts(&self.key, bytes.into(), options).await {
             Ok(put) => {
                 let object = UpdateVersion { e_tag: put.e_tag, version: put.version };
-                self.remember(Some(Arc::new(Known { object, stored: next.stored, number: Some(number) })));
+                self.remember(Some(Arc::new(Known { object, stored: next.stored, number })));
             }
             Err(cause @ (Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. })) => {
                 return Err(self.read_only().with_source(cause));
@@ -131,7 +141,18 @@ impl RegistryStore for BucketRegistry {
             }
         }
         // The commit stands, whatever becomes of its history.
-        if let Err(error) = history.add(number, &next.version, &changes.project, &self.author, &next.revisions).await {
+        let author = changes.author_or(&self.author);
+        let added = match number {
+            Some(number) => history.add(number, &next.version, &changes.project, author, &next.revisions).await,
+            None => {
+                tracing::warn!(
+                    registry = self.url,
+                    "a commit is missing in the history: its objects may not be listed"
+                );
+                Ok(())
+            }
+        };
+        if let Err(error) = added {
             tracing::warn!(registry = self.url, %error, "a commit is missing in the history");
         }
         Ok(next.version)
@@ -222,8 +243,7 @@ impl BucketRegistry {
     fn failed(&self, cause: Cause) -> Error {
         let text = cause.to_string();
         let place = format!("registry file `{}`", self.url);
-        let refused = matches!(cause, Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. });
-        if refused || text.contains("AccessKey") || text.contains("Signature") {
+        if is_refusal(&cause) || text.contains("AccessKey") || text.contains("Signature") {
             return Error::new(ErrorCode::PermissionDenied, format!("access to {place} was refused")).with_hint(
                 "check that the object exists, the credentials in the environment and the rights of their owner",
             );
@@ -235,4 +255,10 @@ impl BucketRegistry {
                 .with_hint("check the endpoint, the region and the network; then run it again"),
         }
     }
+}
+
+/// Whether a right is missing. Of lists the library says that in its text only.
+fn is_refusal(cause: &Cause) -> bool {
+    matches!(cause, Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. })
+        || cause.to_string().contains("403 Forbidden")
 }

@@ -29,8 +29,8 @@ const ATTEMPTS: u32 = 10;
 
 pub(super) async fn load(server: &Connection) -> Result<RegistrySnapshot> {
     let registry = registry_of_projects(server).await?;
-    let mut snapshot = snapshot_from_registry(&registry.named)
-        .map_err(|error| error.with_context("registry server", server.path()))?;
+    let mut snapshot =
+        snapshot_from_registry(registry.named).map_err(|error| error.with_context("registry server", server.path()))?;
     snapshot.version = registry.version;
     let projects: Vec<String> = snapshot.projects.keys().cloned().collect();
     let tables: Vec<Vec<ManagedTable>> = stream::iter(projects)
@@ -39,7 +39,8 @@ pub(super) async fn load(server: &Connection) -> Result<RegistrySnapshot> {
         .try_collect()
         .await?;
     let mut known = BTreeSet::new();
-    snapshot.managed_tables = tables.into_iter().flatten().filter(|table| known.insert(table.name.clone())).collect();
+    let tables = tables.into_iter().flatten().filter(|table| known.insert(table.name.clone()));
+    snapshot.managed_tables = Arc::new(tables.collect());
     Ok(snapshot)
 }
 
@@ -213,7 +214,7 @@ pub(super) async fn commit(
             format!("the registry of server `{}` has changed since it was read", server.path()),
         ));
     }
-    let stored = snapshot_from_registry(&registry.named)?;
+    let stored = snapshot_from_registry(registry.named)?;
     let project = changes.project.as_str();
     let stored = stored.projects.get(project);
     let puts_project =

@@ -19,9 +19,10 @@ use feast_core::{
     RegistryVersion, Result,
 };
 use feast_proto::registry_store::{
-    Commit, History, HistoryRequest, Loaded, REGISTRY_STORE_SERVICE, Version, commit_message, history_from_message,
+    Commit, History, HistoryRequest, LoadRequest, Loaded, REGISTRY_STORE_SERVICE, Version, commit_message,
+    history_from_message,
 };
-use feast_proto::snapshot_from_registry;
+use feast_proto::snapshot_from_loaded;
 
 use self::connection::{Connection, Repeat};
 use self::options::RemoteOptions;
@@ -32,6 +33,7 @@ use super::RegistrySettings;
 pub struct RemoteRegistry {
     connection: Connection,
     server: AtomicU8,
+    author: String,
 }
 
 /// Whose server it is.
@@ -46,7 +48,11 @@ enum Server {
 /// Connects from a configuration; nothing is asked yet.
 pub(super) fn connect(settings: &RegistrySettings<'_>) -> Result<Arc<dyn RegistryStore>> {
     let options = RemoteOptions::parse(settings.path, settings.options, settings.repo_path)?;
-    Ok(Arc::new(RemoteRegistry { connection: Connection::new(options), server: AtomicU8::new(Server::Unknown as u8) }))
+    Ok(Arc::new(RemoteRegistry {
+        connection: Connection::new(options),
+        server: AtomicU8::new(Server::Unknown as u8),
+        author: settings.author.to_owned(),
+    }))
 }
 
 impl RemoteRegistry {
@@ -85,6 +91,14 @@ impl RemoteRegistry {
         Ok(version.version.map(RegistryVersion))
     }
 
+    /// The state behind our server, of which only what differs from `known` is sent; `None` when that is still it.
+    async fn load_from_ours(&self, known: Option<&RegistrySnapshot>) -> Result<Option<RegistrySnapshot>> {
+        let version = known.and_then(|known| known.version.as_ref()).map(ToString::to_string);
+        let loaded: Loaded = self.ask("Load", &LoadRequest { known: version }, Repeat::Yes).await?;
+        snapshot_from_loaded(known, loaded)
+            .map_err(|error| error.with_context("registry server", self.connection.path()))
+    }
+
     /// A commit whose answer is lost is sent again when the registry is still the one it is based on: at most one of
     /// the two can succeed.
     async fn commit_to_ours(&self, commit: &Commit) -> Result<RegistryVersion> {
@@ -120,20 +134,21 @@ impl RegistryStore for RemoteRegistry {
         if self.server().await?.0 == Server::Feasts {
             return feast::load(&self.connection).await;
         }
-        let loaded: Loaded = self.ask("Load", &(), Repeat::Yes).await?;
-        let (Some(version), Some(registry)) = (loaded.version, loaded.registry) else {
-            return Ok(RegistrySnapshot::default());
-        };
-        let mut snapshot = snapshot_from_registry(&registry)
-            .map_err(|error| error.with_context("registry server", self.connection.path()))?;
-        snapshot.version = Some(RegistryVersion(version));
-        Ok(snapshot)
+        Ok(self.load_from_ours(None).await?.unwrap_or_default())
+    }
+
+    async fn load_newer(&self, known: &RegistrySnapshot) -> Result<Option<RegistrySnapshot>> {
+        match self.server().await?.0 {
+            Server::Feasts if self.version().await? == known.version => Ok(None),
+            Server::Feasts => self.load().await.map(Some),
+            _ => self.load_from_ours(Some(known)).await,
+        }
     }
 
     async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
         match self.server().await?.0 {
             Server::Feasts => feast::commit(&self.connection, base, changes).await,
-            _ => self.commit_to_ours(&commit_message(base, changes)).await,
+            _ => self.commit_to_ours(&commit_message(base, changes, &self.author)).await,
         }
     }
 

@@ -6,33 +6,35 @@ use bytes::Bytes;
 use chrono::Utc;
 use feast_core::{
     Error, ErrorCode, ObjectKind, ObjectRef, Project, RegistryChange, RegistryChanges, RegistryObject, RegistryVersion,
-    Result, VersionRecord, list_names,
+    Result, list_names,
 };
 use indexmap::IndexMap;
 use uuid::Uuid;
 
 use super::super::document::{TableEdit, edit_tables};
 use super::database::{Dialect, Session, Value};
-use super::state::{Key, State, StoredRow, Summary, digest};
-use super::tables::{
-    COMMITS, HISTORY, INFRA_NAME, METADATA, OBJECT_TABLES, ObjectTable, VERSIONS, table_names, table_of,
-};
+use super::refresh::Standing;
+use super::state::{Difference, Key, Stamp, State, StoredRow, digest};
+use super::tables::{COMMITS, HISTORY, INFRA_NAME, METADATA, OBJECT_TABLES, ObjectTable, table_names, table_of};
+use super::versions::{self, VersionsOf};
 use super::{MOST_NAMES, SqlRegistry, marks};
 
 /// Bytes of values in one statement, about: servers refuse packets that are too large.
 const MOST_BYTES: usize = 2 << 20;
 
+/// Where the summary of the older definitions is: behind those of the tables.
+const OLDER: usize = OBJECT_TABLES.len();
+
 /// How many commits the history keeps.
 const KEPT_COMMITS: i64 = 10_000;
 
-/// What a commit wrote, before it is committed.
+/// What a commit wrote, before it is committed. What others wrote in the same moment is not in it, so that the next
+/// reader finds it.
 pub(super) struct Written {
-    pub(super) version: RegistryVersion,
-    pub(super) summaries: Vec<Summary>,
-    /// The rows by place of their table; `None` for rows that are gone.
-    pub(super) rows: Vec<(usize, Key, Option<StoredRow>)>,
-    /// Whether older definitions changed.
-    pub(super) touched_versions: bool,
+    pub(super) standing: Standing,
+    pub(super) difference: Difference,
+    /// Seconds since the epoch when the tables were those of the base.
+    pub(super) read_at: i64,
 }
 
 /// Why nothing was written.
@@ -59,13 +61,6 @@ enum Wanted {
 enum InfraEdit {
     Put(feast_core::ManagedTable),
     Delete(String),
-}
-
-/// Older definitions of one view.
-#[derive(Default)]
-struct VersionsOf {
-    delete: bool,
-    put: Vec<VersionRecord>,
 }
 
 /// The changes by table, later ones before earlier ones.
@@ -110,7 +105,7 @@ impl Writes {
                 }
                 RegistryChange::Delete(object) => writes.set(object.kind, &object.name, Wanted::Gone),
                 RegistryChange::PutVersion(record) => {
-                    let of = writes.versions.entry(record.view.name.clone()).or_default();
+                    let of = writes.versions.entry(record.feature_view.clone()).or_default();
                     of.put.retain(|other| other.version_number != record.version_number);
                     of.put.push(record.clone());
                 }
@@ -141,6 +136,12 @@ impl Writes {
 struct Present {
     time: i64,
     message: Vec<u8>,
+}
+
+impl Present {
+    fn stamp(&self) -> Stamp {
+        Stamp { time: self.time, length: self.message.len() as i64 }
+    }
 }
 
 /// One object before and after the commit.
@@ -179,11 +180,13 @@ pub(super) async fn write(
             vec![Value::text(commit_id), Value::Integer(1)],
         )
         .await?;
-    let current = registry.summary(&registry.writes, session, &tables).await?;
-    if current.as_ref().map(|(version, _)| version) != base {
-        let current = current.map(|(version, _)| version);
-        return Err(conflict(registry, base, current.as_ref()).into());
+    let current = registry.standing(&registry.writes, session, &tables).await?;
+    let version = current.as_ref().map(Standing::version);
+    if version.as_ref() != base {
+        return Err(conflict(registry, base, version.as_ref()).into());
     }
+    let mut standing = current.unwrap_or_else(Standing::empty);
+    standing.commits += 1;
     if locked == 0 {
         let sql = format!("INSERT INTO {COMMITS} (id, commits, commit_id) VALUES (?, ?, ?)");
         session.execute(&sql, vec![Value::Integer(1), Value::Integer(0), Value::text(commit_id)]).await?;
@@ -193,20 +196,19 @@ pub(super) async fn write(
         .await?;
 
     let mut writes = Writes::of(changes);
-    let mut written = Vec::new();
+    let mut difference = Difference::default();
     let mut revisions = Vec::new();
-    let mut touched_versions = !writes.versions.is_empty();
     for deleted in &writes.deleted_projects {
-        touched_versions = true;
         for place in 0..OBJECT_TABLES.len() {
             for (key, row) in delete_project(session, dialect, place, deleted).await? {
+                standing.summaries[place].replace(Some(row.stamp()), None);
                 revisions.extend(revision(place, &key.1, Some(row.message), None));
-                written.push((place, key, None));
+                difference.rows.push((place, key, None));
             }
         }
-        for table in [VERSIONS, METADATA] {
-            session.execute(&format!("DELETE FROM {table} WHERE project_id = ?"), vec![Value::text(deleted)]).await?;
-        }
+        let gone = versions::delete_project(session, dialect, deleted, &mut standing.summaries[OLDER]).await?;
+        difference.versions.extend(gone);
+        session.execute(&format!("DELETE FROM {METADATA} WHERE project_id = ?"), vec![Value::text(deleted)]).await?;
     }
     if writes.wants_project {
         let place = place_of(ObjectKind::Project);
@@ -255,14 +257,19 @@ pub(super) async fn write(
                 (Some(there), Some(message)) => {
                     // Two changes within a second have two times, so that readers see both.
                     let time = now.max(there.time + 1);
+                    let stamp = Stamp { time, length: message.len() as i64 };
+                    standing.summaries[place].replace(Some(there.stamp()), Some(stamp));
                     revisions.extend(revision(place, &name, Some(there.message), Some(message.clone())));
                     changed.push((name, time, message));
                 }
                 (None, Some(message)) => {
+                    let stamp = Stamp { time: now, length: message.len() as i64 };
+                    standing.summaries[place].replace(None, Some(stamp));
                     revisions.extend(revision(place, &name, None, Some(message.clone())));
                     added.push((name, now, message));
                 }
                 (Some(there), None) => {
+                    standing.summaries[place].replace(Some(there.stamp()), None);
                     revisions.extend(revision(place, &name, Some(there.message), None));
                     gone.push(name);
                 }
@@ -292,22 +299,19 @@ pub(super) async fn write(
         }
         for (name, time, message) in added.into_iter().chain(changed) {
             let row = StoredRow::read(table.kind, time, &message)?;
-            written.push((place, (project.to_owned(), name), Some(row)));
+            difference.rows.push((place, (project.to_owned(), name), Some(row)));
         }
-        written.extend(gone.into_iter().map(|name| (place, (project.to_owned(), name), None)));
+        difference.rows.extend(gone.into_iter().map(|name| (place, (project.to_owned(), name), None)));
     }
-    write_versions(session, dialect, project, writes.versions).await?;
+    let older = &mut standing.summaries[OLDER];
+    difference.versions.extend(versions::write(session, dialect, project, writes.versions, older).await?);
     if registry.purge_metadata {
         session.execute(&format!("DELETE FROM {METADATA} WHERE project_id = ?"), vec![Value::text(project)]).await?;
     } else if writes.wants_project {
         put_metadata(session, dialect, project, "last_updated_timestamp", &now.to_string(), now, true).await?;
     }
-    let (version, summaries) = registry
-        .summary(&registry.writes, session, &tables)
-        .await?
-        .ok_or_else(|| Error::internal("a registry is gone in the middle of a commit"))?;
-    write_history(registry, session, dialect, project, &version, commit_id, revisions).await?;
-    Ok(Written { version, summaries, rows: written, touched_versions })
+    write_history(registry, session, dialect, changes, standing.commits, commit_id, revisions).await?;
+    Ok(Written { standing, difference, read_at: now })
 }
 
 fn conflict(registry: &SqlRegistry, base: Option<&RegistryVersion>, current: Option<&RegistryVersion>) -> Error {
@@ -408,7 +412,7 @@ async fn put_rows(
 }
 
 /// Inserts rows in as few statements as servers take.
-async fn insert<const N: usize>(
+pub(super) async fn insert<const N: usize>(
     session: &mut dyn Session,
     dialect: &Dialect,
     head: &str,
@@ -431,41 +435,6 @@ async fn insert<const N: usize>(
         }
     }
     Ok(())
-}
-
-async fn write_versions(
-    session: &mut dyn Session,
-    dialect: &Dialect,
-    project: &str,
-    versions: IndexMap<String, VersionsOf>,
-) -> Result<()> {
-    let deleted: Vec<&String> = versions.iter().filter(|(_, of)| of.delete).map(|(view, _)| view).collect();
-    for views in deleted.chunks(MOST_NAMES) {
-        let sql =
-            format!("DELETE FROM {VERSIONS} WHERE project_id = ? AND feature_view_name IN ({})", marks(views.len()));
-        let parameters = std::iter::once(project).chain(views.iter().map(|view| view.as_str())).map(Value::text);
-        session.execute(&sql, parameters.collect()).await?;
-    }
-    let head = format!(
-        "INSERT INTO {VERSIONS} (feature_view_name, project_id, version_number, feature_view_type, \
-         feature_view_proto, created_timestamp, description, version_id) VALUES "
-    );
-    let key = ["feature_view_name", "project_id", "version_number"];
-    let columns = ["feature_view_type", "feature_view_proto", "created_timestamp", "description", "version_id"];
-    let rows = versions.values().flat_map(|of| &of.put).map(|record| {
-        let message = feast_proto::version_message(record);
-        [
-            Value::Text(message.feature_view_name),
-            Value::text(project),
-            Value::Integer(message.version_number.into()),
-            Value::Text(message.feature_view_type),
-            Value::Bytes(message.feature_view_proto.to_vec()),
-            Value::Integer(message.created_timestamp.map_or(0, |created| created.seconds)),
-            Value::Text(message.description),
-            Value::Text(message.version_id),
-        ]
-    });
-    insert(session, dialect, &head, &dialect.or_update(&key, &columns), rows.collect()).await
 }
 
 /// Writes a row of `feast_metadata`; one that is there stays, unless it is to be replaced.
@@ -491,12 +460,11 @@ async fn write_history(
     registry: &SqlRegistry,
     session: &mut dyn Session,
     dialect: &Dialect,
-    project: &str,
-    version: &RegistryVersion,
+    changes: &RegistryChanges,
+    number: i64,
     commit_id: &str,
     revisions: Vec<Revision>,
 ) -> Result<()> {
-    let number: i64 = version.0.split('-').next().and_then(|number| number.parse().ok()).unwrap_or_default();
     let committed = Utc::now().timestamp_micros();
     let head = format!(
         "INSERT INTO {HISTORY} (version, item, commit_id, project_id, author, committed, kind, name, before_proto, \
@@ -508,8 +476,8 @@ async fn write_history(
             Value::Integer(number),
             Value::Integer(item as i64),
             Value::text(commit_id),
-            Value::text(project),
-            Value::text(&registry.author),
+            Value::text(&changes.project),
+            Value::text(changes.author_or(&registry.author)),
             Value::Integer(committed),
             Value::text(revision.kind),
             Value::Text(revision.name),

@@ -4,9 +4,9 @@
 //! times and of the lengths of their messages), which is asked of the database without reading the messages. So
 //! changes of Feast clients make a new version too, although they know nothing of versions.
 //!
-//! **Refresh.** Only tables whose summary changed are looked at, and of them only rows whose time or length changed are
-//! fetched. A row that was as young as its time when it was read is fetched again, because Feast's times are whole
-//! seconds. All reads of a refresh see one state of the database.
+//! **Refresh.** Only tables whose summary changed are looked at, and of them only young rows are fetched as long as the
+//! summary shows that no other changed. A row that was as young as its time when it was read is fetched again, because
+//! Feast's times are whole seconds. All reads of a refresh see one state of the database.
 //!
 //! **Commit.** One transaction. The row of `feast_rs_registry` is locked first, so that commits of this product come one
 //! after the other; then the version is compared with the base. The rows that the commit touches are read under lock
@@ -22,30 +22,32 @@ mod mysql;
 mod options;
 mod pool;
 mod postgres;
+mod refresh;
 mod sqlite;
 mod state;
 mod tables;
+mod versions;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use feast_core::{
     CommitRecord, Error, ErrorCode, RegistryChanges, RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion,
-    Result, VersionRecord, list_names,
+    Result, list_names,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use self::database::{Database, Dialect, Row, Session, Value};
+use self::database::{Database, Session, Value};
 use self::options::{DatabaseUrl, Engine, SchemaMode, SqlOptions};
 use self::pool::Pool;
-use self::state::{Key, Stamp, State, StoredRow, Summary};
-use self::tables::{COMMITS, HISTORY, OBJECT_TABLES, ObjectTable, VERSIONS, create_statements, table_names};
+use self::refresh::Standing;
+use self::state::State;
+use self::tables::{COMMITS, HISTORY, OBJECT_TABLES, create_statements, table_names};
 use super::RegistrySettings;
 use super::history::revision;
 
@@ -146,116 +148,6 @@ impl SqlRegistry {
         }
         Ok(())
     }
-
-    /// Where the tables stand: the number of our commits, and a summary of each table, of the last the older
-    /// definitions; `None` when there is no registry.
-    async fn summary(
-        &self,
-        pool: &Pool,
-        session: &mut dyn Session,
-        tables: &HashSet<&'static str>,
-    ) -> Result<Option<(RegistryVersion, Vec<Summary>)>> {
-        let dialect = pool.database.dialect();
-        let summed = |place: usize, table: &str, time: &str, message: &str| {
-            let sum = |what: String| format!("CAST(COALESCE(SUM({what}), 0) AS {})", dialect.integer);
-            let length = format!("{}({message})", dialect.length);
-            format!(
-                "SELECT CAST({place} AS {}), CAST(COUNT(*) AS {}), {}, {} FROM {table}",
-                dialect.integer,
-                dialect.integer,
-                sum(time.to_owned()),
-                sum(length)
-            )
-        };
-        let mut parts: Vec<String> = OBJECT_TABLES
-            .iter()
-            .enumerate()
-            .filter(|(_, table)| tables.contains(table.name))
-            .map(|(place, table)| summed(place, table.name, "last_updated_timestamp", table.message))
-            .collect();
-        if tables.contains(VERSIONS) {
-            parts.push(summed(OBJECT_TABLES.len(), VERSIONS, "created_timestamp", "feature_view_proto"));
-        }
-        if tables.contains(COMMITS) {
-            let place = OBJECT_TABLES.len() + 1;
-            let integer = dialect.integer;
-            parts.push(format!(
-                "SELECT CAST({place} AS {integer}), CAST(COUNT(*) AS {integer}), \
-                 CAST(COALESCE(SUM(commits), 0) AS {integer}), CAST(0 AS {integer}) FROM {COMMITS}"
-            ));
-        }
-        if parts.is_empty() {
-            return Ok(None);
-        }
-        let mut summaries = vec![Summary::default(); OBJECT_TABLES.len() + 2];
-        for mut row in session.query(&parts.join(" UNION ALL "), Vec::new()).await? {
-            let place = usize::try_from(row.integer()?).unwrap_or(usize::MAX);
-            let summary = Summary { n_rows: row.integer()?, times: row.integer()?, lengths: row.integer()? };
-            if let Some(entry) = summaries.get_mut(place) {
-                *entry = summary;
-            }
-        }
-        let commits = summaries.pop().unwrap_or_default();
-        if commits.n_rows == 0 && summaries.iter().all(|summary| summary.n_rows == 0) {
-            return Ok(None);
-        }
-        let mut hasher = DefaultHasher::new();
-        summaries.hash(&mut hasher);
-        let version = RegistryVersion(format!("{}-{:016x}", commits.times, hasher.finish()));
-        Ok(Some((version, summaries)))
-    }
-
-    /// Brings `state` to what the database has, in a transaction that sees one state of it.
-    async fn read(&self, session: &mut dyn Session, state: &mut State) -> Result<()> {
-        let pool = self.reads();
-        let tables = self.tables(pool, session).await?;
-        let Some((version, summaries)) = self.summary(pool, session, &tables).await? else {
-            *state = State::empty();
-            return Ok(());
-        };
-        // Equal versions have equal contents: those of our own last commit, for instance.
-        if state.version.as_ref() == Some(&version) {
-            return Ok(());
-        }
-        let read_at = Utc::now().timestamp();
-        let mut changes = Vec::new();
-        let mut touched = BTreeSet::new();
-        for (place, table) in OBJECT_TABLES.iter().enumerate() {
-            if !tables.contains(table.name) {
-                continue;
-            }
-            let known = &state.tables[place];
-            let young = known.values().any(|row| row.stamp.time >= state.read_at - 1);
-            if state.summaries[place] == summaries[place] && !young {
-                continue;
-            }
-            let (gone, fetched) = changed_rows(session, pool.database.dialect(), table, known, state.read_at).await?;
-            touched.extend(gone.iter().chain(fetched.keys()).map(|(project, _)| project.clone()));
-            changes.push((place, gone, fetched));
-        }
-        let last = OBJECT_TABLES.len();
-        let versions = if tables.contains(VERSIONS) && state.summaries[last] != summaries[last] {
-            Some(read_versions(session).await?)
-        } else {
-            None
-        };
-        // From here on nothing can fail: the state is either the old or the new one.
-        for (place, gone, fetched) in changes {
-            let table = &mut state.tables[place];
-            for key in gone {
-                table.remove(&key);
-            }
-            table.extend(fetched);
-        }
-        if let Some(versions) = versions {
-            state.versions = versions;
-        }
-        state.rebuild(&touched);
-        state.version = Some(version);
-        state.summaries = summaries;
-        state.read_at = read_at;
-        Ok(())
-    }
 }
 
 impl fmt::Display for SqlRegistry {
@@ -277,6 +169,11 @@ impl RegistryStore for SqlRegistry {
         Ok(state.snapshot())
     }
 
+    async fn load_newer(&self, known: &RegistrySnapshot) -> Result<Option<RegistrySnapshot>> {
+        let loaded = self.load().await?;
+        Ok((loaded.version != known.version).then_some(loaded))
+    }
+
     async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
         let mut state = self.state.lock().await;
         self.writes.database.prepare_write().await?;
@@ -291,7 +188,7 @@ impl RegistryStore for SqlRegistry {
         session.execute(self.writes.database.dialect().begin_write, Vec::new()).await?;
         let written = commit::write(self, session, &state, base, changes, &commit_id).await;
         match written {
-            Ok(commit::Written { version, rows, summaries, touched_versions }) => {
+            Ok(commit::Written { standing, difference, read_at }) => {
                 match session.execute("COMMIT", Vec::new()).await {
                     Ok(_) => lease.give_back(),
                     // The answer was lost, not necessarily the commit.
@@ -303,17 +200,9 @@ impl RegistryStore for SqlRegistry {
                     }
                     Err(error) => return Err(error),
                 }
-                if state.version.as_ref() == base && !touched_versions {
-                    let touched: BTreeSet<String> = rows.iter().map(|(_, (project, _), _)| project.clone()).collect();
-                    for (place, key, row) in rows {
-                        match row {
-                            Some(row) => drop(state.tables[place].insert(key, row)),
-                            None => drop(state.tables[place].remove(&key)),
-                        }
-                    }
-                    state.rebuild(&touched);
-                    state.version = Some(version.clone());
-                    state.summaries = summaries;
+                let version = standing.version();
+                if state.version.as_ref() == base {
+                    state.apply(difference, standing, read_at);
                 }
                 Ok(version)
             }
@@ -335,9 +224,9 @@ impl RegistryStore for SqlRegistry {
         let pool = self.reads();
         let mut lease = pool.lease().await?;
         let tables = self.tables(pool, &mut *lease.session).await?;
-        let summary = self.summary(pool, &mut *lease.session, &tables).await?;
+        let standing = self.standing(pool, &mut *lease.session, &tables).await?;
         lease.give_back();
-        Ok(summary.map(|(version, _)| version))
+        Ok(standing.as_ref().map(Standing::version))
     }
 
     async fn create_schema(&self) -> Result<()> {
@@ -433,85 +322,6 @@ impl SqlRegistry {
         lease.give_back();
         Ok(())
     }
-}
-
-/// The rows of a table that are gone, and those that are new or changed, since `known` was read.
-async fn changed_rows(
-    session: &mut dyn Session,
-    dialect: &Dialect,
-    table: &ObjectTable,
-    known: &BTreeMap<Key, StoredRow>,
-    read_at: i64,
-) -> Result<(Vec<Key>, BTreeMap<Key, StoredRow>)> {
-    let ObjectTable { name, key, message, .. } = table;
-    let columns = format!("project_id, {key}, last_updated_timestamp");
-    if known.is_empty() {
-        let rows = session.query(&format!("SELECT {columns}, {message} FROM {name}"), Vec::new()).await?;
-        let fetched = rows.into_iter().map(|row| stored_row(table, row)).collect::<Result<_>>()?;
-        return Ok((Vec::new(), fetched));
-    }
-    let sql = format!("SELECT {columns}, CAST({}({message}) AS {}) FROM {name}", dialect.length, dialect.integer);
-    let listed = session.query(&sql, Vec::new()).await?;
-    let mut present = HashSet::with_capacity(listed.len());
-    let mut stale: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for mut row in listed {
-        let key: Key = (row.text()?, row.text()?);
-        let stamp = Stamp { time: row.integer()?, length: row.integer()? };
-        // What was read in the second of its time may have changed again within it.
-        if known.get(&key).is_none_or(|known| known.stamp != stamp || stamp.time >= read_at - 1) {
-            stale.entry(key.0.clone()).or_default().push(key.1.clone());
-        }
-        present.insert(key);
-    }
-    let gone = known.keys().filter(|key| !present.contains(*key)).cloned().collect();
-    let mut fetched = BTreeMap::new();
-    for (project, names) in stale {
-        for names in names.chunks(MOST_NAMES) {
-            let sql = format!(
-                "SELECT {columns}, {message} FROM {name} WHERE project_id = ? AND {key} IN ({})",
-                marks(names.len())
-            );
-            let parameters = std::iter::once(&project).chain(names).map(Value::text).collect();
-            for row in session.query(&sql, parameters).await? {
-                let (key, row) = stored_row(table, row)?;
-                fetched.insert(key, row);
-            }
-        }
-    }
-    Ok((gone, fetched))
-}
-
-fn stored_row(table: &ObjectTable, mut row: Row) -> Result<(Key, StoredRow)> {
-    let key = (row.text()?, row.text()?);
-    let (time, message) = (row.integer()?, row.bytes()?);
-    let stored = StoredRow::read(table.kind, time, &message).map_err(|error| {
-        error.with_context("table", table.name).with_context("row", format!("`{}`, `{}`", key.0, key.1))
-    })?;
-    Ok((key, stored))
-}
-
-/// Older definitions, in order of project, name and number.
-async fn read_versions(session: &mut dyn Session) -> Result<Vec<VersionRecord>> {
-    let sql = format!(
-        "SELECT project_id, feature_view_name, version_number, feature_view_type, feature_view_proto, \
-         created_timestamp, description, version_id FROM {VERSIONS} ORDER BY project_id, feature_view_name, \
-         version_number"
-    );
-    let mut versions = Vec::new();
-    for mut row in session.query(&sql, Vec::new()).await? {
-        let message = feast_proto::core::FeatureViewVersionRecord {
-            project_id: row.text()?,
-            feature_view_name: row.text()?,
-            version_number: i32::try_from(row.integer()?).unwrap_or(i32::MAX),
-            feature_view_type: row.text()?,
-            feature_view_proto: row.bytes()?.into(),
-            created_timestamp: Some(prost_types::Timestamp { seconds: row.integer()?, nanos: 0 }),
-            description: row.optional_text()?,
-            version_id: row.text()?,
-        };
-        versions.extend(feast_proto::version_from_message(&message)?);
-    }
-    Ok(versions)
 }
 
 /// `?, ?, ?`

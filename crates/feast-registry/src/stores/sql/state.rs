@@ -1,4 +1,5 @@
-//! What was last read: every row by name, so that a refresh fetches only the rows that changed.
+//! What was last read: every row by name, so that a refresh fetches only the rows that changed, and readers keep the
+//! objects that did not.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,12 +7,14 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use feast_core::{
-    ManagedTable, ObjectKind, Project, ProjectContents, RegistryObject, RegistrySnapshot, RegistryVersion, Result,
-    VersionRecord,
+    ManagedTable, ObjectKind, ObjectRef, Project, ProjectContents, RegistryObject, RegistrySnapshot, RegistryVersion,
+    Result, VersionRecord,
 };
 use indexmap::IndexMap;
 
+use super::refresh::Standing;
 use super::tables::OBJECT_TABLES;
+use super::versions::{ChangedVersions, StoredVersion, VersionKey};
 
 /// Project and name.
 pub(super) type Key = (String, String);
@@ -22,6 +25,17 @@ pub(super) struct Summary {
     pub(super) n_rows: i64,
     pub(super) times: i64,
     pub(super) lengths: i64,
+}
+
+impl Summary {
+    /// The summary of the table with one row replaced, added or removed.
+    pub(super) fn replace(&mut self, before: Option<Stamp>, after: Option<Stamp>) {
+        for (stamp, sign) in before.map(|stamp| (stamp, -1)).into_iter().chain(after.map(|stamp| (stamp, 1))) {
+            self.n_rows += sign;
+            self.times += sign * stamp.time;
+            self.lengths += sign * stamp.length;
+        }
+    }
 }
 
 /// What tells one state of a row from another without reading it.
@@ -76,10 +90,27 @@ pub(super) struct State {
     pub(super) summaries: Vec<Summary>,
     /// One per table, in the order of [`OBJECT_TABLES`].
     pub(super) tables: Vec<BTreeMap<Key, StoredRow>>,
-    pub(super) versions: Vec<VersionRecord>,
-    projects: IndexMap<String, Arc<ProjectContents>>,
-    /// Seconds since the epoch when the rows were read.
+    pub(super) versions: BTreeMap<VersionKey, StoredVersion>,
+    /// Seconds since the epoch when it was the database's.
     pub(super) read_at: i64,
+    /// What readers get of all this.
+    shown: Shown,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    projects: IndexMap<String, Arc<ProjectContents>>,
+    versions: Arc<Vec<Arc<VersionRecord>>>,
+    managed_tables: Arc<Vec<ManagedTable>>,
+}
+
+/// What differs between two states.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// The rows by place of their table; `None` for rows that are gone.
+    pub(super) rows: Vec<(usize, Key, Option<StoredRow>)>,
+    /// The older definitions; `None` for those that are gone.
+    pub(super) versions: ChangedVersions,
 }
 
 impl State {
@@ -92,43 +123,82 @@ impl State {
         }
     }
 
-    /// Puts together again what the rows of these projects say. Others stay as they are.
-    pub(super) fn rebuild<'a>(&mut self, projects: impl IntoIterator<Item = &'a String>) {
-        for project in projects {
-            let mut contents: Option<ProjectContents> = None;
-            let from = (project.clone(), String::new());
-            for table in &self.tables {
-                for (_, row) in table.range(from.clone()..).take_while(|((of, _), _)| of == project) {
-                    if let Content::Object(object) = &row.content {
-                        let contents = contents.get_or_insert_with(|| ProjectContents {
-                            project: Project::new(project.as_str()),
-                            ..ProjectContents::default()
-                        });
-                        contents.put(object.clone());
-                    }
-                }
+    /// Goes on to the state that differs in this, as it stood at `read_at`.
+    pub(super) fn apply(&mut self, difference: Difference, standing: Standing, read_at: i64) {
+        let mut touched: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
+        let mut touched_tables = false;
+        for (place, key, row) in difference.rows {
+            match OBJECT_TABLES[place].kind {
+                Some(kind) => touched.entry(key.0.clone()).or_default().push(ObjectRef::new(kind, &key.1)),
+                None => touched_tables = true,
             }
-            match contents {
-                Some(contents) => drop(self.projects.insert(project.clone(), Arc::new(contents))),
-                None => drop(self.projects.shift_remove(project)),
+            match row {
+                Some(row) => drop(self.tables[place].insert(key, row)),
+                None => drop(self.tables[place].remove(&key)),
             }
         }
-        self.projects.sort_unstable_keys();
+        for (project, objects) in touched {
+            self.show_project(&project, &objects);
+        }
+        if touched_tables {
+            let rows = self.tables.last().into_iter().flat_map(BTreeMap::values);
+            let tables = rows.flat_map(|row| match &row.content {
+                Content::Tables(tables) => tables.as_slice(),
+                Content::Object(_) => &[],
+            });
+            self.shown.managed_tables = Arc::new(tables.cloned().collect());
+        }
+        if !difference.versions.is_empty() {
+            for (key, row) in difference.versions {
+                match row {
+                    Some(row) => drop(self.versions.insert(key, row)),
+                    None => drop(self.versions.remove(&key)),
+                }
+            }
+            self.shown.versions = Arc::new(self.versions.values().filter_map(|row| row.record.clone()).collect());
+        }
+        self.version = Some(standing.version());
+        self.summaries = standing.summaries;
+        self.read_at = read_at;
+    }
+
+    /// Shows these objects of a project as the tables have them now. All of a project's stand in the order of the
+    /// tables and, within each, of their names.
+    fn show_project(&mut self, project: &str, objects: &[ObjectRef]) {
+        let of_project = |table: &BTreeMap<Key, StoredRow>| {
+            let mut rows = table.range((project.to_owned(), String::new())..);
+            rows.next().is_some_and(|((of, _), _)| of == project)
+        };
+        let tables = self.tables.split_last().map_or(&[][..], |(_, tables)| tables);
+        if !tables.iter().any(of_project) {
+            self.shown.projects.shift_remove(project);
+            return;
+        }
+        let new = || Arc::new(ProjectContents { project: Project::new(project), ..ProjectContents::default() });
+        let contents = Arc::make_mut(self.shown.projects.entry(project.to_owned()).or_insert_with(new));
+        for object in objects {
+            let key = (project.to_owned(), object.name.clone());
+            // Views of all kinds share their names: of two with the same, that of the later table counts.
+            let same =
+                |kind: ObjectKind| kind == object.kind || kind.is_feature_view() && object.kind.is_feature_view();
+            let places = OBJECT_TABLES.iter().zip(tables).filter(|(table, _)| table.kind.is_some_and(same));
+            match places.rev().find_map(|(_, rows)| rows.get(&key)).map(|row| &row.content) {
+                Some(Content::Object(found)) => contents.put(found.clone()),
+                _ => contents.remove(object),
+            }
+        }
+        contents.sort();
+        self.shown.projects.sort_unstable_keys();
     }
 
     /// The state for readers.
     pub(super) fn snapshot(&self) -> RegistrySnapshot {
         let times = self.tables.iter().flat_map(BTreeMap::values).map(|row| row.stamp.time);
-        let tables = self.tables.last().into_iter().flat_map(BTreeMap::values);
-        let managed_tables = tables.flat_map(|row| match &row.content {
-            Content::Tables(tables) => tables.clone(),
-            Content::Object(_) => Vec::new(),
-        });
         let mut snapshot = RegistrySnapshot::default();
         snapshot.version.clone_from(&self.version);
-        snapshot.projects.clone_from(&self.projects);
-        snapshot.versions.clone_from(&self.versions);
-        snapshot.managed_tables = managed_tables.collect();
+        snapshot.projects.clone_from(&self.shown.projects);
+        snapshot.versions = Arc::clone(&self.shown.versions);
+        snapshot.managed_tables = Arc::clone(&self.shown.managed_tables);
         snapshot.updated = times.max().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         snapshot
     }

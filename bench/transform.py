@@ -1,18 +1,22 @@
-"""Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP and over rows
-of history, and pushes of 100 rows to both stores.
+"""Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP, as the function
+of lists that it is here and as the function of frames that it is in Feast's template; over rows of history; and pushes of
+100 rows to both stores, in process and over HTTP.
 
     make bench-transform
     python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--rows N] [--pushes N]
         [--history N] [--results DIRECTORY]
 
 What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The function itself
-is measured alone, in the same Python, so that what remains is the feature store's. Nothing here fails because something is
-slow; the answers of both sides are compared, and a difference does fail.
+is measured alone, in the same Python, and so are the frames that pandas makes of its input and that Arrow takes from its
+result: what remains is the feature store's. Of a server with workers, it is told which part of that is the server's, and
+how much of it the same request needs without the view. Nothing here fails because something is slow; the answers of both
+sides are compared, and a difference does fail.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -22,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 NOON = "2026-11-20T12:00:00"
@@ -100,18 +106,52 @@ answer = store.get_online_features(features=["driver_hourly_stats_fresh:avg_dail
 history = len(pd.read_parquet("data/driver_stats.parquet"))
 print("ANSWER", seconds / pushes, wall / pushes, answer.to_dict()["avg_daily_trips"][0], history)
 """
+# The template's view as Feast's own template has it.
+BY_FRAME = '''
+
+import pandas as pd
+
+
+@on_demand_feature_view(
+    sources=[driver_stats_fv, input_request],
+    schema=[
+        Field(name="conv_rate_plus_val1", dtype=Float64),
+        Field(name="conv_rate_plus_val2", dtype=Float64),
+    ],
+    mode="pandas",
+)
+def conv_rate_by_frame(inputs: pd.DataFrame) -> pd.DataFrame:
+    frame = pd.DataFrame()
+    frame["conv_rate_plus_val1"] = inputs["conv_rate"] + inputs["val_to_add"]
+    frame["conv_rate_plus_val2"] = inputs["conv_rate"] + inputs["val_to_add_2"]
+    return frame
+'''
 FUNCTION = """
-import resource, sys, time
+import sys, time
+import pyarrow
 sys.path.insert(0, ".")
-from feature_definitions import transformed_conv_rate as view
-function = view.feature_transformation.udf
-rows, calls = int(sys.argv[1]), int(sys.argv[2])
+import feature_definitions
+function = getattr(feature_definitions, sys.argv[1]).feature_transformation.udf
+rows, calls = int(sys.argv[2]), int(sys.argv[3])
 inputs = {"conv_rate": [0.5] * rows, "val_to_add": [1] * rows, "val_to_add_2": [2] * rows}
-before = time.process_time()
-for _ in range(calls):
-    function(inputs)
-print("ANSWER", (time.process_time() - before) / calls)
+def each(call):
+    for _ in range(calls // 10):
+        call()
+    before = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - before) / calls
+framing = 0.0
+if "frame" in sys.argv[1]:
+    # A view's input has its source features under both of their names.
+    names = {"driver_hourly_stats__conv_rate": "conv_rate"} | {name: name for name in inputs}
+    batch = pyarrow.record_batch({name: pyarrow.array(inputs[of]) for name, of in names.items()})
+    inputs = batch.to_pandas()
+    result = function(inputs)
+    framing = each(batch.to_pandas) + each(lambda: [pyarrow.array(result[name]) for name in result])
+print("ANSWER", each(lambda: function(inputs)), framing)
 """
+VIEWS = {"lists": "transformed_conv_rate", "frames": "conv_rate_by_frame"}
 
 
 class Side:
@@ -132,17 +172,19 @@ class Side:
         (self.folder / "data").mkdir(parents=True)
         for name in ("feature_definitions.py", "feature_store.yaml"):
             text = (template / name).read_text().replace("__PROJECT__", "bench")
-            (self.folder / name).write_text(text)
+            (self.folder / name).write_text(text + BY_FRAME if name.endswith(".py") else text)
         self.run(str(self.python), "-c", DATA, str(rows))
         self.run(str(self.feast), "apply")
         self.run(str(self.feast), "materialize", "2026-11-19T00:00:00", NOON)
 
-    def function(self, rows: int, calls: int) -> float:
-        """CPU seconds of one call of the function alone."""
-        return float(self.run(str(self.python), "-c", FUNCTION, str(rows), str(calls)))
+    def function(self, view: str, rows: int, calls: int) -> tuple[float, float]:
+        """CPU seconds of one call of the function alone, and of the frames around it."""
+        function, frames = self.run(str(self.python), "-c", FUNCTION, view, str(rows), str(calls)).split()
+        return float(function), float(frames)
 
-    def served(self, rows: int, requests: int) -> tuple[float, object]:
-        """CPU seconds per request over HTTP, and one answer."""
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[tuple[int, http.client.HTTPConnection]]:
+        """A server, its process and a connection to it."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with (self.folder / "server.log").open("wb") as log:
@@ -156,21 +198,18 @@ class Side:
             )
         try:
             deadline = time.monotonic() + 120
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             while True:
                 try:
-                    answer = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=60), rows)
+                    connection.request("GET", "/health")
+                    connection.getresponse().read()
                     break
                 except OSError:
+                    connection.close()
                     if time.monotonic() > deadline or process.poll() is not None:
                         sys.exit(f"error: {self.name}: the server does not start, see {self.folder}/server.log")
                     time.sleep(0.1)
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            for _ in range(max(20, requests // 10)):
-                ask(connection, rows)
-            before = cpu_of_session(process.pid)
-            for _ in range(requests):
-                ask(connection, rows)
-            return (cpu_of_session(process.pid) - before) / requests, answer
+            yield process.pid, connection
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -179,10 +218,64 @@ class Side:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
+    def served(self, view: str, rows: int, requests: int) -> tuple[dict[str, float], object]:
+        """CPU seconds per request over HTTP, and one answer."""
+        with self.serving() as (process, connection):
+            answer = ask(connection, view, rows)
+            # What the same server needs for the stored feature that the view is computed from.
+            spent = per_request(process, requests, lambda: ask(connection, None, rows))
+            plain = spent["server"] + spent["workers"]
+            return per_request(process, requests, lambda: ask(connection, view, rows)) | {"plain": plain}, answer
+
+    def pushed(self, requests: int) -> float:
+        """CPU seconds per push of 100 rows to both stores over HTTP."""
+        stamp = datetime.now(UTC)
+        at = iter(range(1, 2 + 2 * requests))
+
+        def body() -> dict[str, object]:
+            time = (stamp + timedelta(seconds=next(at))).isoformat()
+            frame = {
+                "driver_id": list(range(100)),
+                "event_timestamp": [time] * 100,
+                "created": [time] * 100,
+                "conv_rate": [0.25] * 100,
+                "acc_rate": [0.5] * 100,
+                "avg_daily_trips": list(range(100)),
+            }
+            return {"push_source_name": "driver_stats_push_source", "df": frame, "to": "online_and_offline"}
+
+        with self.serving() as (process, connection):
+            spent = per_request(process, requests, lambda: post(connection, "/push", body()))
+            return spent["server"] + spent["workers"]
+
     def history(self) -> tuple[float, float, str]:
         """CPU seconds and MiB for all entity rows, and what came out."""
         seconds, memory, *outcome = self.run(str(self.python), "-c", HISTORY).split()
         return float(seconds), float(memory), " ".join(outcome)
+
+
+def requests_of(sides: list[Side], kind: str, rows: int, requests: int) -> list[dict[str, object]]:
+    """CPU of a request for a view, per side, and where it goes; the answers have to agree."""
+    results, answers = [], []
+    for side in sides:
+        function, frames = side.function(VIEWS[kind], rows, 20_000 // rows if kind == "lists" else 1_000)
+        spent, answer = side.served(VIEWS[kind], rows, requests)
+        answers.append(answer)
+        split = {"function": function, "frames": frames}
+        if side is sides[0]:
+            split |= {"worker": spent["workers"] - function - frames, "server": spent["server"]}
+        split["without"] = spent["plain"]
+        results.append(
+            {
+                "work": f"{rows} rows over HTTP, a function of {kind}",
+                "side": side.name,
+                "cpu_ms": (spent["server"] + spent["workers"]) * 1000,
+                **{f"{part}_ms": seconds * 1000 for part, seconds in split.items()},
+            }
+        )
+    if answers[0] != answers[1]:
+        sys.exit(f"error: the answers differ for {rows} rows: {answers}")
+    return results
 
 
 def pushes(sides: list[Side], count: int, history: int) -> list[dict[str, object]]:
@@ -209,37 +302,55 @@ def quiet() -> dict[str, str]:
     return {**os.environ, "FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"}
 
 
-def ask(connection: http.client.HTTPConnection, rows: int) -> object:
-    """The values of one request."""
-    entities = {
-        "driver_id": list(range(rows)),
-        "val_to_add": list(range(rows)),
-        "val_to_add_2": list(range(rows)),
-    }
-    names = ["conv_rate_plus_val1", "conv_rate_plus_val2"]
-    body = {"features": [f"transformed_conv_rate:{name}" for name in names], "entities": entities}
-    connection.request("POST", "/get-online-features", json.dumps(body), {"content-type": "application/json"})
+def post(connection: http.client.HTTPConnection, path: str, body: dict[str, object]) -> object:
+    """The answer to one request."""
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
     response = connection.getresponse()
-    answer = json.loads(response.read())
+    answer = json.loads(response.read() or b"null")
     if response.status != 200:
         sys.exit(f"error: the server answered {response.status}: {answer}")
+    return answer
+
+
+def ask(connection: http.client.HTTPConnection, view: str | None, rows: int) -> object:
+    """The values of one request, of a view or of the stored feature that it is computed from."""
+    entities = {"driver_id": list(range(rows))}
+    names = ["conv_rate"]
+    if view:
+        entities |= {"val_to_add": list(range(rows)), "val_to_add_2": list(range(rows))}
+        names = ["conv_rate_plus_val1", "conv_rate_plus_val2"]
+    features = [f"{view or 'driver_hourly_stats'}:{name}" for name in names]
+    answer = post(connection, "/get-online-features", {"features": features, "entities": entities})
     found = dict(zip(answer["metadata"]["feature_names"], (one["values"] for one in answer["results"])))
     return {name: found[name] for name in names}
 
 
-def cpu_of_session(leader: int) -> float:
-    """CPU seconds of all processes that a server has started, itself included."""
-    ticks = 0
+def per_request(leader: int, requests: int, request: Callable[[], object]) -> dict[str, float]:
+    """CPU seconds per request, of the server and of the processes that it has started."""
+    for _ in range(max(20, requests // 10)):
+        request()
+    before = cpu_of_session(leader)
+    for _ in range(requests):
+        request()
+    return {part: (spent - before[part]) / requests for part, spent in cpu_of_session(leader).items()}
+
+
+def cpu_of_session(leader: int) -> dict[str, float]:
+    """CPU seconds of a server, and of all processes that it has started."""
+    spent = {"server": 0.0, "workers": 0.0}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            if session != leader:
+                continue
+            for thread in (entry / "task").iterdir():
+                nanoseconds = int((thread / "schedstat").read_text().split()[0])
+                spent["server" if int(entry.name) == leader else "workers"] += nanoseconds / 1e9
         except OSError:
             continue
-        if int(fields[3]) == leader:
-            ticks += sum(int(fields[at]) for at in (11, 12, 13, 14))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def main() -> None:
@@ -261,27 +372,14 @@ def main() -> None:
         sides = [Side(name, environment, Path(folder) / part) for name, environment, part in environments]
         for side in sides:
             side.prepare(template, given.rows)
-        for rows in (1, 100):
-            answers = []
-            for side in sides:
-                function = side.function(rows, 20_000 // rows)
-                request, answer = side.served(rows, given.requests)
-                answers.append(answer)
-                results.append(
-                    {
-                        "work": f"{rows} rows over HTTP",
-                        "side": side.name,
-                        "cpu_ms": request * 1000,
-                        "function_ms": function * 1000,
-                    }
-                )
-            if answers[0] != answers[1]:
-                sys.exit(f"error: the answers differ for {rows} rows: {answers}")
+        for view in VIEWS:
+            for rows in (1, 100):
+                results += requests_of(sides, view, rows, given.requests)
         outcomes = []
         for side in sides:
             seconds, memory, outcome = side.history()
             outcomes.append(outcome)
-            function = side.function(given.rows, 1)
+            function, _ = side.function(VIEWS["lists"], given.rows, 1)
             results.append(
                 {
                     "work": f"{given.rows} rows of history",
@@ -293,23 +391,25 @@ def main() -> None:
             )
         if outcomes[0] != outcomes[1]:
             sys.exit(f"error: the training data differ: {outcomes}")
+        for side in sides:
+            spent = side.pushed(given.pushes)
+            results.append({"work": "push of 100 rows over HTTP", "side": side.name, "cpu_ms": spent * 1000})
         for history in (1_000, given.history):
             results += pushes(sides, given.pushes, history)
-    before, after = load, os.getloadavg()[0]
-    print(f"{os.cpu_count()} cores, load {before:.1f} at the start and {after:.1f} at the end; CPU milliseconds\n")
-    print("| work | side | CPU ms | of it the function | the rest | Feast / ours | most memory MiB |")
-    print("|---|---|---:|---:|---:|---:|---:|")
+    print(f"{os.cpu_count()} cores, load {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end")
+    print("CPU milliseconds; `function` is the user's, `frames` are what pandas and Arrow make around it; `worker` is the rest")
+    print("of its process; `without` is what `server` needs for the stored feature alone\n")
+    parts = ["function", "frames", "worker", "server", "without"]
+    print(f"| work | side | CPU | {' | '.join(parts)} | Feast / ours | most memory MiB |")
+    print(f"|---|---|---:|{'---:|' * len(parts)}---:|---:|")
     cpu = {(one["work"], one["side"]): one["cpu_ms"] for one in results}
     for one in results:
         memory = f"{one['memory_mib']:.0f}" if "memory_mib" in one else ""
-        split = ["", ""]
-        if "function_ms" in one:
-            share = 100 * one["function_ms"] / max(one["cpu_ms"], one["function_ms"])
-            split = [f"{one['function_ms']:.3f} ({share:.0f} %)", f"{one['cpu_ms'] - one['function_ms']:.3f}"]
+        split = [f"{one[f'{part}_ms']:.3f}" if f"{part}_ms" in one else "" for part in parts]
         times = ""
         if one["side"] == sides[0].name:
             times = f"{cpu[one['work'], sides[1].name] / max(one['cpu_ms'], 1e-6):.1f}"
-        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {split[0]} | {split[1]} | {times} | {memory} |")
+        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {' | '.join(split)} | {times} | {memory} |")
     if given.results:
         given.results.mkdir(parents=True, exist_ok=True)
         (given.results / "transform.json").write_text(json.dumps(results, indent=2))

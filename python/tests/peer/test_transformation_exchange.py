@@ -63,12 +63,7 @@ def test_our_program_without_python_asks_feasts_server(
     assert binary, "FEAST_BINARY must name the standalone program"
     port = free_port()
     feast = [str(Path(peer).with_name("feast")), "-c", str(repository)]
-    with server(
-        [*feast, "serve_transformations", "--port", str(port)],
-        tmp_path / "log",
-        lambda: listens(port),
-        env=environment,
-    ):
+    with running(feast, environment, tmp_path / "log", port):
         config = tmp_path / "feature_store.yaml"
         endpoint = f'feature_server: {{type: local, transformation_service_endpoint: "127.0.0.1:{port}"}}\n'
         config.write_text(CONFIGURATION + endpoint)
@@ -85,6 +80,53 @@ def test_our_program_without_python_asks_feasts_server(
     ours = json.loads(done.stdout)
     theirs = answered(peer, repository, environment)
     assert {name: ours[name] for name in theirs} == theirs
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
+    with server([*command, "serve_transformations", "--port", str(port)], log, lambda: listens(port), env=environment):
+        yield
+
+
+LARGE = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from feast import FeatureStore, Field, RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Int64, String
+
+size = RequestSource(name="size", schema=[Field(name="length", dtype=Int64)])
+
+@on_demand_feature_view(sources=[size], schema=[Field(name="text", dtype=String)], mode="pandas")
+def texts(df):
+    import pandas as pd
+    return pd.DataFrame({"text": ["x" * length for length in df["length"]]})
+
+if __name__ == "__main__":
+    FeatureStore(repo_path=".").apply([size, texts])
+"""
+
+
+def test_an_answer_of_feasts_server_may_be_larger_than_what_grpc_takes_by_default(
+    peer: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
+    (tmp_path / "texts.py").write_text(LARGE)
+    subprocess.run([peer, "texts.py"], cwd=tmp_path, env=environment, check=True, timeout=600, capture_output=True)
+    port = free_port()
+    feast = [str(Path(peer).with_name("feast")), "-c", str(tmp_path)]
+    with running(feast, environment, tmp_path / "log", port):
+        config = tmp_path / "ours.yaml"
+        endpoint = f'feature_server: {{type: local, transformation_service_endpoint: "127.0.0.1:{port}"}}\n'
+        config.write_text(CONFIGURATION + endpoint)
+        # Twelve MiB in one answer.
+        lengths = [4 << 20, 1, 8 << 20]
+        command = [os.environ["FEAST_BINARY"], "-c", str(tmp_path), "-f", str(config), "get-online-features"]
+        command += ["-e", f"length={','.join(map(str, lengths))}", "-f", "texts:text", "--output", "json"]
+        without = {"PATH": "/nowhere", "HOME": str(tmp_path)}
+        done = subprocess.run(command, env=without, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [len(text) for text in json.loads(done.stdout)["text"]] == lengths
 
 
 TRANSFORM = """
@@ -116,12 +158,6 @@ kind = stub.GetTransformationServiceInfo(messages.GetTransformationServiceInfoRe
 wanted = [name for name in found.column_names if "f_" in name]
 print("ANSWER" + json.dumps([kind, found.select(wanted).to_pydict()]))
 """
-
-
-@contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
-    with server([*command, "serve_transformations", "--port", str(port)], log, lambda: listens(port), env=environment):
-        yield
 
 
 def test_feasts_client_gets_from_our_server_what_it_gets_from_feasts(

@@ -1,19 +1,24 @@
-"""Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP and over rows
-of history, and pushes of 100 rows to both stores.
+"""Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP, as the function
+of lists that it is here and as the function of frames that it is in Feast's template; over rows of history; and pushes of
+100 rows to both stores, in process and over HTTP.
 
     make bench-transform
     python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--rows N] [--pushes N]
         [--history N] [--results DIRECTORY]
 
-What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The function itself
-is measured alone, in the same Python, so that what remains is the feature store's. Nothing here fails because something is
+What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The functions count
+their own, where they are called; the frames that pandas makes of their input and that Arrow takes from their result are
+measured apart, in the same Python: what remains is the feature store's. Of a server with workers, it is told which part of
+that is the server's, and how much of it the same request needs without the view. Nothing here fails because something is
 slow; the answers of both sides are compared, and a difference does fail.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -22,6 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 NOON = "2026-11-20T12:00:00"
@@ -58,7 +65,7 @@ def used():
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 before = used()
-features = ["transformed_conv_rate:conv_rate_plus_val1", "transformed_conv_rate:conv_rate_plus_val2"]
+features = ["by_lists:conv_rate_plus_val1", "by_lists:conv_rate_plus_val2"]
 table = store.get_historical_features(entity_df=entities, features=features).to_arrow()
 after = used()
 total = sum(value.as_py() for value in [__import__("pyarrow.compute").compute.sum(table["conv_rate_plus_val1"])])
@@ -100,18 +107,74 @@ answer = store.get_online_features(features=["driver_hourly_stats_fresh:avg_dail
 history = len(pd.read_parquet("data/driver_stats.parquet"))
 print("ANSWER", seconds / pushes, wall / pushes, answer.to_dict()["avg_daily_trips"][0], history)
 """
-FUNCTION = """
-import resource, sys, time
-sys.path.insert(0, ".")
-from feature_definitions import transformed_conv_rate as view
-function = view.feature_transformation.udf
-rows, calls = int(sys.argv[1]), int(sys.argv[2])
-inputs = {"conv_rate": [0.5] * rows, "val_to_add": [1] * rows, "val_to_add_2": [2] * rows}
-before = time.process_time()
-for _ in range(calls):
-    function(inputs)
+# The template's view as a function of lists, which it is here, and of frames, which it is in Feast's template. They count
+# their own time, in a file that is mapped into whatever process calls them.
+VIEWS = """
+
+
+@on_demand_feature_view(
+    sources=[driver_stats_fv, input_request],
+    schema=[Field(name="conv_rate_plus_val1", dtype=Float64), Field(name="conv_rate_plus_val2", dtype=Float64)],
+    mode="python",
+)
+def by_lists(inputs):
+    import time
+
+    started = time.thread_time_ns()
+
+    def plus(values):
+        return [None if rate is None else rate + value for rate, value in zip(inputs["conv_rate"], values)]
+
+    result = {
+        "conv_rate_plus_val1": plus(inputs["val_to_add"]),
+        "conv_rate_plus_val2": plus(inputs["val_to_add_2"]),
+    }
+    COUNT
+    return result
+
+
+@on_demand_feature_view(
+    sources=[driver_stats_fv, input_request],
+    schema=[Field(name="conv_rate_plus_val1", dtype=Float64), Field(name="conv_rate_plus_val2", dtype=Float64)],
+    mode="pandas",
+)
+def by_frame(inputs):
+    import time
+
+    import pandas as pd
+
+    started = time.thread_time_ns()
+    result = pd.DataFrame()
+    result["conv_rate_plus_val1"] = inputs["conv_rate"] + inputs["val_to_add"]
+    result["conv_rate_plus_val2"] = inputs["conv_rate"] + inputs["val_to_add_2"]
+    COUNT
+    return result
+"""
+COUNT = """spent = time.thread_time_ns() - started
+    import os
+    import sys
+
+    if not hasattr(sys, "spent"):
+        sys.spent, sys.spent_in = 0, os.open(f"data/spent-{os.getpid()}", os.O_CREAT | os.O_WRONLY)
+    sys.spent += spent
+    os.pwrite(sys.spent_in, sys.spent.to_bytes(8, "little"), 0)
+"""
+FRAMES = """
+import sys, time
+import pyarrow
+rows, calls = int(sys.argv[1]), 1000
+columns = {"driver_hourly_stats__conv_rate": [0.5], "conv_rate": [0.5], "val_to_add": [1], "val_to_add_2": [2]}
+batch = pyarrow.record_batch({name: pyarrow.array(values * rows) for name, values in columns.items()})
+result = batch.to_pandas()[["conv_rate", "val_to_add"]]
+for call in range(2 * calls):
+    if call == calls:
+        before = time.process_time()
+    batch.to_pandas(use_threads=False)
+    for name in result:
+        pyarrow.array(result[name], from_pandas=True)
 print("ANSWER", (time.process_time() - before) / calls)
 """
+KINDS = {"lists": "by_lists", "frames": "by_frame"}
 
 
 class Side:
@@ -132,17 +195,25 @@ class Side:
         (self.folder / "data").mkdir(parents=True)
         for name in ("feature_definitions.py", "feature_store.yaml"):
             text = (template / name).read_text().replace("__PROJECT__", "bench")
+            if name.endswith(".py"):
+                text += VIEWS.replace("COUNT\n", COUNT)
             (self.folder / name).write_text(text)
         self.run(str(self.python), "-c", DATA, str(rows))
         self.run(str(self.feast), "apply")
         self.run(str(self.feast), "materialize", "2026-11-19T00:00:00", NOON)
 
-    def function(self, rows: int, calls: int) -> float:
-        """CPU seconds of one call of the function alone."""
-        return float(self.run(str(self.python), "-c", FUNCTION, str(rows), str(calls)))
+    def frames(self, rows: int) -> float:
+        """CPU seconds of what pandas and Arrow make around one call of a function of frames."""
+        return float(self.run(str(self.python), "-c", FRAMES, str(rows)))
 
-    def served(self, rows: int, requests: int) -> tuple[float, object]:
-        """CPU seconds per request over HTTP, and one answer."""
+    def spent_in_functions(self) -> float:
+        """CPU seconds that the functions of both kinds have counted so far."""
+        files = (self.folder / "data").glob("spent-*")
+        return sum(int.from_bytes(file.read_bytes()[:8], "little") for file in files) / 1e9
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[tuple[int, http.client.HTTPConnection]]:
+        """A server, its process and a connection to it."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         with (self.folder / "server.log").open("wb") as log:
@@ -156,21 +227,18 @@ class Side:
             )
         try:
             deadline = time.monotonic() + 120
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             while True:
                 try:
-                    answer = ask(http.client.HTTPConnection("127.0.0.1", port, timeout=60), rows)
+                    connection.request("GET", "/health")
+                    connection.getresponse().read()
                     break
                 except OSError:
+                    connection.close()
                     if time.monotonic() > deadline or process.poll() is not None:
                         sys.exit(f"error: {self.name}: the server does not start, see {self.folder}/server.log")
                     time.sleep(0.1)
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            for _ in range(max(20, requests // 10)):
-                ask(connection, rows)
-            before = cpu_of_session(process.pid)
-            for _ in range(requests):
-                ask(connection, rows)
-            return (cpu_of_session(process.pid) - before) / requests, answer
+            yield process.pid, connection
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             try:
@@ -179,10 +247,68 @@ class Side:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
+    def served(self, view: str, rows: int, requests: int) -> tuple[dict[str, float], object]:
+        """CPU seconds per request over HTTP, and one answer."""
+        with self.serving() as (process, connection):
+            answer = ask(connection, view, rows)
+            # What the same server needs for the stored feature that the view is computed from.
+            without = per_request(process, requests, lambda: ask(connection, None, rows))
+            for _ in range(max(20, requests // 10)):
+                ask(connection, view, rows)
+            before = self.spent_in_functions()
+            spent = per_request(process, requests, lambda: ask(connection, view, rows), warm=0)
+            function = (self.spent_in_functions() - before) / requests
+            return spent | {"function": function, "without": without["server"] + without["workers"]}, answer
+
+    def pushed(self, requests: int) -> float:
+        """CPU seconds per push of 100 rows to both stores over HTTP."""
+        noon = datetime.fromisoformat(f"{NOON}+00:00")
+        at = itertools.count(1)
+
+        def body() -> dict[str, object]:
+            time = (noon + timedelta(seconds=next(at))).isoformat()
+            frame = {
+                "driver_id": list(range(100)),
+                "event_timestamp": [time] * 100,
+                "created": [time] * 100,
+                "conv_rate": [0.25] * 100,
+                "acc_rate": [0.5] * 100,
+                "avg_daily_trips": list(range(100)),
+            }
+            return {"push_source_name": "driver_stats_push_source", "df": frame, "to": "online_and_offline"}
+
+        with self.serving() as (process, connection):
+            spent = per_request(process, requests, lambda: post(connection, "/push", body()))
+            return spent["server"] + spent["workers"]
+
     def history(self) -> tuple[float, float, str]:
         """CPU seconds and MiB for all entity rows, and what came out."""
         seconds, memory, *outcome = self.run(str(self.python), "-c", HISTORY).split()
         return float(seconds), float(memory), " ".join(outcome)
+
+
+def requests_of(sides: list[Side], kind: str, rows: int, requests: int) -> list[dict[str, object]]:
+    """CPU of a request for a view, per side, and where it goes; the answers have to agree."""
+    results, answers = [], []
+    for side in sides:
+        spent, answer = side.served(KINDS[kind], rows, requests)
+        answers.append(answer)
+        split = {part: spent[part] for part in ("function", "without")}
+        split["frames"] = side.frames(rows) if kind == "frames" else 0.0
+        if side is sides[0]:
+            split["worker"] = spent["workers"] - split["function"] - split["frames"]
+            split["server"] = spent["server"]
+        results.append(
+            {
+                "work": f"{rows} rows over HTTP, a function of {kind}",
+                "side": side.name,
+                "cpu_ms": (spent["server"] + spent["workers"]) * 1000,
+                **{f"{part}_ms": seconds * 1000 for part, seconds in split.items()},
+            }
+        )
+    if any(answer != answers[0] for answer in answers):
+        sys.exit(f"error: the answers differ for {rows} rows: {answers}")
+    return results
 
 
 def pushes(sides: list[Side], count: int, history: int) -> list[dict[str, object]]:
@@ -209,37 +335,55 @@ def quiet() -> dict[str, str]:
     return {**os.environ, "FEAST_USAGE": "False", "PYTHONWARNINGS": "ignore"}
 
 
-def ask(connection: http.client.HTTPConnection, rows: int) -> object:
-    """The values of one request."""
-    entities = {
-        "driver_id": list(range(rows)),
-        "val_to_add": list(range(rows)),
-        "val_to_add_2": list(range(rows)),
-    }
-    names = ["conv_rate_plus_val1", "conv_rate_plus_val2"]
-    body = {"features": [f"transformed_conv_rate:{name}" for name in names], "entities": entities}
-    connection.request("POST", "/get-online-features", json.dumps(body), {"content-type": "application/json"})
+def post(connection: http.client.HTTPConnection, path: str, body: dict[str, object]) -> object:
+    """The answer to one request."""
+    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
     response = connection.getresponse()
-    answer = json.loads(response.read())
+    answer = json.loads(response.read() or b"null")
     if response.status != 200:
         sys.exit(f"error: the server answered {response.status}: {answer}")
+    return answer
+
+
+def ask(connection: http.client.HTTPConnection, view: str | None, rows: int) -> object:
+    """The values of one request, of a view or of the stored feature that it is computed from."""
+    entities = {"driver_id": list(range(rows))}
+    names = ["conv_rate"]
+    if view:
+        entities |= {"val_to_add": list(range(rows)), "val_to_add_2": list(range(rows))}
+        names = ["conv_rate_plus_val1", "conv_rate_plus_val2"]
+    features = [f"{view or 'driver_hourly_stats'}:{name}" for name in names]
+    answer = post(connection, "/get-online-features", {"features": features, "entities": entities})
     found = dict(zip(answer["metadata"]["feature_names"], (one["values"] for one in answer["results"])))
     return {name: found[name] for name in names}
 
 
-def cpu_of_session(leader: int) -> float:
-    """CPU seconds of all processes that a server has started, itself included."""
-    ticks = 0
+def per_request(leader: int, requests: int, request: Callable[[], object], warm: int | None = None) -> dict[str, float]:
+    """CPU seconds per request, of the server and of the processes that it has started."""
+    for _ in range(max(20, requests // 10) if warm is None else warm):
+        request()
+    before = cpu_of_session(leader)
+    for _ in range(requests):
+        request()
+    return {part: (spent - before[part]) / requests for part, spent in cpu_of_session(leader).items()}
+
+
+def cpu_of_session(leader: int) -> dict[str, float]:
+    """CPU seconds of a server, and of all processes that it has started."""
+    spent = {"server": 0.0, "workers": 0.0}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+            if session != leader:
+                continue
+            for thread in (entry / "task").iterdir():
+                nanoseconds = int((thread / "schedstat").read_text().split()[0])
+                spent["server" if int(entry.name) == leader else "workers"] += nanoseconds / 1e9
         except OSError:
             continue
-        if int(fields[3]) == leader:
-            ticks += sum(int(fields[at]) for at in (11, 12, 13, 14))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def main() -> None:
@@ -261,27 +405,15 @@ def main() -> None:
         sides = [Side(name, environment, Path(folder) / part) for name, environment, part in environments]
         for side in sides:
             side.prepare(template, given.rows)
-        for rows in (1, 100):
-            answers = []
-            for side in sides:
-                function = side.function(rows, 20_000 // rows)
-                request, answer = side.served(rows, given.requests)
-                answers.append(answer)
-                results.append(
-                    {
-                        "work": f"{rows} rows over HTTP",
-                        "side": side.name,
-                        "cpu_ms": request * 1000,
-                        "function_ms": function * 1000,
-                    }
-                )
-            if answers[0] != answers[1]:
-                sys.exit(f"error: the answers differ for {rows} rows: {answers}")
+        for kind in KINDS:
+            for rows in (1, 100):
+                results += requests_of(sides, kind, rows, given.requests)
         outcomes = []
         for side in sides:
+            before = side.spent_in_functions()
             seconds, memory, outcome = side.history()
             outcomes.append(outcome)
-            function = side.function(given.rows, 1)
+            function = side.spent_in_functions() - before
             results.append(
                 {
                     "work": f"{given.rows} rows of history",
@@ -293,23 +425,27 @@ def main() -> None:
             )
         if outcomes[0] != outcomes[1]:
             sys.exit(f"error: the training data differ: {outcomes}")
+        for side in sides:
+            spent = side.pushed(given.pushes)
+            results.append({"work": "push of 100 rows over HTTP", "side": side.name, "cpu_ms": spent * 1000})
         for history in (1_000, given.history):
             results += pushes(sides, given.pushes, history)
-    before, after = load, os.getloadavg()[0]
-    print(f"{os.cpu_count()} cores, load {before:.1f} at the start and {after:.1f} at the end; CPU milliseconds\n")
-    print("| work | side | CPU ms | of it the function | the rest | Feast / ours | most memory MiB |")
-    print("|---|---|---:|---:|---:|---:|---:|")
+    print(f"{os.cpu_count()} cores, load {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end")
+    print(
+        "CPU milliseconds; `function` is the user's, `frames` are what pandas and Arrow make around it; `worker` is the rest"
+    )
+    print("of its process; `without` is what `server` needs for the stored feature alone\n")
+    parts = ["function", "frames", "worker", "server", "without"]
+    print(f"| work | side | CPU | {' | '.join(parts)} | Feast / ours | most memory MiB |")
+    print(f"|---|---|---:|{'---:|' * len(parts)}---:|---:|")
     cpu = {(one["work"], one["side"]): one["cpu_ms"] for one in results}
     for one in results:
         memory = f"{one['memory_mib']:.0f}" if "memory_mib" in one else ""
-        split = ["", ""]
-        if "function_ms" in one:
-            share = 100 * one["function_ms"] / max(one["cpu_ms"], one["function_ms"])
-            split = [f"{one['function_ms']:.3f} ({share:.0f} %)", f"{one['cpu_ms'] - one['function_ms']:.3f}"]
+        split = [f"{one[f'{part}_ms']:.3f}" if f"{part}_ms" in one else "" for part in parts]
         times = ""
         if one["side"] == sides[0].name:
             times = f"{cpu[one['work'], sides[1].name] / max(one['cpu_ms'], 1e-6):.1f}"
-        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {split[0]} | {split[1]} | {times} | {memory} |")
+        print(f"| {one['work']} | {one['side']} | {one['cpu_ms']:.3f} | {' | '.join(split)} | {times} | {memory} |")
     if given.results:
         given.results.mkdir(parents=True, exist_ok=True)
         (given.results / "transform.json").write_text(json.dumps(results, indent=2))

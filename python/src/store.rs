@@ -8,7 +8,7 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_core::{Error, FeatureSelection, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_core::{Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_offline::MaterializationTask;
 use feast_server::{PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
@@ -208,6 +208,26 @@ impl Store {
         let object = feast_proto::decode_object(kind.parse().py()?, message).py()?;
         let store = self.store().py()?;
         wait(py, store.put(object))
+    }
+
+    /// Deletes a feature view, whatever its kind.
+    fn delete_feature_view(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let store = self.store().py()?;
+        wait(py, async {
+            let view = store.contents(true).await?.feature_view(name)?.reference();
+            store.delete(&view).await
+        })
+    }
+
+    fn set_enabled(&self, py: Python<'_>, name: &str, enabled: bool) -> PyResult<()> {
+        let store = self.store().py()?;
+        wait(py, async { store.set_enabled(name, enabled).await.map(drop) })
+    }
+
+    /// Sets where a feature view stands; states are given by their names.
+    fn set_state(&self, py: Python<'_>, name: &str, state: &str) -> PyResult<()> {
+        let (store, state) = (self.store().py()?, state.parse::<FeatureViewState>().py()?);
+        wait(py, async { store.set_state(name, state).await.map(drop) })
     }
 
     fn teardown(&self, py: Python<'_>) -> PyResult<()> {

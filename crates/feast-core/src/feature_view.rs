@@ -100,6 +100,16 @@ impl FeatureViewState {
             Self::AvailableOnline => "AVAILABLE_ONLINE",
         }
     }
+
+    /// The states that can follow. A failed materialization goes back one step.
+    pub fn successors(self) -> &'static [Self] {
+        match self {
+            Self::Unspecified => &[Self::Created],
+            Self::Created => &[Self::Generated],
+            Self::Generated | Self::AvailableOnline => &[Self::Materializing],
+            Self::Materializing => &[Self::AvailableOnline, Self::Generated],
+        }
+    }
 }
 
 impl fmt::Display for FeatureViewState {

@@ -264,7 +264,7 @@ async fn transform(store: &FeatureStore, request: TransformFeaturesRequest) -> R
 /// break nothing else.
 pub(crate) async fn read_file_aside(bytes: impl AsRef<[u8]> + Send + 'static) -> Result<RecordBatch> {
     let read = tokio::task::spawn_blocking(move || read_file(bytes.as_ref()));
-    read.await.unwrap_or_else(|_| Err(Error::invalid_request("they are not complete")))
+    read.await.unwrap_or_else(|_| Err(Error::invalid_request("they end early, or are damaged")))
 }
 
 /// All rows of an Arrow IPC file.

@@ -1,4 +1,8 @@
-//! `feature_store.yaml`: reading it, filling in environment variables, checking it.
+//! `feature_store.yaml`: the configuration of a feature store, checked.
+
+mod sections;
+mod variables;
+mod yaml;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,12 +12,12 @@ use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean};
 use serde_json::{Map, Value};
 
 use crate::OnlineServing;
+use sections::{check_sections, is_class, online_write_batch_size, section};
+use variables::interpolate;
+use yaml::read_yaml;
 
 /// Name of the configuration file of a feature repository.
 pub const CONFIG_FILE: &str = "feature_store.yaml";
-
-/// Larger files are not configurations.
-const MOST_BYTES: usize = 1 << 20;
 
 const KEYS: &[&str] = &[
     "project",
@@ -67,25 +71,6 @@ const REGISTRY_KEYS: &[&str] = &[
     "project",
     "mcp",
 ];
-
-const MATERIALIZATION_KEYS: &[&str] = &["pull_latest_features", "online_write_batch_size"];
-
-const BATCH_ENGINES: &[&str] = &[
-    "local",
-    "snowflake.engine",
-    "lambda",
-    "k8s",
-    "spark.engine",
-    "ray.engine",
-    "flink.engine",
-    "spark_application",
-    "trino.engine",
-    "trino",
-];
-
-const FEATURE_SERVERS: &[&str] = &["local", "mcp"];
-
-const AUTHENTICATIONS: &[&str] = &["no_auth", "kubernetes", "oidc"];
 
 /// Where definitions rest.
 #[derive(Clone, PartialEq, Eq)]
@@ -297,68 +282,6 @@ fn author() -> String {
     author.unwrap_or_default().chars().take(255).collect()
 }
 
-fn read_yaml(text: &str) -> Result<Value> {
-    if text.len() > MOST_BYTES {
-        return Err(Error::invalid_configuration("the configuration is larger than 1 MiB")
-            .with_hint("check that this is the right file"));
-    }
-    let not_yaml = |error: yaml_serde::Error| {
-        Error::invalid_configuration(format!("the configuration is not valid YAML: {error}")).with_hint(
-            "write `key: value` lines, nested ones indented with spaces, and quote text with special characters",
-        )
-    };
-    let mut value: yaml_serde::Value = yaml_serde::from_str(text).map_err(not_yaml)?;
-    value.apply_merge().map_err(not_yaml)?;
-    json_of(value, "")
-}
-
-/// YAML as JSON. Tags say nothing here; what JSON cannot hold is refused.
-fn json_of(value: yaml_serde::Value, path: &str) -> Result<Value> {
-    use yaml_serde::Value as Yaml;
-
-    let here = || if path.is_empty() { "the configuration".to_owned() } else { format!("`{path}`") };
-    Ok(match value {
-        Yaml::Null => Value::Null,
-        Yaml::Bool(value) => Value::Bool(value),
-        Yaml::Number(number) => serde_json::to_value(&number).ok().filter(Value::is_number).ok_or_else(|| {
-            Error::invalid_configuration(format!("{} is {number}, expected a finite number", here()))
-                .with_hint("put it in quotes if it is text")
-        })?,
-        Yaml::String(text) if text.contains('\0') => {
-            return Err(Error::invalid_configuration(format!("{} contains a NUL character", here()))
-                .with_hint("remove it; a `\\` in double quotes is written `\\\\`"));
-        }
-        Yaml::String(text) => Value::String(text),
-        Yaml::Sequence(items) => {
-            let items = items.into_iter().enumerate();
-            Value::Array(items.map(|(at, item)| json_of(item, &child(path, &at.to_string()))).collect::<Result<_>>()?)
-        }
-        Yaml::Mapping(entries) => {
-            let mut map = Map::new();
-            for (key, value) in entries {
-                let name = match key {
-                    Yaml::String(name) => name,
-                    Yaml::Number(number) => number.to_string(),
-                    Yaml::Bool(value) => value.to_string(),
-                    _ => {
-                        return Err(Error::invalid_configuration(format!("{} has a key that is not text", here()))
-                            .with_hint("a key is a name; put values with braces or brackets in quotes"));
-                    }
-                };
-                let value = json_of(value, &child(path, &name))?;
-                map.insert(name, value);
-            }
-            Value::Object(map)
-        }
-        Yaml::Tagged(tagged) => json_of(tagged.value, path)?,
-    })
-}
-
-/// The path of an entry, as messages name it.
-fn child(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
 /// Unknown keys that look like a misspelt one are errors, others are reported and ignored as Feast does.
 fn unknown_keys(map: &Map<String, Value>) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -495,50 +418,6 @@ fn object_of(map: &Map<String, Value>, key: &str) -> Result<Map<String, Value>> 
     }
 }
 
-/// Checks what is kept for others to read, and tells what nobody reads yet.
-fn check_sections(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Result<()> {
-    for key in ["openlineage", "mlflow", "data_quality_monitoring", "embedding_model"] {
-        object_of(map, key)?;
-    }
-    text_of(map, "repo_path")?;
-    flag(map, "coerce_tz_aware", "coerce_tz_aware")?;
-    if let Some((name, _)) = section(map, "batch_engine", "local")?
-        && name != "local"
-        && !is_class(&name)
-    {
-        known_type("batch_engine", &name, BATCH_ENGINES)?;
-        warnings.push(format!("`batch_engine` `{name}` is not there yet: `materialize` runs in this process"));
-    }
-    if let Some((name, _)) = section(map, "feature_server", "local")? {
-        known_type("feature_server", &name, FEATURE_SERVERS)?;
-    }
-    if let Some((name, _)) = section(map, "auth", "no_auth")? {
-        known_type("auth", &name, AUTHENTICATIONS)?;
-        if name != "no_auth" {
-            warnings.push(format!("`auth` of type `{name}` is not enforced yet: nobody is asked who they are"));
-        }
-    }
-    Ok(())
-}
-
-fn section(map: &Map<String, Value>, key: &str, default: &str) -> Result<Option<(String, Value)>> {
-    map.get(key).filter(|value| !value.is_null()).map(|_| typed(map, key, default)).transpose()
-}
-
-/// Whether a name is the path of a Python class, such as `engines.NightlyEngine`.
-fn is_class(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, class)| class.starts_with(|c: char| c.is_uppercase()))
-}
-
-/// One of ours, or the path of a class of the user's own.
-fn known_type(key: &str, name: &str, known: &[&str]) -> Result<()> {
-    if known.contains(&name) || name.matches('.').count() > 1 {
-        return Ok(());
-    }
-    Err(Error::invalid_configuration(format!("`{key}` has the type `{name}`, which does not exist"))
-        .with_hint_opt(did_you_mean(name, known.iter().copied())))
-}
-
 fn flag(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<bool>> {
     match map.get(key) {
         None | Some(Value::Null) => Ok(None),
@@ -546,28 +425,6 @@ fn flag(map: &Map<String, Value>, key: &str, path: &str) -> Result<Option<bool>>
         Some(other) => {
             Err(Error::invalid_configuration(format!("`{path}` is {}, expected true or false", kind(other)))
                 .with_hint("write `true` or `false`, without quotes"))
-        }
-    }
-}
-
-fn online_write_batch_size(map: &Map<String, Value>) -> Result<Option<usize>> {
-    let materialization = object_of(map, "materialization")?;
-    if let Some(key) = materialization.keys().find(|key| !MATERIALIZATION_KEYS.contains(&key.as_str())) {
-        return Err(Error::invalid_configuration(format!("`materialization.{key}` is not a key of the configuration"))
-            .with_hint_opt(did_you_mean(key, MATERIALIZATION_KEYS.iter().copied())));
-    }
-    flag(&materialization, "pull_latest_features", "materialization.pull_latest_features")?;
-    match materialization.get("online_write_batch_size") {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => {
-            let rows = value.as_u64().filter(|rows| *rows > 0).ok_or_else(|| {
-                Error::invalid_configuration(format!(
-                    "`materialization.online_write_batch_size` is {}, expected a positive number of rows",
-                    amount(value)
-                ))
-                .with_hint("write a number such as 10000, or leave it out for what the store prefers")
-            })?;
-            Ok(Some(usize::try_from(rows).unwrap_or(usize::MAX)))
         }
     }
 }
@@ -618,81 +475,6 @@ fn effective(
         all.entry(key).or_insert(default);
     }
     Value::Object(all)
-}
-
-/// Fills `${NAME}`, `${NAME:-default}` and `$NAME` into every text of the configuration.
-///
-/// A text that is nothing but one `${...}` gets the type its value has as YAML, so that numbers and booleans stay
-/// what they are. Values never become structure: a value with line breaks cannot add keys.
-fn interpolate(value: &mut Value, path: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<()> {
-    match value {
-        Value::Object(map) => {
-            for (name, entry) in map.iter_mut() {
-                interpolate(entry, &child(path, name), environment)?;
-            }
-        }
-        Value::Array(items) => {
-            for (position, item) in items.iter_mut().enumerate() {
-                interpolate(item, &child(path, &position.to_string()), environment)?;
-            }
-        }
-        Value::String(text) if text.contains('$') => {
-            let (filled, whole) = fill(text, path, environment)?;
-            let scalar = whole.then(|| yaml_serde::from_str::<Value>(&filled).ok()).flatten();
-            *value = match scalar {
-                Some(scalar @ (Value::Bool(_) | Value::Number(_) | Value::Null)) => scalar,
-                _ => Value::String(filled),
-            };
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-/// Returns the filled text and whether the text was one single `${...}`.
-fn fill(text: &str, path: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<(String, bool)> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let mut filled = String::new();
-    let mut rest = text;
-    let mut whole = false;
-    while let Some(at) = rest.find('$') {
-        filled.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        if let Some(inner) = after.strip_prefix('{')
-            && let Some(end) = inner.find('}')
-        {
-            let (name, default) = match inner[..end].split_once(":-") {
-                Some((name, default)) => (name, Some(default)),
-                None => (&inner[..end], None),
-            };
-            if name.is_empty() || !name.chars().all(is_name) {
-                return Err(Error::invalid_configuration(format!(
-                    "`{path}` has `${{{name}}}`, which is not the name of an environment variable"
-                ))
-                .with_hint("write `${NAME}` or `${NAME:-default}`, with letters, digits and `_` in the name"));
-            }
-            let found = environment(name).filter(|found| default.is_none() || !found.is_empty());
-            let found = found.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
-                Error::invalid_configuration(format!(
-                    "`{path}` needs the environment variable `{name}`, which is not set"
-                ))
-                .with_hint(format!("set it, or give a default with `${{{name}:-default}}`"))
-            })?;
-            filled.push_str(&found);
-            whole = at == 0 && rest.len() == text.len() && end + 1 == inner.len();
-            rest = &inner[end + 1..];
-        } else {
-            let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-            match environment(&after[..end]).filter(|_| end > 0) {
-                Some(found) => filled.push_str(&found),
-                // A lone `$name` is as likely a part of a password as a variable: it stays, as in Feast.
-                None => filled.push_str(&rest[at..=at + end]),
-            }
-            rest = &after[end..];
-        }
-    }
-    filled.push_str(rest);
-    Ok((filled, whole))
 }
 
 #[cfg(test)]

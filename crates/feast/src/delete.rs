@@ -102,13 +102,18 @@ impl FeatureStore {
     /// Deletes a project with all its objects and online tables.
     ///
     /// # Errors
-    /// `ProjectNotFound`.
+    /// `ProjectNotFound`; `InvalidRequest` for a project that is protected.
     pub async fn delete_project(&self, name: &str) -> Result<()> {
         self.check_tables().await?;
         let mut drops = Vec::new();
         self.registry
             .commit_with(|snapshot| {
-                let tables = online_tables(name, snapshot.project(name)?);
+                let contents = snapshot.project(name)?;
+                if contents.project.is_protected() {
+                    return Err(Error::invalid_request(format!("project `{name}` is protected"))
+                        .with_hint("remove its tag `feast.dev/protected-project` to delete it"));
+                }
+                let tables = online_tables(name, contents);
                 let mut changes = vec![RegistryChange::Delete(ObjectRef::new(ObjectKind::Project, name))];
                 changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 drops = tables.into_iter().map(TableChange::Drop).collect();
@@ -132,7 +137,8 @@ impl FeatureStore {
     /// Removes the project, its online tables, and the registry when no other project is left in it.
     ///
     /// # Errors
-    /// Those of the stores. Tearing down what is not there is no error.
+    /// `InvalidRequest` for a project that is protected; those of the stores. Tearing down what is not there is no
+    /// error.
     pub async fn teardown(&self) -> Result<()> {
         let snapshot = self.registry.refresh().await?;
         if snapshot.projects.contains_key(self.project()) {

@@ -39,6 +39,7 @@ mod saved_plan;
 mod transformations;
 mod try_on_demand_views;
 mod versions;
+mod view_state;
 
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
 pub use check_online_store::{OnlineStoreReport, OnlineTableProblem, OnlineTableReport};

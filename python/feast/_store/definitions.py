@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from feast._objects import KINDS, VIEW_KINDS, kind_of, registry_message, with_nested_sources
 from feast._store.opened import Opened
-from feast.errors import FeatureViewNotFoundException
 
 if TYPE_CHECKING:
     from feast.base_feature_view import BaseFeatureView
@@ -129,19 +128,6 @@ class Definitions(Opened):
         return _shown(
             KINDS[kind].decode(self._native.get_object(kind, name, self.project, not allow_cache))
         )
-
-    def _put(self, obj: Any) -> None:
-        self._native.put_object(_kind(obj), obj.to_proto().SerializeToString())
-
-    def _any_view(self, name: str) -> tuple[str, Any]:
-        """The feature view of a name, whatever its kind."""
-        for kind in VIEW_KINDS:
-            for message in self._native.list_objects(
-                kind, self.project, None, kind == VIEW_KINDS[0]
-            ):
-                if KINDS[kind].message_class().FromString(message).spec.name == name:
-                    return kind, KINDS[kind].decode(message)
-        raise FeatureViewNotFoundException(name, self.project)
 
     def list_entities(
         self, allow_cache: bool = False, tags: dict[str, str] | None = None
@@ -267,8 +253,7 @@ class Definitions(Opened):
 
     def delete_feature_view(self, name: str) -> None:
         """Deletes a feature view of any kind, and its table in the online store."""
-        kind, _ = self._any_view(name)
-        self._native.delete_object(kind, name)
+        self._native.delete_feature_view(name)
 
     def delete_feature_service(self, name: str) -> None:
         """Deletes a feature service."""
@@ -276,37 +261,19 @@ class Definitions(Opened):
 
     def delete_project(self, name: str, commit: bool = True) -> None:
         """Deletes a project with all its objects from the registry."""
-        project = self.get_project(name)
-        if project.tags.get("feast.dev/protected-project") == "true":
-            raise ValueError(
-                f"project `{name}` is protected by its tag `feast.dev/protected-project`; remove the tag to delete it"
-            )
         self._native.delete_object("project", name)
 
     def enable_feature_view(self, name: str) -> None:
         """Lets a feature view be materialized and served again."""
-        self._set_enabled(name, True)
+        self._native.set_enabled(name, True)
 
     def disable_feature_view(self, name: str) -> None:
         """Keeps a feature view from being materialized and served."""
-        self._set_enabled(name, False)
-
-    def _set_enabled(self, name: str, enabled: bool) -> None:
-        _, view = self._any_view(name)
-        view.enabled = enabled
-        self._put(view)
+        self._native.set_enabled(name, False)
 
     def set_feature_view_state(self, name: str, state: FeatureViewState) -> None:
         """Sets where a feature view stands in its life; only some steps are allowed."""
-        _, view = self._any_view(name)
-        if not view.state.can_transition_to(state):
-            allowed = [each.name for each in type(state) if view.state.can_transition_to(each)]
-            raise ValueError(
-                f"feature view `{name}` is in state {view.state.name} and cannot become {state.name}; "
-                f"it can become {', '.join(allowed) or 'nothing else'}"
-            )
-        view.state = state
-        self._put(view)
+        self._native.set_state(name, state.name)
 
 
 def _kind(obj: Any) -> str:

@@ -189,7 +189,10 @@ def test_views_can_be_disabled_and_enabled(store):
 
 
 def test_states_follow_their_order(store):
-    with pytest.raises(ValueError, match="cannot become AVAILABLE_ONLINE"):
+    with pytest.raises(
+        ValueError,
+        match="cannot go from CREATED to AVAILABLE_ONLINE; from CREATED it can go to `GENERATED`",
+    ):
         store.set_feature_view_state("driver_stats", FeatureViewState.AVAILABLE_ONLINE)
 
 

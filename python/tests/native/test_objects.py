@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from feast.data_source import KafkaSource, PushMode
 from feast.errors import (
     DataSourceObjectNotFoundException,
     EntityNotFoundException,
+    FeastError,
     FeatureServiceNotFoundException,
     FeatureViewNotFoundException,
     OnDemandFeatureViewNotFoundException,
@@ -224,6 +227,37 @@ def test_disabled_views_are_neither_filled_nor_served(store: FeatureStore) -> No
     assert online(store) == 30
 
 
+def test_switching_a_view_loses_nothing_that_is_applied_meanwhile(
+    store: FeatureStore, repository: Path
+) -> None:
+    other = FeatureStore(repo_path=str(repository))
+    view, lost = definitions()["driver_stats"], []
+    ended = threading.Event()
+
+    def switch() -> None:
+        while not ended.is_set():
+            other.disable_feature_view("driver_stats")
+            other.enable_feature_view("driver_stats")
+
+    switching = threading.Thread(target=switch)
+    switching.start()
+    for number in range(25):
+        view.description = str(number)
+        # Whoever applies is told when somebody else was faster.
+        while store.get_feature_view("driver_stats").description != view.description:
+            with suppress(FeastError):
+                store.apply([view])
+                lost += [each for each in seen(store) if each != view.description]
+    ended.set()
+    switching.join()
+    assert not lost
+
+
+def seen(store: FeatureStore) -> list[str]:
+    """The description of the drivers' view, several times."""
+    return [store.get_feature_view("driver_stats").description for _ in range(5)]
+
+
 def test_materialization_moves_the_state(store: FeatureStore) -> None:
     store.materialize(T0 - 2 * HOUR, T0 - HOUR)
     store.materialize(T0 - HOUR, T0)
@@ -250,8 +284,10 @@ def test_torn_down_everything_is_gone(store: FeatureStore) -> None:
 
 def test_a_project_is_deleted_unless_it_is_protected(store: FeatureStore) -> None:
     store.apply(Project(name="proj", tags={"feast.dev/protected-project": "true"}))
-    with pytest.raises(ValueError, match="`proj` is protected"):
-        store.delete_project("proj")
+    for delete in (lambda: store.delete_project("proj"), store.teardown):
+        with pytest.raises(ValueError, match="`proj` is protected"):
+            delete()
+    assert online(store) is None
     store.apply(Project(name="proj"))
     store.delete_project("proj")
     assert store.list_projects() == []

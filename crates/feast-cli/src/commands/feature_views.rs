@@ -1,10 +1,7 @@
 //! `feast feature-views`.
 
-use std::sync::Arc;
-
 use clap::{Args, Subcommand};
-use feast::FeatureStore;
-use feast_core::{Error, FeatureView, FeatureViewState, ObjectKind, RegistryObject, Result, did_you_mean, list_names};
+use feast_core::{Error, FeatureViewState, ObjectKind, did_you_mean};
 use serde_json::json;
 
 use super::objects;
@@ -80,53 +77,18 @@ fn list(session: &Session, command: &objects::List) -> Outcome {
 
 fn set_enabled(session: &Session, name: &str, enabled: bool) -> Outcome {
     let store = session.store()?;
+    let (view, is_change) = session.wait(store.set_enabled(name, enabled))?;
     let word = if enabled { "enabled" } else { "disabled" };
-    session.wait(async {
-        let view = view(&store, name).await?;
-        if view.disabled != enabled {
-            session.terminal().print(format_args!("{} is {word} already", view.reference()));
-            return Ok(Exit::Done);
-        }
-        let changed = FeatureView { disabled: !enabled, ..view };
-        let reference = changed.reference();
-        store.put(RegistryObject::FeatureView(Arc::new(changed))).await?;
-        session.terminal().print(format_args!("{reference} is {word}"));
-        Ok(Exit::Done)
-    })
+    let already = if is_change { "" } else { " already" };
+    session.terminal().print(format_args!("{view} is {word}{already}"));
+    Ok(Exit::Done)
 }
 
 fn set_state(session: &Session, command: &SetState) -> Outcome {
     let store = session.store()?;
-    session.wait(async {
-        let mut view = view(&store, &command.name).await?;
-        let (from, to) = (view.meta.state, command.state);
-        if from != to && !successors(from).contains(&to) {
-            let next = list_names(successors(from).iter().map(|state| state.name()));
-            return Err(Error::invalid_request(format!("{} cannot go from {from} to {to}", view.reference()))
-                .with_hint(format!("from {from} it can go to {next}")));
-        }
-        view.meta.state = to;
-        let reference = view.reference();
-        store.put(RegistryObject::FeatureView(Arc::new(view))).await?;
-        session.terminal().print(format_args!("{reference} is {to}"));
-        Ok(Exit::Done)
-    })
-}
-
-/// The states that can follow a state.
-fn successors(state: FeatureViewState) -> &'static [FeatureViewState] {
-    use FeatureViewState as S;
-    match state {
-        S::Unspecified => &[S::Created],
-        S::Created => &[S::Generated],
-        S::Generated | S::AvailableOnline => &[S::Materializing],
-        S::Materializing => &[S::AvailableOnline, S::Generated],
-    }
-}
-
-async fn view(store: &FeatureStore, name: &str) -> Result<FeatureView> {
-    let contents = store.contents(true).await?;
-    contents.feature_view(name).map(|view| FeatureView::clone(view))
+    let view = session.wait(store.set_state(&command.name, command.state))?;
+    session.terminal().print(format_args!("{view} is {}", command.state));
+    Ok(Exit::Done)
 }
 
 fn list_versions(session: &Session, name: &str) -> Outcome {

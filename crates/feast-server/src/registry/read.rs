@@ -12,9 +12,6 @@ use super::Registry;
 use super::lineage::{self, Relation};
 use super::page::{SortKey, key_of, page, times};
 
-/// Projects with this tag are not listed.
-const PROTECTED: &str = "feast.dev/protected-project";
-
 /// Tags by which Feast remembers what is inside of a collection of collections, and of a struct.
 const NESTED_TYPE: &str = "feast:nested_inner_type";
 const STRUCT_SCHEMA: &str = "feast:struct_schema";
@@ -135,7 +132,7 @@ impl Registry {
     pub(super) async fn projects(&self, asked: &Listing) -> Result<(Vec<RegistryObject>, PaginationMetadata)> {
         let snapshot = self.snapshot(asked.allow_cache).await?;
         let projects = snapshot.projects.values().map(|contents| contents.project.clone());
-        let visible = projects.filter(|project| project.tags.get(PROTECTED).is_none_or(|hidden| hidden != "true"));
+        let visible = projects.filter(|project| !project.is_protected());
         Ok(asked.page(visible.map(|project| RegistryObject::Project(Arc::new(project)))))
     }
 

@@ -37,7 +37,11 @@ impl Client {
     /// A connection to the service, or to the emulator at `host:port`.
     pub(super) async fn connect(emulator: Option<&str>, project: Option<&str>, database: &str) -> Result<Self> {
         let wrong = |error: tonic::transport::Error| {
-            Error::invalid_configuration("the address of Datastore is none").with_source(error)
+            Error::invalid_configuration("Datastore's address is not one that can be connected to")
+                .with_source(error)
+                .with_hint(
+                    "`DATASTORE_EMULATOR_HOST` is `host:port`, such as `localhost:8081`; without it, none is needed",
+                )
         };
         let tokens = emulator.is_none().then(|| GcpTokens::new(SCOPES));
         let address = emulator.map_or_else(|| HOST.to_owned(), |host| format!("http://{host}"));

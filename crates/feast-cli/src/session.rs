@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use feast::{Definitions, FeatureStore, RepoConfig};
 use feast_core::{Error, ErrorCode, Result, Transformer};
@@ -25,6 +25,8 @@ pub(crate) struct Session {
     config_file: Option<PathBuf>,
     loader: Arc<dyn DefinitionLoader>,
     runtime: OnceLock<Runtime>,
+    /// The stores that were opened.
+    stores: Mutex<Vec<FeatureStore>>,
 }
 
 impl Session {
@@ -40,6 +42,7 @@ impl Session {
             config_file: config_file.map(absolute),
             loader,
             runtime: OnceLock::new(),
+            stores: Mutex::default(),
         }
     }
 
@@ -87,7 +90,9 @@ impl Session {
             Some(transformer) => transformer,
             None => self.transformer_of_servers(&config, None)?,
         };
-        Ok(self.loader.open(config)?.transformed_by(transformer))
+        let store = self.loader.open(config)?.transformed_by(transformer);
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+        Ok(store)
     }
 
     /// Opens the feature store for definitions to come: their functions are tried by the Python that loads them. A
@@ -159,11 +164,16 @@ impl Session {
     }
 }
 
-/// Work that was given up must not keep the command from ending.
+/// Neither work that was given up nor taking apart thousands of definitions, one by one, must keep the command from
+/// ending: the process ends with it.
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        let Some(runtime) = self.runtime.take() else { return };
+        let entered = runtime.enter();
+        for store in self.stores.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            std::mem::forget(store.registry().known());
         }
+        drop(entered);
+        runtime.shutdown_background();
     }
 }

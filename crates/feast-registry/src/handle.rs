@@ -83,6 +83,11 @@ impl RegistryHandle {
         &self.0.store
     }
 
+    /// The newest known snapshot; `None` before the first one.
+    pub fn known(&self) -> Option<Arc<RegistrySnapshot>> {
+        self.0.current.load_full()
+    }
+
     /// The newest known snapshot; the first call reads the store.
     ///
     /// # Errors

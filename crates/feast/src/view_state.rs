@@ -59,7 +59,7 @@ impl FeatureStore {
                 view.meta.updated = Some(Utc::now());
                 let put = RegistryChange::Put(RegistryObject::FeatureView(Arc::new(view)));
                 let changes = is_change.then_some(put).into_iter().collect();
-                Ok(RegistryChanges { project: self.project().to_owned(), changes })
+                Ok(RegistryChanges::new(self.project(), changes))
             })
             .await?;
         done.ok_or_else(|| Error::internal("a commit looked at no state of the registry"))

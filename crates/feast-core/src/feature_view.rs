@@ -286,6 +286,19 @@ impl FeatureView {
         }
     }
 
+    /// Views that are the input of this one.
+    pub fn source_views(&self) -> &[Self] {
+        match &self.kind {
+            FeatureViewKind::Batch(batch) => &batch.source_views,
+            _ => &[],
+        }
+    }
+
+    /// Where the rows of a view over other views are kept, once they were computed.
+    pub fn sink(&self) -> Option<&DataSource> {
+        self.batch_source().filter(|_| !self.source_views().is_empty())
+    }
+
     /// Where fresh rows arrive.
     pub fn stream_source(&self) -> Option<&DataSource> {
         match &self.kind {

@@ -9,6 +9,9 @@ use crate::Timestamp;
 pub struct TimeToLive(Option<TimeDelta>);
 
 impl TimeToLive {
+    /// Values count at their own time only.
+    pub const INSTANT: Self = Self(Some(TimeDelta::zero()));
+
     /// From a declared ttl, where none and zero mean without limit.
     pub fn new(ttl: Option<TimeDelta>) -> Self {
         Self(ttl.filter(|ttl| *ttl > TimeDelta::zero()))

@@ -36,13 +36,15 @@ pub struct WriteOptions {
     pub overwrite: bool,
     /// Rows of one file of a directory.
     pub rows_per_file: usize,
+    /// Encoded bytes of a row group at most, about: what a writer holds in memory.
+    pub row_group_bytes: usize,
     /// Where the bucket is, if the path is in one and its endpoint is special.
     pub endpoint: String,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { overwrite: false, rows_per_file: 5_000_000, endpoint: String::new() }
+        Self { overwrite: false, rows_per_file: 5_000_000, row_group_bytes: ROW_GROUP_BYTES, endpoint: String::new() }
     }
 }
 
@@ -103,6 +105,7 @@ fn write_files(
         prefix: "part".to_owned(),
         single,
         rows_per_file: if single { usize::MAX } else { options.rows_per_file.max(1) },
+        row_group_bytes: options.row_group_bytes,
         schema,
         current: None,
         names: Vec::new(),
@@ -144,6 +147,7 @@ fn write_objects(
         prefix: format!("part-{}", uuid::Uuid::new_v4().simple()),
         single,
         rows_per_file: if single { usize::MAX } else { options.rows_per_file.max(1) },
+        row_group_bytes: options.row_group_bytes,
         schema,
         current: None,
         names: Vec::new(),
@@ -303,6 +307,7 @@ struct Parts {
     prefix: String,
     single: bool,
     rows_per_file: usize,
+    row_group_bytes: usize,
     schema: SchemaRef,
     current: Option<(ParquetFile, usize)>,
     /// Names of the files so far.
@@ -340,7 +345,7 @@ impl Parts {
             }
         };
         self.names.push(name);
-        Ok((file, 0))
+        Ok((file.with_row_groups_of(self.row_group_bytes), 0))
     }
 
     /// Completes the last file. Without rows there is one file, so that the columns are kept.
@@ -359,7 +364,7 @@ pub(crate) fn zstd() -> Compression {
 
 /// Rows of a row group at most: what writers of Parquet choose as a rule.
 pub(crate) const ROW_GROUP_ROWS: usize = 1 << 20;
-/// Encoded bytes of a row group at most, about, so that writers of wide tables need bounded memory.
+/// Encoded bytes of a row group, unless memory is limited: writers of wide tables need bounded memory.
 const ROW_GROUP_BYTES: usize = 128 << 20;
 
 /// A Parquet file being written, its columns on several threads.
@@ -374,6 +379,7 @@ pub(crate) struct ParquetFile {
     first_leaves: Vec<usize>,
     n_rows: usize,
     n_row_groups: usize,
+    row_group_bytes: usize,
 }
 
 enum Sink {
@@ -427,7 +433,14 @@ impl ParquetFile {
             columns: Vec::new(),
             n_rows: 0,
             n_row_groups: 0,
+            row_group_bytes: ROW_GROUP_BYTES,
         })
+    }
+
+    /// The same file with row groups of at most so many encoded bytes, about.
+    fn with_row_groups_of(mut self, bytes: usize) -> Self {
+        self.row_group_bytes = bytes;
+        self
     }
 
     /// Adds rows.
@@ -439,7 +452,7 @@ impl ParquetFile {
             start += taken;
             self.n_rows += taken;
             let size = || self.columns.iter().map(|column| column.lock().map_or(0, |column| column.memory_size()));
-            if self.n_rows == ROW_GROUP_ROWS || size().sum::<usize>() > ROW_GROUP_BYTES {
+            if self.n_rows == ROW_GROUP_ROWS || size().sum::<usize>() > self.row_group_bytes {
                 self.end_row_group()?;
             }
         }

@@ -1,5 +1,6 @@
 //! The rows a caller wants features for: how they are given, and which column is their time.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -224,6 +225,24 @@ impl EntityRows {
             }
             (!part.is_empty()).then(|| EntityPart::new(part, time_column))
         }))
+    }
+
+    /// The different times, unless there are more than `most`.
+    pub(crate) fn distinct_times(&self, most: usize) -> Result<Option<Vec<i64>>> {
+        let batches: Box<dyn Iterator<Item = Result<RecordBatch>>> = match &self.rows {
+            Rows::Memory(batches) => Box::new(batches.iter().cloned().map(Ok)),
+            Rows::Spilled(spill) => Box::new(spill.read()?),
+        };
+        let mut times = BTreeSet::new();
+        for batch in batches {
+            for time in times_of(&batch?, self.time_column)?.iter().flatten() {
+                times.insert(time);
+                if times.len() > most {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(times.into_iter().collect()))
     }
 
     /// Name of the time column.

@@ -12,34 +12,26 @@
 //! Entity columns pass through untouched, whatever their unit or zone; the output has the entity rows in their order.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
-use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
-use chrono::{TimeDelta, Utc};
 use feast_core::{
-    DUMMY_JOIN_KEY, DataSource, Error, ErrorCode, PlannedFeature, PlannedJoinKey, PlannedView, Result, RetrievalPlan,
-    Timestamp, timestamp_type,
+    DUMMY_JOIN_KEY, DataSource, Error, ErrorCode, PlannedFeature, PlannedView, Result, RetrievalPlan, Timestamp,
 };
 
 use crate::batch_stream::{BatchSender, BatchStream};
-use crate::cast::to_declared;
-use crate::entity_rows::{EntityPart, EntityRows, EntityRowsBuilder, EntitySource, OUTPUT_ROWS};
-use crate::explain::{Explanation, StepId};
-use crate::join_keys::{canonical, common_type};
-use crate::kept_rows::KeptRows;
+use crate::entity_rows::{EntityRows, EntitySource, OUTPUT_ROWS};
+use crate::explain::Explanation;
+use crate::found_features::gather;
+use crate::join_keys::common_type;
 use crate::leaks::LeakReport;
-use crate::packed_rows::{PackedRows, PackedRowsBuilder};
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
-use crate::sources::{SourceTable, Texts, Window, is_dictionary_of_texts};
-use crate::timestamps::{instant, micros_array};
-use crate::view_columns::{Scanned, ViewColumns, batch_source, declared_columns, output_field, record_batch};
-use crate::winners::Winners;
+use crate::part_join::{PartJoin, Steps, wider};
+use crate::point_in_time::PointInTimeJoin;
+use crate::sources::{SourceTable, Window};
+use crate::timestamps::instant;
+use crate::view_columns::{ViewColumns, batch_source, output_field, record_batch};
 
 /// A request for training data.
 #[derive(Debug)]
@@ -75,27 +67,25 @@ pub struct HistoricalStream {
     pub explanation: Explanation,
 }
 
-/// How far a request without entity rows looks back when no view has a ttl.
-pub(crate) const DEFAULT_LOOK_BACK: TimeDelta = TimeDelta::days(30);
-
 /// The sources of a plan, opened.
 pub(crate) struct OpenPlan {
-    plan: Arc<RetrievalPlan>,
-    tables: Vec<SourceTable>,
-    views: Vec<OpenView>,
+    pub(crate) plan: Arc<RetrievalPlan>,
+    pub(crate) tables: Vec<SourceTable>,
+    pub(crate) views: Vec<OpenView>,
 }
 
-struct OpenView {
+/// A view of a plan, its columns found.
+pub(crate) struct OpenView {
     /// Position in `tables`.
-    table: usize,
-    columns: ViewColumns,
+    pub(crate) table: usize,
+    pub(crate) columns: ViewColumns,
     /// Names of the output columns and their types.
-    fields: Vec<ArrowField>,
+    pub(crate) fields: Vec<ArrowField>,
 }
 
 impl OpenPlan {
-    /// Opens the sources and finds all columns.
-    pub(crate) fn new(plan: Arc<RetrievalPlan>, base: &Path) -> Result<Self> {
+    /// Opens the sources for entity rows between two times, if there are any, and finds all columns.
+    pub(crate) fn new(plan: Arc<RetrievalPlan>, base: &Path, bounds: Option<(i64, i64)>) -> Result<Self> {
         let mut open = Self { plan: Arc::clone(&plan), tables: Vec::new(), views: Vec::new() };
         let mut paths: Vec<String> = Vec::new();
         for planned in &plan.views {
@@ -105,7 +95,8 @@ impl OpenPlan {
             let table = match paths.iter().position(|known| known == path) {
                 Some(table) => table,
                 None => {
-                    let table = SourceTable::open(source, base)
+                    let within = bounds.and_then(|bounds| times_needed(&plan, source, bounds));
+                    let table = SourceTable::open_within(source, base, within)
                         .map_err(|error| error.with_context("feature view", &view.name))?;
                     open.tables.push(table);
                     paths.push(path.to_owned());
@@ -132,96 +123,6 @@ impl OpenPlan {
         Ok(open)
     }
 
-    /// Every key and event time the views have between two instants, as entity rows in order of time and key.
-    ///
-    /// A view without one of the join keys contributes rows in which it is null. Entity-less views contribute times
-    /// only when there is no other view.
-    ///
-    /// Where more than `limit` bytes would be needed, the span is split and the sources are read once for each part.
-    pub(crate) fn range(&self, start: Option<Timestamp>, end: Option<Timestamp>, limit: usize) -> Result<EntityRows> {
-        if self.views.is_empty() {
-            return Err(Error::invalid_request(
-                "there are no entity rows, and no stored feature view to take them from",
-            )
-            .with_hint("give entity rows, or ask for features of a stored feature view"));
-        }
-        let end = end.unwrap_or_else(Utc::now);
-        let look_back = self.plan.longest_ttl().unwrap_or(DEFAULT_LOOK_BACK);
-        let start = start.or_else(|| end.checked_sub_signed(look_back)).unwrap_or(Timestamp::MIN_UTC);
-        if start > end {
-            return Err(Error::invalid_request(format!("the start {start} is after the end {end}"))
-                .with_hint("swap the two dates"));
-        }
-        let (first, last) = (start.timestamp_micros(), end.timestamp_micros());
-        let keys: Vec<_> = self.plan.join_keys.iter().filter(|key| key.key != DUMMY_JOIN_KEY).collect();
-        let mut fields = vec![ArrowField::new("event_timestamp", timestamp_type(), true)];
-        fields.extend(keys.iter().map(|key| ArrowField::new(&key.column, key.value_type.arrow_type(), true)));
-        let schema = Arc::new(Schema::new(fields));
-        let sort_fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let converter = RowConverter::new(sort_fields)?;
-        let mut entity = EntityRowsBuilder::new(Arc::clone(&schema), limit)?;
-        let mut first = Some(first);
-        while let Some(from) = first {
-            let mut seen = DistinctRows::new(limit);
-            self.collect_range(&keys, &converter, (from, last), &mut seen)?;
-            let (rows, rest) = seen.into_rows();
-            let parser = converter.parser();
-            for rows in rows.chunks(OUTPUT_ROWS) {
-                let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
-                entity.push(record_batch(&schema, columns, rows.len())?)?;
-            }
-            first = rest;
-        }
-        entity.finish()
-    }
-
-    /// The distinct keys and times of all views in a window.
-    fn collect_range(
-        &self,
-        keys: &[&PlannedJoinKey],
-        converter: &RowConverter,
-        (first, last): (i64, i64),
-        seen: &mut DistinctRows,
-    ) -> Result<()> {
-        let seen = Mutex::new(seen);
-        for (view, planned) in self.views.iter().zip(&self.plan.views) {
-            if view.columns.keys.is_empty() && !keys.is_empty() {
-                continue;
-            }
-            let table = &self.tables[view.table];
-            let scanned = Scanned::new(view.columns.keys.iter().copied().chain([view.columns.event]));
-            let window = Window { column: view.columns.event, first, last };
-            let own_keys: Vec<Option<usize>> =
-                keys.iter().map(|key| planned.join_keys.iter().position(|own| own.column == key.column)).collect();
-            table.scan(&scanned.columns, Some(window), parallel::threads(), &|_, batch| {
-                let times = scanned.times(&batch, view.columns.event, table)?;
-                let inside: Vec<bool> =
-                    times.iter().map(|time| time.is_some_and(|time| (first..=last).contains(&time))).collect();
-                let mut columns: Vec<ArrayRef> = vec![micros_array(times.clone())];
-                for (key, own) in keys.iter().zip(&own_keys) {
-                    columns.push(match own {
-                        None => new_null_array(&key.value_type.arrow_type(), batch.num_rows()),
-                        Some(own) => {
-                            let column = view.columns.keys[*own];
-                            let array = scanned.array(&batch, column)?;
-                            crate::cast::to_declared(array, key.value_type, &table.describe(column))?
-                        }
-                    });
-                }
-                let rows = converter.convert_columns(&columns)?;
-                let mut seen = seen.lock().map_err(|_| Error::internal("a thread failed"))?;
-                for (index, row) in rows.iter().enumerate() {
-                    let whole = (0..keys.len()).all(|key| own_keys[key].is_none() || columns[key + 1].is_valid(index));
-                    if inside[index] && whole {
-                        seen.add(times.value(index), row.data());
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
     /// Checks the entity rows against the plan and names the output columns.
     pub(crate) fn with_entity_rows(self, entity: EntityRows, options: JoinOptions) -> Result<Historical> {
         entity.check_request_fields(&self.plan)?;
@@ -235,7 +136,7 @@ impl OpenPlan {
     }
 
     /// The event times that can match entity rows between two times; `None` when they are in different columns.
-    fn window(&self, table: usize, least: i64, greatest: i64) -> Option<Window> {
+    pub(crate) fn window(&self, table: usize, least: i64, greatest: i64) -> Option<Window> {
         let views = self.views.iter().zip(&self.plan.views).filter(|(view, _)| view.table == table);
         wider(views.map(|(view, planned)| {
             let first = planned.ttl.micros().map_or(i64::MIN, |ttl| least.saturating_sub(ttl));
@@ -273,11 +174,26 @@ impl OpenPlan {
     }
 }
 
+/// The event times that the views on the path of a source need for entity rows between two times; `None` where they do
+/// not have them in the same column.
+fn times_needed(plan: &RetrievalPlan, source: &DataSource, (least, greatest): (i64, i64)) -> Option<(i64, i64)> {
+    let path = crate::sources::path_of(source).ok()?;
+    let sources = plan.views.iter().filter_map(|planned| Some((batch_source(&planned.view).ok()?, planned.ttl)));
+    let mut first = least;
+    for (other, ttl) in sources.filter(|(other, _)| crate::sources::path_of(other).is_ok_and(|other| other == path)) {
+        if other.unmapped(&other.timestamp_field) != source.unmapped(&source.timestamp_field) {
+            return None;
+        }
+        first = first.min(ttl.micros().map_or(i64::MIN, |ttl| least.saturating_sub(ttl)));
+    }
+    Some((first, greatest))
+}
+
 /// Where the keys of a view are in the entity rows, and the types in which both sides are compared.
 #[derive(PartialEq, Eq, Clone)]
-struct MatchedKeys {
-    entity_columns: Vec<usize>,
-    types: Vec<DataType>,
+pub(crate) struct MatchedKeys {
+    pub(crate) entity_columns: Vec<usize>,
+    pub(crate) types: Vec<DataType>,
 }
 
 /// The columns of the answer: those of the entity rows, then the given fields of each view, renamed where a name is taken.
@@ -330,10 +246,10 @@ pub(crate) struct JoinOptions {
 
 /// A request that is ready to run.
 pub(crate) struct Historical {
-    open: OpenPlan,
+    pub(crate) open: OpenPlan,
     /// By view.
     keys: Vec<MatchedKeys>,
-    entity: EntityRows,
+    pub(crate) entity: EntityRows,
     options: JoinOptions,
     schema: SchemaRef,
 }
@@ -355,25 +271,28 @@ impl Historical {
     }
 
     fn run(self, steps: &Steps, sender: &BatchSender) -> Result<()> {
-        let most = self.rows_at_a_time();
+        let (most, at_once) = (self.rows_at_a_time(), self.rows_handed_out());
         let Self { open, keys, entity, options, schema } = self;
         let entity_schema = Arc::clone(&entity.schema);
         for part in entity.into_parts(most)? {
             let part = part?;
             let join = PartJoin { open: &open, keys: &keys, options, part: &part, steps, check: &|| sender.check() };
             let found = join.run(&entity_schema)?;
-            let mut start = 0;
+            let mut first = 0;
             for batch in part.into_output_batches(&entity_schema)? {
-                let (n_rows, rows) = (batch.num_rows(), start..start + batch.num_rows());
-                let output = steps.explanation.timed(steps.output, || {
-                    let mut columns = batch.columns().to_vec();
-                    columns.extend(gather(&found, rows)?);
-                    record_batch(&schema, columns, n_rows)
-                })?;
-                let sizes = output.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-                steps.explanation.count(steps.output, n_rows, sizes.sum::<Result<usize, _>>()?);
-                sender.send(output)?;
-                start += n_rows;
+                for start in (0..batch.num_rows()).step_by(at_once) {
+                    let batch = batch.slice(start, at_once.min(batch.num_rows() - start));
+                    let (n_rows, rows) = (batch.num_rows(), first..first + batch.num_rows());
+                    let output = steps.explanation.timed(steps.output, || {
+                        let mut columns = batch.columns().to_vec();
+                        columns.extend(gather(&found, rows)?);
+                        record_batch(&schema, columns, n_rows)
+                    })?;
+                    let sizes = output.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+                    steps.explanation.count(steps.output, n_rows, sizes.sum::<Result<usize, _>>()?);
+                    sender.send(output)?;
+                    first += n_rows;
+                }
             }
         }
         Ok(())
@@ -425,15 +344,11 @@ impl Historical {
                 distinct.push(keys);
             }
         }
-        let features = self.open.views.iter().map(|view| {
-            let table = &self.open.tables[view.table];
-            view.columns.features.iter().map(|(column, _)| table.width(*column)).sum::<usize>()
-        });
         let per_row = self.entity.spilled_row_size()
             + distinct.len() * KEY
             + self.open.views.len() * VIEW
             // What is read, and once more a column of it while it is put together.
-            + features.map(|width| width + width / 4).sum::<usize>();
+            + self.features_width() / 4 * 5;
         // What readers hold while they decode, and rows that wait for others.
         let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
         let readers = columns * READER_COLUMN + self.open.views.len() * PointInTimeJoin::MOST_WAITING_SIZE;
@@ -441,433 +356,22 @@ impl Historical {
         let room = (self.options.memory - readers).saturating_sub(self.entity.held());
         (room / per_row.max(1)).max(LEAST_ROWS)
     }
+
+    /// How many rows of the answer are handed out at once: a few batches wait between those who make and take them.
+    fn rows_handed_out(&self) -> usize {
+        let width = self.features_width() + self.entity.spilled_row_size();
+        (self.options.memory / 64 / width.max(1)).clamp(OUTPUT_ROWS / 64, OUTPUT_ROWS)
+    }
+
+    /// Bytes of the features of an entity row in memory, about.
+    fn features_width(&self) -> usize {
+        let of_view = |view: &OpenView| -> usize {
+            let table = &self.open.tables[view.table];
+            view.columns.features.iter().map(|(column, _)| table.width(*column)).sum()
+        };
+        self.open.views.iter().map(of_view).sum()
+    }
 }
 
 /// Bytes that a reader holds per column: a page, compressed and decoded, and a batch.
 const READER_COLUMN: usize = 2 << 20;
-
-/// The steps of a request as they are explained.
-struct Steps {
-    explanation: Explanation,
-    output: StepId,
-    sort: StepId,
-    /// By table.
-    scans: Vec<StepId>,
-    /// By view.
-    joins: Vec<StepId>,
-    fetches: Vec<StepId>,
-}
-
-impl Steps {
-    fn new(explanation: &Explanation, request: &Historical) -> Self {
-        let open = &request.open;
-        let output = explanation.step(0, "entity rows with their features");
-        let mut steps = Self {
-            explanation: explanation.clone(),
-            output,
-            sort: output,
-            scans: Vec::new(),
-            joins: vec![output; open.views.len()],
-            fetches: vec![output; open.views.len()],
-        };
-        for (index, table) in open.tables.iter().enumerate() {
-            let views = || (0..open.views.len()).filter(|view| open.views[*view].table == index);
-            for view in views() {
-                let planned = &open.plan.views[view];
-                let ttl =
-                    planned.ttl.limit().map_or_else(|| "none".to_owned(), |ttl| format!("{} s", ttl.num_seconds()));
-                let keys = planned.join_keys.iter().filter(|key| key.key != DUMMY_JOIN_KEY);
-                let keys: Vec<&str> = keys.map(|key| key.column.as_str()).collect();
-                let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-                let features = match planned.features.len() {
-                    1 => "1 feature".to_owned(),
-                    several => format!("{several} features"),
-                };
-                let read = if table.is_seekable() { "of the winning rows" } else { "kept in passing" };
-                steps.fetches[view] = explanation.step(1, format!("`{}`: {features} {read}", planned.name));
-                steps.joins[view] = explanation.step(2, format!("point-in-time join on {keys}, ttl {ttl}"));
-            }
-            let window = request.entity.bounds().and_then(|(least, greatest)| open.window(index, least, greatest));
-            let (read, of) = table.parts_inside(window);
-            let name = format!("scan of `{}`: {read} of {of} {}", table.name, table.parts_name());
-            steps.scans.push(explanation.step(3, name));
-        }
-        steps.sort = explanation.step(1, "entity rows sorted by key and time");
-        steps
-    }
-}
-
-/// A part of the entity rows while it is joined.
-struct PartJoin<'a> {
-    open: &'a OpenPlan,
-    keys: &'a [MatchedKeys],
-    options: JoinOptions,
-    part: &'a EntityPart,
-    steps: &'a Steps,
-    /// Fails when nobody waits for the answer any more.
-    check: &'a (dyn Fn() -> Result<()> + Sync),
-}
-
-/// A view with its keys and its join.
-struct ViewJoin<'a> {
-    /// Position in the plan.
-    index: usize,
-    view: &'a OpenView,
-    keys: &'a MatchedKeys,
-    join: PointInTimeJoin,
-}
-
-impl PartJoin<'_> {
-    /// The features of each view for the rows of the part.
-    fn run(&self, entity_schema: &SchemaRef) -> Result<Vec<FoundFeatures>> {
-        let explanation = &self.steps.explanation;
-        let timelines = explanation.timed(self.steps.sort, || self.timelines(entity_schema))?;
-        let found: Vec<Mutex<Option<FoundFeatures>>> = self.open.views.iter().map(|_| Mutex::default()).collect();
-        let n_tables = self.open.tables.len();
-        let side_by_side = parallel::threads().min(n_tables).max(1);
-        let threads = parallel::threads().div_ceil(side_by_side);
-        parallel::for_each(side_by_side, n_tables, &|table| {
-            for (view, features) in self.join(table, &timelines, threads)? {
-                *found[view].lock().map_err(|_| Error::internal("a thread failed"))? = Some(features);
-            }
-            Ok(())
-        })?;
-        Ok(found.into_iter().filter_map(|found| found.into_inner().ok().flatten()).collect())
-    }
-
-    /// The sorted entity rows of each view; views with the same keys share them.
-    fn timelines(&self, entity_schema: &SchemaRef) -> Result<Vec<Arc<Timelines>>> {
-        let mut distinct: Vec<(&MatchedKeys, Arc<Timelines>)> = Vec::new();
-        let mut timelines = Vec::new();
-        for keys in self.keys {
-            if let Some((_, known)) = distinct.iter().find(|(known, _)| *known == keys) {
-                timelines.push(Arc::clone(known));
-                continue;
-            }
-            let mut batches = Vec::new();
-            for batch in &self.part.batches {
-                let columns = keys.entity_columns.iter().zip(&keys.types).map(|(column, key_type)| {
-                    let of = format!("column `{}` of the entity rows", entity_schema.field(*column).name());
-                    canonical(batch.column(*column), key_type, &of)
-                });
-                batches.push((batch.num_rows(), columns.collect::<Result<Vec<_>>>()?));
-            }
-            let sorted = Arc::new(Timelines::new(&keys.types, &batches, &self.part.times)?);
-            self.steps.explanation.count(self.steps.sort, sorted.len(), sorted.size());
-            distinct.push((keys, Arc::clone(&sorted)));
-            timelines.push(sorted);
-        }
-        Ok(timelines)
-    }
-
-    /// Joins all views on one source in one scan.
-    fn join(&self, table: usize, timelines: &[Arc<Timelines>], threads: usize) -> Result<Vec<(usize, FoundFeatures)>> {
-        let (explanation, scan) = (&self.steps.explanation, self.steps.scans[table]);
-        let views = (0..self.open.views.len()).filter(|view| self.open.views[*view].table == table);
-        let joins: Vec<ViewJoin<'_>> = views
-            .map(|index| {
-                let view = &self.open.views[index];
-                let rule = Rule {
-                    ttl: self.open.plan.views[index].ttl,
-                    known_at_entity_time: self.options.known_at_entity_time,
-                    known_until: self.options.known_until,
-                };
-                let join = PointInTimeJoin::new(Arc::clone(&timelines[index]), rule, view.columns.created.is_some());
-                ViewJoin { index, view, keys: &self.keys[index], join }
-            })
-            .collect();
-        let table = &self.open.tables[table];
-        let seekable = table.is_seekable();
-        let feature_columns = |view: &OpenView| if seekable { Vec::new() } else { view.columns.feature_columns() };
-        let scanned =
-            Scanned::new(joins.iter().flat_map(|joined| {
-                joined.view.columns.deciding().chain(feature_columns(joined.view)).collect::<Vec<_>>()
-            }));
-        // One pass over a source that cannot be read twice keeps what it will need.
-        let kept: Vec<Mutex<KeptRows>> = joins
-            .iter()
-            .map(|joined| {
-                let schema = table.schema().project(&feature_columns(joined.view))?;
-                Ok(Mutex::new(KeptRows::new(Arc::new(schema))))
-            })
-            .collect::<Result<_>>()?;
-        if joins.iter().any(|joined| joined.join.can_match()) {
-            let window = common_window(&joins);
-            explanation.count(scan, 0, table.stored_size(&scanned.columns, window));
-            explanation.timed(scan, || {
-                table.scan(&scanned.columns, window, threads, &|first_row, batch| {
-                    (self.check)()?;
-                    explanation.count(scan, batch.num_rows(), 0);
-                    joins.iter().zip(&kept).try_for_each(|(joined, kept)| {
-                        let offered = joined.offer(table, &scanned, first_row, &batch, !seekable)?;
-                        let Some(taken) = offered else { return Ok(()) };
-                        let mut kept = kept.lock().map_err(|_| Error::internal("a thread failed"))?;
-                        kept.keep(first_row, scanned.project(&batch, &feature_columns(joined.view))?, taken)?;
-                        if kept.is_full() {
-                            kept.retain(&joined.join.leading_rows())?;
-                        }
-                        Ok(())
-                    })
-                })
-            })?;
-        }
-        joins
-            .into_iter()
-            .zip(kept)
-            .map(|(ViewJoin { index, view, join, .. }, kept)| {
-                (self.check)()?;
-                let (join_step, fetch_step) = (self.steps.joins[index], self.steps.fetches[index]);
-                let winners = explanation.timed(join_step, || {
-                    let chosen = join.finish();
-                    Ok(Winners::new(chosen.n_entity_rows(), chosen.iter()))
-                })?;
-                explanation.count(join_step, winners.rows.len(), winners.size());
-                let found = explanation.timed(fetch_step, || {
-                    let kept = kept.into_inner().map_err(|_| Error::internal("a thread failed"))?;
-                    let rows = match seekable {
-                        true => winners.fetch(view, table, threads)?,
-                        false => winners.kept(view, table, kept)?,
-                    };
-                    winners.locate(table, rows)
-                })?;
-                if let FoundFeatures::Packed { rows, .. } = &found {
-                    explanation.count(fetch_step, rows.len(), rows.size());
-                }
-                // Under a limit, the answer is made as it is asked for.
-                let found = match self.options.memory {
-                    usize::MAX => explanation.timed(self.steps.output, || found.ready(threads))?,
-                    _ => found,
-                };
-                Ok((index, found))
-            })
-            .collect()
-    }
-}
-
-impl ViewJoin<'_> {
-    /// Offers the rows of a batch; with `tell`, says which of them are the best of an entity row for now.
-    fn offer(
-        &self,
-        table: &SourceTable,
-        scanned: &Scanned,
-        first_row: u64,
-        batch: &RecordBatch,
-        tell: bool,
-    ) -> Result<Option<Vec<bool>>> {
-        let columns = &self.view.columns;
-        let event = scanned.times(batch, columns.event, table)?;
-        let created = columns.created.map(|created| scanned.times(batch, created, table)).transpose()?;
-        let rows = FeatureRows { first_row, event: &event, created: created.as_ref() };
-        let keys =
-            columns.keys.iter().zip(&self.keys.types).map(|(column, key_type)| {
-                canonical(scanned.array(batch, *column)?, key_type, &table.describe(*column))
-            });
-        let keys = keys.collect::<Result<Vec<_>>>()?;
-        if tell {
-            return self.join.offer_now(&keys, rows).map(Some);
-        }
-        self.join.offer(&keys, rows).map(|()| None)
-    }
-}
-
-/// The window that serves all joins that can match anything; `None` when their times are in different columns.
-fn common_window(joins: &[ViewJoin<'_>]) -> Option<Window> {
-    let windows = joins.iter().filter(|joined| joined.join.can_match()).map(|joined| {
-        let (first, last) = joined.join.window();
-        Some(Window { column: joined.view.columns.event, first, last })
-    });
-    wider(windows)
-}
-
-/// One window around several.
-fn wider(windows: impl Iterator<Item = Option<Window>>) -> Option<Window> {
-    let wider = |a: Option<Window>, b: Option<Window>| {
-        let (a, b) = (a?, b?);
-        (a.column == b.column).then(|| Window { first: a.first.min(b.first), last: a.last.max(b.last), ..a })
-    };
-    windows.reduce(wider).flatten()
-}
-
-impl Winners {
-    /// Reads the feature columns of the chosen rows.
-    fn fetch(&self, view: &OpenView, table: &SourceTable, threads: usize) -> Result<PackedRowsBuilder> {
-        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
-        let columns = view.columns.feature_columns();
-        table.fetch(&columns, &self.rows, threads, Texts::WithDictionaries, &|rank, batch| {
-            let columns = batch.columns().iter().zip(&view.fields).zip(&view.columns.features);
-            let columns = columns.map(|((array, field), (column, declared))| match array.data_type() {
-                DataType::Dictionary(..) if is_dictionary_of_texts(array, field.data_type()) => Ok(Arc::clone(array)),
-                _ => to_declared(array, *declared, &table.describe(*column)),
-            });
-            rows.put(rank, batch.num_rows(), &columns.collect::<Result<Vec<_>>>()?)
-        })?;
-        Ok(rows)
-    }
-
-    /// The same for rows that were kept.
-    fn kept(&self, view: &OpenView, table: &SourceTable, kept: KeptRows) -> Result<PackedRowsBuilder> {
-        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
-        let mut rank = 0;
-        for batch in kept.into_batches(&self.rows)? {
-            let columns = declared_columns(batch.columns(), &view.columns.features, table)?;
-            rows.put(rank, batch.num_rows(), &columns)?;
-            rank += batch.num_rows() as u64;
-        }
-        Ok(rows)
-    }
-
-    /// Points every entity row at its values.
-    fn locate(self, table: &SourceTable, rows: PackedRowsBuilder) -> Result<FoundFeatures> {
-        let rows = rows.finish()?.ok_or_else(|| {
-            Error::unavailable(format!("the files of data source `{}` changed while being read", table.name))
-                .with_hint("run the request again")
-        })?;
-        Ok(FoundFeatures::Packed { ranks: self.ranks, rows })
-    }
-}
-
-/// The feature values of one view for all entity rows of a part.
-enum FoundFeatures {
-    /// Which row belongs to each entity row.
-    Packed { ranks: Vec<u32>, rows: PackedRows },
-    /// The columns of every so many entity rows.
-    Ready { step: usize, columns: Vec<Vec<ArrayRef>> },
-}
-
-impl FoundFeatures {
-    /// Lets go of the rows where they take about as much as the answer made of them.
-    fn ready(self, threads: usize) -> Result<Self> {
-        // Columns of some rows together: enough for huge pages, and several for each thread.
-        const SIZE: usize = 32 << 20;
-        match self {
-            Self::Packed { ranks, rows } if !ranks.is_empty() && 2 * rows.len() >= ranks.len() => {
-                let step = (SIZE / rows.width().max(1))
-                    .min(ranks.len().div_ceil(threads))
-                    .max(1)
-                    .next_multiple_of(OUTPUT_ROWS);
-                let steps: Vec<&[u32]> = ranks.chunks(step).collect();
-                let columns: Vec<Mutex<Vec<ArrayRef>>> = steps.iter().map(|_| Mutex::default()).collect();
-                parallel::for_each(threads, steps.len(), &|step| {
-                    *columns[step].lock().map_err(|_| Error::internal("a thread failed"))? =
-                        rows.gather(steps[step])?;
-                    Ok(())
-                })?;
-                let columns = columns.into_iter().map(Mutex::into_inner).collect::<std::result::Result<_, _>>();
-                let columns = columns.map_err(|_| Error::internal("a thread failed"))?;
-                Ok(Self::Ready { step, columns })
-            }
-            other => Ok(other),
-        }
-    }
-
-    /// The columns for some entity rows.
-    fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-        let (step, columns) = match self {
-            Self::Packed { ranks, rows: packed } => return packed.gather(&ranks[rows]),
-            Self::Ready { step, columns } => (*step, columns),
-        };
-        let pieces = (rows.start / step..rows.end.div_ceil(step)).map(|index| {
-            let (start, end) = (rows.start.max(index * step), rows.end.min((index + 1) * step));
-            let piece = |column: &ArrayRef| column.slice(start - index * step, end - start);
-            columns[index].iter().map(piece).collect::<Vec<_>>()
-        });
-        let pieces: Vec<Vec<ArrayRef>> = pieces.collect();
-        if let [all] = pieces.as_slice() {
-            return Ok(all.clone());
-        }
-        let n_columns = pieces.first().map_or(0, Vec::len);
-        let joined = (0..n_columns).map(|column| {
-            let parts: Vec<&dyn Array> = pieces.iter().map(|piece| piece[column].as_ref()).collect();
-            Ok(concat(&parts)?)
-        });
-        joined.collect()
-    }
-}
-
-/// The feature columns of some entity rows, view by view.
-fn gather(found: &[FoundFeatures], rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-    let columns: Vec<Mutex<Vec<ArrayRef>>> = found.iter().map(|_| Mutex::default()).collect();
-    // Threads cost more than they save on a few rows.
-    let threads = if rows.len() < 4096 { 1 } else { parallel::threads() };
-    parallel::for_each(threads, found.len(), &|view| {
-        *columns[view].lock().map_err(|_| Error::internal("a thread failed"))? = found[view].columns(rows.clone())?;
-        Ok(())
-    })?;
-    Ok(columns.into_iter().filter_map(|columns| columns.into_inner().ok()).flatten().collect())
-}
-
-/// Distinct encoded rows within a number of bytes: where there are too many, the latest are left to another pass.
-struct DistinctRows {
-    rows: HashSet<(i64, Box<[u8]>)>,
-    size: usize,
-    limit: usize,
-    /// Rows of this time and later ones are left out.
-    cut: Option<i64>,
-}
-
-impl DistinctRows {
-    /// What a row takes beside its bytes.
-    const ENTRY: usize = 48;
-
-    fn new(limit: usize) -> Self {
-        Self { rows: HashSet::new(), size: 0, limit, cut: None }
-    }
-
-    fn add(&mut self, time: i64, row: &[u8]) {
-        if self.cut.is_some_and(|cut| time >= cut) || !self.rows.insert((time, row.into())) {
-            return;
-        }
-        self.size += row.len() + Self::ENTRY;
-        if self.size > self.limit {
-            self.halve();
-        }
-    }
-
-    /// Leaves out the later half of the rows; rows of one time stay together.
-    fn halve(&mut self) {
-        let mut times: Vec<i64> = self.rows.iter().map(|(time, _)| *time).collect();
-        let middle = times.len() / 2;
-        let (before, median, _) = times.select_nth_unstable(middle);
-        let cut = *median;
-        if before.iter().all(|time| *time == cut) {
-            // As good as all rows have one time; let them be.
-            self.limit = self.limit.max(self.size).saturating_mul(2);
-            return;
-        }
-        self.rows.retain(|(time, _)| *time < cut);
-        self.size = self.rows.iter().map(|(_, row)| row.len() + Self::ENTRY).sum();
-        self.cut = Some(cut);
-    }
-
-    /// The rows in order, and the time from which on there are more.
-    fn into_rows(self) -> (Vec<Box<[u8]>>, Option<i64>) {
-        let mut rows: Vec<Box<[u8]>> = self.rows.into_iter().map(|(_, row)| row).collect();
-        // The encoding sorts as the columns do: by time, then by key.
-        rows.sort_unstable();
-        (rows, self.cut)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn distinct_rows_beyond_the_limit_come_in_later_passes() {
-        let given: Vec<i64> = (0..1000).map(|number| number * 37 % 100).collect();
-        let (mut from, mut passes, mut all) = (Some(i64::MIN), 0, Vec::new());
-        while let Some(first) = from {
-            let mut rows = DistinctRows::new(1000);
-            given.iter().filter(|time| **time >= first).for_each(|time| rows.add(*time, &time.to_be_bytes()));
-            let (rows, rest) = rows.into_rows();
-            all.extend(rows.iter().map(|row| i64::from_be_bytes(row.as_ref().try_into().unwrap())));
-            (from, passes) = (rest, passes + 1);
-        }
-        assert_eq!(all, (0..100).collect::<Vec<i64>>());
-        assert!(passes > 3);
-        let mut same = DistinctRows::new(100);
-        (0..100u8).for_each(|key| same.add(5, &[key]));
-        assert_eq!(same.into_rows().0.len(), 100);
-    }
-}

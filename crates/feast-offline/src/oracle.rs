@@ -242,7 +242,7 @@ fn entity_rows(case: &Case) -> (SchemaRef, Vec<RecordBatch>) {
 }
 
 fn historical(case: &Case, source: &DataSource, folder: &Path, streamed: bool, memory: usize) -> [Vec<Option<i64>>; 3] {
-    let mut open = OpenPlan::new(Arc::new(plan(case, source)), folder).unwrap();
+    let mut open = OpenPlan::new(Arc::new(plan(case, source)), folder, None).unwrap();
     if streamed {
         open = open.streamed();
     }

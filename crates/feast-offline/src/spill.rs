@@ -52,10 +52,11 @@ impl Spill {
         self.size
     }
 
-    /// The batches in the order in which they were written.
-    pub(crate) fn read(mut self) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
-        self.file.rewind().map_err(failed)?;
-        let reader = StreamReader::try_new(BufReader::new(self.file), None)?;
+    /// The batches in the order in which they were written. They are read once at a time.
+    pub(crate) fn read(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
+        let mut file = self.file.try_clone().map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let reader = StreamReader::try_new(BufReader::new(file), None)?;
         Ok(reader.map(|batch| batch.map_err(|error| failed(std::io::Error::other(error)))))
     }
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use feast_core::{
-    DataSource, DataSourceOptions, Error, ErrorCode, LoggingDestination, NewestValue, Result, did_you_mean, list_names,
+    DataSource, DataSourceOptions, Error, ErrorCode, LoggingDestination, NewestValue, Result, RetrievalPlan, Timestamp,
+    did_you_mean, list_names,
 };
 use futures::TryStreamExt;
 use serde_json::Value;
 
+use crate::entity_range::asked_range;
 use crate::entity_rows::{EntityRows, EntityRowsBuilder, EntitySource};
 use crate::historical::{Historical, JoinOptions, OpenPlan};
 use crate::latest::Latest;
@@ -214,9 +216,8 @@ impl OfflineStore {
     /// # Errors
     /// As [`historical`](Self::historical), and those of its stream.
     pub async fn leaks(&self, request: HistoricalRequest) -> Result<LeakReport> {
-        if self.warehouse.is_some() {
-            return Err(Error::unsupported("the postgres offline store does not look for leaks yet")
-                .with_hint("compare training data with and without `filter_by_created_timestamp`"));
+        if let Some(warehouse) = &self.warehouse {
+            return Box::pin(warehouse.leaks(request, &self.base)).await;
         }
         let ready = self.prepare(request).await?;
         blocking(move || ready.leaks()).await
@@ -224,37 +225,72 @@ impl OfflineStore {
 
     async fn prepare(&self, request: HistoricalRequest) -> Result<Historical> {
         let HistoricalRequest { plan, entity, tables, filter_by_created_timestamp, as_of } = request;
-        let (base, memory) = (self.base.clone(), self.memory());
-        // Entity rows beyond this wait in a file.
-        let kept = memory / 4;
-        let entity = match entity {
-            EntitySource::Batches(schema, batches) => Entity::Rows(EntityRows::new(schema, batches)?),
+        let entity = self.entity(entity, &tables, &plan).await?;
+        self.open(plan, entity, filter_by_created_timestamp, as_of).await
+    }
+
+    /// The entity rows of a request, in memory or, where memory is limited, in a temporary file.
+    pub(crate) async fn entity(
+        &self,
+        entity: EntitySource,
+        tables: &[Arc<DataSource>],
+        plan: &RetrievalPlan,
+    ) -> Result<Entity> {
+        let (base, kept) = (self.base.clone(), self.kept_entity_rows());
+        Ok(Entity::Rows(match entity {
+            EntitySource::Batches(schema, batches) => EntityRows::new(schema, batches)?,
             EntitySource::Stream(stream) => {
                 let mut rows = EntityRowsBuilder::new(Arc::clone(stream.schema()), kept)?;
                 let mut stream = stream;
                 while let Some(batch) = stream.try_next().await? {
                     rows = blocking(move || rows.push(batch).map(|()| rows)).await?;
                 }
-                Entity::Rows(rows.finish()?)
+                rows.finish()?
             }
             EntitySource::Sql(query) => {
-                Entity::Rows(Box::pin(sql::entity_rows(&query, &tables, &base, self.memory_limit, kept)).await?)
+                Box::pin(sql::entity_rows(&query, tables, &base, self.memory_limit, kept)).await?
             }
-            EntitySource::File(path) => Entity::File(path),
-            EntitySource::Range { start, end } => Entity::Range(start, end),
-        };
+            EntitySource::File(path) => blocking(move || EntityRows::read(&path, &base, kept)).await?,
+            EntitySource::Range { start, end } => {
+                let (start, end) = asked_range(plan, start, end)?;
+                return Ok(Entity::Range(start, end));
+            }
+        }))
+    }
+
+    /// Opens the sources of a plan and checks the entity rows against them.
+    pub(crate) async fn open(
+        &self,
+        plan: Arc<RetrievalPlan>,
+        entity: Entity,
+        known_at_entity_time: bool,
+        as_of: Option<Timestamp>,
+    ) -> Result<Historical> {
+        let (base, memory, kept) = (self.base.clone(), self.memory(), self.kept_entity_rows());
+        let known_until = as_of.map(|as_of| as_of.timestamp_micros());
         blocking(move || {
-            let open = OpenPlan::new(plan, &base)?;
+            let bounds = match &entity {
+                Entity::Rows(rows) => rows.bounds(),
+                Entity::Range(start, end) => Some((start.timestamp_micros(), end.timestamp_micros())),
+            };
+            let open = OpenPlan::new(plan, &base, bounds)?;
             let entity = match entity {
                 Entity::Rows(rows) => rows,
-                Entity::File(path) => EntityRows::read(&path, &base, kept)?,
-                Entity::Range(start, end) => open.range(start, end, kept)?,
+                Entity::Range(start, end) => open.range((start, end), kept)?,
             };
-            let known_until = as_of.map(|as_of| as_of.timestamp_micros());
-            let options = JoinOptions { known_at_entity_time: filter_by_created_timestamp, known_until, memory };
-            open.with_entity_rows(entity, options)
+            open.with_entity_rows(entity, JoinOptions { known_at_entity_time, known_until, memory })
         })
         .await
+    }
+
+    /// Bytes of entity rows beyond which they wait in a file.
+    fn kept_entity_rows(&self) -> usize {
+        self.memory() / 4
+    }
+
+    /// Whether the rows are in a database, which computes with them itself.
+    pub(crate) fn is_a_database(&self) -> bool {
+        self.warehouse.is_some()
     }
 
     /// The latest row of each key with an event time in the window, both ends included.
@@ -274,7 +310,8 @@ impl OfflineStore {
         let (base, memory) = (self.base.clone(), self.memory());
         let latest = blocking(move || {
             let source = batch_source(&request.view)?.clone();
-            Latest::new(request, memory / 2, || SourceTable::open(&source, &base))
+            let within = Some((request.start.timestamp_micros(), request.end.timestamp_micros()));
+            Latest::new(request, memory / 2, || SourceTable::open_within(&source, &base, within))
         });
         Ok(latest.await?.start())
     }
@@ -284,23 +321,22 @@ impl OfflineStore {
     ///
     /// # Errors
     /// `FileNotFound` and `MissingColumns`.
-    pub async fn rows(
-        &self,
-        source: &DataSource,
-        start: feast_core::Timestamp,
-        end: feast_core::Timestamp,
-    ) -> Result<BatchStream> {
+    pub async fn rows(&self, source: &DataSource, start: Timestamp, end: Timestamp) -> Result<BatchStream> {
         Ok(self.window_rows(source, start, end).await?.read())
     }
 
     pub(crate) async fn window_rows(
         &self,
         source: &DataSource,
-        start: feast_core::Timestamp,
-        end: feast_core::Timestamp,
+        start: Timestamp,
+        end: Timestamp,
     ) -> Result<WindowRows> {
         let (source, base) = (source.clone(), self.base.clone());
-        blocking(move || WindowRows::new(SourceTable::open(&source, &base)?, &source, start, end)).await
+        blocking(move || {
+            let within = Some((start.timestamp_micros(), end.timestamp_micros()));
+            WindowRows::new(SourceTable::open_within(&source, &base, within)?, &source, start, end)
+        })
+        .await
     }
 
     /// A session of DataFusion within the memory limit.
@@ -347,6 +383,9 @@ impl OfflineStore {
         if options.endpoint.is_empty() {
             self.endpoint_of(path).clone_into(&mut options.endpoint);
         }
+        // What `memory` leaves of the limit.
+        let left = self.memory_limit.map_or(usize::MAX, |limit| limit - self.memory());
+        options.row_group_bytes = options.row_group_bytes.min(left);
         dataset::write(path, &self.base, rows, options).await
     }
 
@@ -404,10 +443,12 @@ impl OfflineStore {
     }
 }
 
-enum Entity {
+/// What features are asked for.
+pub(crate) enum Entity {
+    /// Rows.
     Rows(EntityRows),
-    File(PathBuf),
-    Range(Option<feast_core::Timestamp>, Option<feast_core::Timestamp>),
+    /// All keys and event times between two instants.
+    Range(Timestamp, Timestamp),
 }
 
 fn check_name(name: &str) -> Result<()> {

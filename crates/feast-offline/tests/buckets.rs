@@ -65,6 +65,7 @@ fn run(wanted: Option<&str>) {
         test("rows_are_added_and_kept", &|| runtime.block_on(rows_are_added_and_kept(place)));
         test("what_fails_leaves_nothing", &|| runtime.block_on(what_fails_leaves_nothing(place)));
     }
+    test("a_delta_table_of_google_is_read", &|| runtime.block_on(a_delta_table_is_read(&google)));
     test("failures_tell_no_secrets", &|| runtime.block_on(failures_tell_no_secrets(&at)));
 }
 
@@ -335,6 +336,44 @@ async fn what_fails_leaves_nothing(at: &Place) {
     assert_eq!(store().schema(&at.source("whole.parquet")).await.unwrap().fields().len(), 1);
 }
 
+async fn a_delta_table_is_read(at: &Place) {
+    let put = |key: &str, body: &str| {
+        let mut connection = TcpStream::connect(at.endpoint.trim_start_matches("http://")).unwrap();
+        let length = body.len();
+        write!(connection, "PUT /features/{key} HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n{body}")
+            .unwrap();
+        let mut answer = String::new();
+        BufReader::new(connection).read_line(&mut answer).unwrap();
+        assert!(answer.contains("200"), "{answer}");
+    };
+    let field = |name: &str, data_type: &str| serde_json::json!({"name": name, "type": data_type, "nullable": true, "metadata": {}});
+    let fields = [field("driver_id", "long"), field("event_timestamp", "timestamp"), field("trips", "long")];
+    let schema = serde_json::json!({"type": "struct", "fields": fields}).to_string();
+    let mut log = vec![
+        serde_json::json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}),
+        serde_json::json!({"metaData": {"id": "x", "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema, "partitionColumns": [], "configuration": {}}}),
+    ];
+    for (version, added) in [rows(&[(1, 10, 1), (2, 10, 2)]), rows(&[(1, 20, 3)])].iter().enumerate() {
+        let name = format!("{version}.parquet");
+        store().write_dataset(&at.path(&format!("lake/{name}")), stream(added), at.options()).await.unwrap();
+        let local = tempfile::tempdir().unwrap();
+        let copy = local.path().join(&name).display().to_string();
+        store().write_dataset(&copy, stream(added), WriteOptions::default()).await.unwrap();
+        let size = std::fs::metadata(copy).unwrap().len();
+        log.push(serde_json::json!({"add": {"path": name, "partitionValues": {}, "size": size,
+            "modificationTime": version, "dataChange": true}}));
+        let lines: String = log.drain(..).map(|action| format!("{action}\n")).collect();
+        put(&format!("lake/_delta_log/{version:020}.json"), &lines);
+    }
+    // What is beside the table in the bucket is not of it.
+    store().write_dataset(&at.path("lake/9.parquet"), stream(&rows(&[(9, 9, 9)])), at.options()).await.unwrap();
+    assert_eq!(latest_trips(&at.source("lake")).await, [(1, 3), (2, 2)]);
+    assert_eq!(latest_trips(&at.source("lake@v0")).await, [(1, 1), (2, 2)]);
+    let error = store().schema(&at.source("lake@v7")).await.unwrap_err();
+    assert!(error.message().contains("has no version 7; its newest is 1"), "{error}");
+}
+
 async fn failures_tell_no_secrets(at: &Place) {
     let nowhere = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -446,15 +485,17 @@ fn fake_google() -> String {
         let modified = ("last-modified", "Tue, 24 Nov 2026 10:00:00 GMT".to_owned());
         match request.method.as_str() {
             "GET" if request.query.contains("list-type=2") => {
-                let prefix = query("prefix").unwrap_or_default();
-                let found = objects.whole.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(key, bytes)| {
-                    format!(
-                        "<Contents><Key>{key}</Key><LastModified>2026-11-24T10:00:00.000Z</LastModified>\
+                let (prefix, after) = (query("prefix").unwrap_or_default(), query("start-after").unwrap_or_default());
+                let found = objects.whole.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after).map(
+                    |(key, bytes)| {
+                        format!(
+                            "<Contents><Key>{key}</Key><LastModified>2026-11-24T10:00:00.000Z</LastModified>\
                          <ETag>{}</ETag><Size>{}</Size></Contents>",
-                        e_tag(bytes).1.replace('"', "&quot;"),
-                        bytes.len()
-                    )
-                });
+                            e_tag(bytes).1.replace('"', "&quot;"),
+                            bytes.len()
+                        )
+                    },
+                );
                 let list = format!("<ListBucketResult>{}</ListBucketResult>", found.collect::<String>());
                 ("200 OK", list.into_bytes(), Vec::new())
             }

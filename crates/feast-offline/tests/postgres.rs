@@ -84,16 +84,22 @@ async fn collected(stream: BatchStream) -> RecordBatch {
     concat_batches(&schema, &stream.collect().await.unwrap()).unwrap()
 }
 
+fn request(
+    plan: &Arc<RetrievalPlan>,
+    entity: EntitySource,
+    (known, as_of): (bool, Option<Timestamp>),
+) -> HistoricalRequest {
+    let plan = Arc::clone(plan);
+    HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: known, as_of }
+}
+
 async fn start(
     store: &OfflineStore,
     plan: &Arc<RetrievalPlan>,
     entity: EntitySource,
-    (known, as_of): (bool, Option<Timestamp>),
+    known: (bool, Option<Timestamp>),
 ) -> feast_core::Result<HistoricalStream> {
-    let plan = Arc::clone(plan);
-    store
-        .historical(HistoricalRequest { plan, entity, tables: Vec::new(), filter_by_created_timestamp: known, as_of })
-        .await
+    store.historical(request(plan, entity, known)).await
 }
 
 async fn historical(store: &OfflineStore, plan: &Arc<RetrievalPlan>, entity: EntitySource) -> RecordBatch {
@@ -146,6 +152,7 @@ fn insert(table: &str, rows: &RecordBatch) -> String {
 async fn tables_answer_as_files_do() {
     let mut random = Random(7);
     let (folder, (store, database)) = (tempfile::tempdir().unwrap(), store());
+    let mut leaked = 0;
     for round in 0..24 {
         let files = OfflineStore::connect(&serde_json::Value::Null, folder.path()).unwrap();
         let n_rows = random.below(if round % 2 == 0 { 12 } else { 200 }) as usize;
@@ -222,6 +229,11 @@ async fn tables_answer_as_files_do() {
         let told = format!("round {round}, created `{created}`, ttl {ttl:?}, known {known:?}\n{}", shown(&rows));
         assert_eq!(shown(&found), shown(&expected), "{told}");
 
+        let told_later = files.leaks(request(&plan(in_files.clone(), &references), batches(), known)).await.unwrap();
+        let leaks = store.leaks(request(&plan(in_tables.clone(), &references), batches(), known)).await.unwrap();
+        assert_eq!(leaks, told_later, "leaks, {told}");
+        leaked += leaks.features.iter().map(|feature| feature.changed).sum::<u64>();
+
         // The same entity rows as a query of the database.
         server().execute(
             &database,
@@ -257,6 +269,7 @@ async fn tables_answer_as_files_do() {
             assert_eq!(latest(&store, in_table).await, latest(&files, in_file).await, "latest, {told}");
         }
     }
+    assert!(leaked > 50, "only {leaked} values leaked");
 }
 
 const TYPES: &str = "CREATE TYPE mood AS ENUM ('good', 'bad');

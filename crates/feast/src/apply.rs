@@ -215,6 +215,8 @@ impl FeatureStore {
                 }
                 // What this product cannot read may still be defined and listed.
                 Err(error) if error.code() == ErrorCode::Unsupported => {}
+                // A sink comes into being when its view is materialized.
+                Err(error) if error.code() == ErrorCode::FileNotFound && is_sink(desired, name) => {}
                 Err(error) => problems.push(
                     Problem::new(
                         ObjectRef::new(ObjectKind::DataSource, name),
@@ -457,6 +459,13 @@ fn leaves_something_open(desired: &ProjectContents, source: &DataSource) -> bool
             view.batch_source().is_some_and(|own| own.name == source.name)
                 && (view.features.is_empty() || view.entity_columns.len() < view.entities.len())
         })
+}
+
+/// Whether a source is only there to keep the rows of views over views.
+fn is_sink(desired: &ProjectContents, name: &str) -> bool {
+    let mut users =
+        desired.feature_views.values().filter(|view| view.data_sources().iter().any(|own| own.name == name));
+    users.all(|view| view.sink().is_some())
 }
 
 /// Adds objects that the caller wants deleted.

@@ -14,6 +14,7 @@ use feast_online::{coerce_column, computed_columns, on_demand_input};
 use futures::StreamExt;
 
 use crate::FeatureStore;
+use crate::materialize::with_known_inputs;
 use crate::on_demand::computed_on_read;
 
 /// A request for historical features.
@@ -56,12 +57,10 @@ impl FeatureStore {
             ))
             .with_hint("ask for stored features only, or use a process that runs Python"));
         }
-        if let Some(view) = plan.views.iter().map(|planned| &planned.view).find(|view| view.is_computed()) {
-            return Err(Error::unsupported(format!(
-                "training data of feature view `{}` cannot be made: its rows are computed when it is materialized",
-                view.name
-            ))
-            .with_hint("write the computed rows to a source, and ask for the features of a view over it"));
+        if plan.views.iter().any(|planned| planned.view.is_computed()) {
+            for planned in &mut Arc::make_mut(&mut plan).views {
+                planned.view = with_known_inputs(&planned.view, &contents);
+            }
         }
         Ok((plan, contents))
     }
@@ -74,7 +73,7 @@ impl FeatureStore {
     pub async fn get_historical_features(&self, request: HistoricalFeatures) -> Result<HistoricalStream> {
         let request = self.historical_request(request).await?;
         let plan = Arc::clone(&request.plan);
-        let joined = self.offline.historical(request).await?;
+        let joined = self.local.historical(request).await?;
         if plan.on_demand.is_empty() {
             return Ok(joined);
         }
@@ -86,7 +85,7 @@ impl FeatureStore {
     /// # Errors
     /// As [`FeatureStore::get_historical_features`].
     pub async fn leak_report(&self, request: HistoricalFeatures) -> Result<LeakReport> {
-        self.offline.leaks(self.historical_request(request).await?).await
+        self.local.leaks(self.historical_request(request).await?).await
     }
 
     async fn historical_request(&self, request: HistoricalFeatures) -> Result<HistoricalRequest> {

@@ -36,6 +36,7 @@ mod push;
 mod registry_changes;
 mod saved_dataset;
 mod saved_plan;
+mod sink;
 mod transformations;
 mod try_on_demand_views;
 mod versions;

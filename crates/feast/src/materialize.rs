@@ -25,6 +25,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::on_demand::follows_from_history;
+use crate::sink::{kept, sink_of};
 use crate::{Event, FeatureStore};
 
 /// Writes in flight at the same time.
@@ -119,20 +120,17 @@ impl FeatureStore {
     /// The views that a materialization of `names` would load; of all that are served online when there are none.
     ///
     /// # Errors
-    /// Unknown, disabled or offline-only views; `Unsupported` without an online store.
+    /// Unknown and disabled views, and those that are neither served online nor have a sink to be kept in; `Unsupported`
+    /// without an online store.
     pub async fn views_to_materialize(&self, names: &[String]) -> Result<Vec<Arc<FeatureView>>> {
-        self.online_store()?;
         let contents = self.contents(true).await?;
-        let materializable =
-            |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
+        let is_served = |view: &FeatureView| view.has_online_table() && !matches!(view.kind, FeatureViewKind::Label(_));
         if names.is_empty() {
+            self.online_store()?;
             let views = contents.feature_views.values();
             // What only a request or a caller can complete is written by them.
             let complete = |view: &FeatureView| view.on_demand().is_none() || follows_from_history(&contents, view);
-            return Ok(views
-                .filter(|view| materializable(view) && !view.disabled && complete(view))
-                .cloned()
-                .collect());
+            return Ok(views.filter(|view| is_served(view) && !view.disabled && complete(view)).cloned().collect());
         }
         names
             .iter()
@@ -142,7 +140,9 @@ impl FeatureStore {
                     return Err(Error::invalid_request(format!("feature view `{name}` is disabled"))
                         .with_hint(format!("enable it with `feast feature-views enable {name}`")));
                 }
-                if !materializable(view) {
+                if is_served(view) {
+                    self.online_store()?;
+                } else if sink_of(view).is_none() {
                     return Err(Error::invalid_request(format!(
                         "{} is not configured to be served online from its source",
                         view.reference()
@@ -187,8 +187,15 @@ impl FeatureStore {
         }
         let (project, task_view) = (self.project().to_owned(), Arc::clone(view));
         let task = MaterializationTask { project, view: task_view, start, end, shard };
-        let rows = match self.engine.materialize(task).await? {
-            Materialized::Rows(rows) => self.write(view, rows, shard).await?,
+        let rows = match self.engine().materialize(task).await? {
+            Materialized::Rows(rows) => {
+                // A sink has the rows of all shards from the first one.
+                let rows = match sink_of(view).filter(|_| shard.number() == 1) {
+                    Some(sink) => kept(rows, sink, Arc::clone(&self.offline)),
+                    None => rows,
+                };
+                self.write(view, rows, shard).await?
+            }
             Materialized::Written { rows } => rows.unwrap_or(0),
         };
         // What lies in the future was not there yet: the next run must look at it again.
@@ -201,8 +208,11 @@ impl FeatureStore {
         Ok(MaterializedView { name: view.name.clone(), interval, rows, missing_shards })
     }
 
-    /// Streams rows into the online store and returns how many belong to the shard.
+    /// Streams rows into the online store, if the view is served from there, and returns how many belong to the shard.
     async fn write(&self, view: &Arc<FeatureView>, latest: BatchStream, shard: Shard) -> Result<u64> {
+        if !view.has_online_table() {
+            return latest.try_fold(0, async |rows, batch| Ok(rows + batch.num_rows() as u64)).await;
+        }
         let online = self.online_store()?;
         let table = Arc::new(OnlineTable::of(self.project(), view));
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
@@ -319,7 +329,7 @@ fn rechunk(rows: BatchStream, most: usize) -> BoxStream<'static, Result<RecordBa
 
 /// A view whose input views are as the registry knows them: a definition has copies of them, from before they were
 /// completed.
-fn with_known_inputs(view: &Arc<FeatureView>, contents: &ProjectContents) -> Arc<FeatureView> {
+pub(crate) fn with_known_inputs(view: &Arc<FeatureView>, contents: &ProjectContents) -> Arc<FeatureView> {
     let FeatureViewKind::Batch(BatchFeatures { source_views, .. }) = &view.kind else { return Arc::clone(view) };
     if source_views.is_empty() {
         return Arc::clone(view);

@@ -19,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::FeatureStore;
 use crate::get_historical_features::OnDemandSteps;
+use crate::materialize::with_known_inputs;
 use crate::transformations::plan_of;
 
 /// Column of the entity rows that carries the time under which a computed row is stored.
@@ -173,6 +174,7 @@ impl FeatureStore {
         let mut plan = computing_plan(&contents, view)?;
         check_materializable(view, &plan)?;
         for source in &mut plan.views {
+            source.view = with_known_inputs(&source.view, &contents);
             // The newest value counts, however old it is.
             source.ttl = TimeToLive::new(None);
         }
@@ -183,7 +185,7 @@ impl FeatureStore {
         let transformer = Arc::clone(&self.transformer) as _;
         let plan = Arc::new(plan);
         let joined = self
-            .offline
+            .local
             .historical(HistoricalRequest {
                 plan: Arc::clone(&plan),
                 entity: EntitySource::Batches(entity.schema(), vec![entity]),
@@ -217,7 +219,7 @@ impl FeatureStore {
         let mut newest: HashMap<Box<[u8]>, i64> = HashMap::new();
         for source in &plan.views {
             let request = LatestRequest { view: Arc::clone(&source.view), start, end };
-            let mut latest = self.offline.latest(request).await?;
+            let mut latest = self.local.latest(request).await?;
             while let Some(batch) = latest.next().await {
                 let batch = batch?;
                 let column = |name: &str| {

@@ -19,7 +19,8 @@ pub struct FeatureStore {
     pub(crate) registry: RegistryHandle,
     pub(crate) online: Option<Arc<dyn OnlineStore>>,
     pub(crate) offline: Arc<OfflineStore>,
-    pub(crate) engine: Arc<dyn ComputeEngine>,
+    /// What computes the rows of materializations, where that is not `local`.
+    own_engine: Option<Arc<dyn ComputeEngine>>,
     pub(crate) local: Arc<LocalEngine>,
     pub(crate) transformer: Arc<Transformations>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -98,16 +99,13 @@ impl FeatureStoreBuilder {
         };
         let offline = Arc::new(OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?);
         let local = Arc::new(LocalEngine::new(Arc::clone(&offline), self.functions));
-        let engine: Arc<dyn ComputeEngine> = match self.engine {
-            Some(engine) => engine,
-            None if config.has_python_engine() => Arc::new(PythonEngineMissing(config.batch_engine.0.clone())),
-            None => Arc::clone(&local) as _,
-        };
+        let missing = || Arc::new(PythonEngineMissing(config.batch_engine.0.clone())) as _;
+        let own_engine = self.engine.or_else(|| config.has_python_engine().then(missing));
         Ok(FeatureStore {
             registry: RegistryHandle::new(registry_store, poll_interval(&config)),
             online,
             offline,
-            engine,
+            own_engine,
             local,
             transformer: Transformations::new(self.transformer),
             observer: self.observer,
@@ -174,8 +172,14 @@ impl FeatureStore {
     /// # Errors
     /// `InvalidConfiguration` for a text that is no size.
     pub fn with_memory_limit(&self, limit: &str) -> Result<Self> {
-        let offline = OfflineStore::clone(&self.offline).with_memory_limit(limit)?;
-        Ok(Self { offline: Arc::new(offline), ..self.clone() })
+        let offline = Arc::new(OfflineStore::clone(&self.offline).with_memory_limit(limit)?);
+        let local = Arc::new(self.local.on(Arc::clone(&offline)));
+        Ok(Self { offline, local, ..self.clone() })
+    }
+
+    /// What computes the rows of materializations.
+    pub(crate) fn engine(&self) -> &dyn ComputeEngine {
+        self.own_engine.as_deref().unwrap_or(self.local.as_ref())
     }
 
     /// The same store, running users' functions elsewhere.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
@@ -341,4 +341,33 @@ async fn shards_at_once_equal_one_run() {
     assert_eq!(after.materialization_intervals, [Interval { start: at(100), end: at(900) }]);
     assert_eq!(after.shard_progress, []);
     compare(&store, "stats", &rows, 100, 900).await;
+}
+
+/// Remembers whether it was known how many rows there would be.
+#[derive(Debug, Default)]
+struct Totals(Mutex<Vec<Option<u64>>>);
+
+impl Observer for Totals {
+    fn on(&self, event: &Event) {
+        if let Event::RowsWritten { total, .. } = event {
+            self.0.lock().unwrap().push(*total);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_memory_limit_takes_several_passes_over_the_source() {
+    let mut random = Random::new();
+    let mut rows = Rows::default();
+    rows.add(&mut random, 0, 1000);
+    let folder = repository(&rows).await;
+    for (limit, is_known) in [("1GiB", true), ("16KiB", false)] {
+        let totals = Arc::new(Totals::default());
+        let store = open(folder.path()).with_memory_limit(limit).unwrap().observed_by(Arc::clone(&totals) as _);
+        materialize(&store, Window::Between(at(0), at(1000)), "stats", Shard::WHOLE).await;
+        // Before the last of several passes, nobody knows how many rows there will be.
+        let totals = totals.0.lock().unwrap().clone();
+        assert!(totals.len() > 1 && totals.iter().all(|total| total.is_some() == is_known), "{limit}: {totals:?}");
+        compare(&store, "stats", &rows, 0, 1000).await;
+    }
 }

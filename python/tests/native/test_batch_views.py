@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from drivers import HOUR, T0
 
@@ -19,6 +21,7 @@ from feast import (
     FileSource,
     ValueType,
 )
+from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64, String
 
 # The name of the entity is not that of its key: Feast's local engine takes one for the other.
@@ -195,13 +198,183 @@ def test_pickled_code_is_never_loaded(repository: Path) -> None:
     assert not (repository / "executed").exists()
 
 
-def test_training_data_of_computed_views_is_refused_in_one_sentence(repository: Path) -> None:
-    schema = [Field(name="double_trips", dtype=Int64), Field(name="city", dtype=String)]
-    store = applied(repository, batch_view("doubled", "sql", SQL, schema))
-    with pytest.raises(Exception, match="training data of feature view `doubled` cannot be made"):
-        store.get_historical_features(
-            "SELECT driver_id, event_timestamp FROM stats", ["doubled:city"]
-        ).to_df()
+def trained(
+    store: FeatureStore, rows: list[tuple[int, datetime]], features: list[str]
+) -> list[tuple[Any, ...]]:
+    """The values of the features for keys at times."""
+    ids, times = zip(*rows)
+    frame = pa.table({"driver_id": list(ids), "event_timestamp": list(times)})
+    answer = store.get_historical_features(frame, features).to_arrow()
+    return list(zip(*(answer[name.split(":")[1]].to_pylist() for name in features)))
+
+
+ASKED = [(1001, T0 - HOUR), (1001, T0), (1002, T0 - 2 * HOUR), (1002, T0 + HOUR), (9, T0)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "feature", "values"),
+    [
+        ("sql", SQL, Field(name="double_trips", dtype=Int64), [20, 60, None, 80, None]),
+        ("pandas", PANDAS, Field(name="before", dtype=Float64), [None, 20.0, None, None, None]),
+        ("python", PYTHON, Field(name="halved", dtype=Float64), [5.0, 15.0, None, 20.0, None]),
+    ],
+)
+def test_training_data_is_of_the_computed_rows(
+    repository: Path, mode: str, text: str, feature: Field, values: list[Any]
+) -> None:
+    # `halved` has no created time, so of two rows at one time it is the last one that counts.
+    store = applied(repository, batch_view("made", mode, text, [feature]))
+    job = store.get_historical_features(
+        pa.table(
+            {"driver_id": [row[0] for row in ASKED], "event_timestamp": [row[1] for row in ASKED]}
+        ),
+        [f"made:{feature.name}"],
+    )
+    assert job.to_arrow()[feature.name].to_pylist() == values
+    assert "the computed rows of made" in job.explain()
+    without_rows = store.get_historical_features(
+        None, [f"made:{feature.name}"], start_date=T0 - HOUR, end_date=T0 + HOUR
+    )
+    assert set(without_rows.to_arrow()["driver_id"].to_pylist()) == {1001, 1002}
+
+
+def test_training_data_keeps_to_the_ttl_and_to_what_was_known(repository: Path) -> None:
+    schema = [Field(name="double_trips", dtype=Int64)]
+    view = batch_view("doubled", "sql", SQL, schema, ttl=HOUR)
+    store = applied(repository, view)
+    asked = [(1002, T0), (1002, T0 + HOUR), (1001, T0)]
+    assert trained(store, asked, ["doubled:double_trips"]) == [(80,), (None,), (60,)]
+    frame = pa.table({"driver_id": [1001], "event_timestamp": [T0]})
+    known = store.get_historical_features(
+        frame, ["doubled:double_trips"], filter_by_created_timestamp=True
+    )
+    # The row that is doubled to 60 was written a minute later.
+    assert known.to_arrow()["double_trips"].to_pylist() == [None]
+    assert known.leak_report()[0]["changed"] == 1
+
+
+def test_training_data_of_aggregates_is_what_would_have_been_served(repository: Path) -> None:
+    view = BatchFeatureView(
+        name="summed",
+        source=source,
+        entities=[driver],
+        online=True,
+        ttl=timedelta(days=2),
+        schema=[Field(name="sum_trips", dtype=Int64), Field(name="count_trips_3600s", dtype=Int64)],
+        aggregations=[
+            Aggregation(column="trips", function="sum"),
+            Aggregation(column="trips", function="count", time_window=HOUR),
+        ],
+    )
+    store = applied(repository, view)
+    asked = [
+        (1001, T0 - HOUR),
+        (1001, T0),
+        (1001, T0 + 2 * HOUR),
+        (1001, T0 + 47 * HOUR),
+        (1001, T0 + 49 * HOUR),
+        (1002, T0 - 2 * HOUR),
+    ]
+    features = ["summed:sum_trips", "summed:count_trips_3600s"]
+    found = trained(store, asked, features)
+    assert found == [(10, 1), (60, 2), (60, 0), (50, 0), (None, None), (None, None)]
+    # The same after runs that end at these times.
+    for (driver_id, time), expected in zip(asked[:4], found):
+        again = FeatureStore(repo_path=str(repository))
+        again.teardown()
+        applied(repository, view).materialize(time - timedelta(days=2), time, ["summed"])
+        values = served(store, "summed", ["sum_trips", "count_trips_3600s"])
+        assert values[driver_id - 1001] == expected, time
+
+
+def test_training_data_of_chained_views_is_computed_or_read_from_the_sink(repository: Path) -> None:
+    first = batch_view("doubled", "sql", SQL, [Field(name="double_trips", dtype=Int64)])
+    plain = FeatureView(
+        name="plain", entities=[driver], schema=[Field(name="trips", dtype=Int64)], source=source
+    )
+    text = '''
+def computed(doubled, plain):
+    return f"""
+        SELECT a.driver_id, a.event_timestamp, a.double_trips + b.trips AS total
+        FROM {doubled} a JOIN {plain} b ON a.driver_id = b.driver_id
+    """
+'''
+    sink = FileSource(name="sink", path="sink.parquet", timestamp_field="event_timestamp")
+    second = batch_view(
+        "total",
+        "sql",
+        text,
+        [Field(name="total", dtype=Int64)],
+        source=[first, plain],
+        sink_source=sink,
+        offline=True,
+    )
+    store = applied(repository, first, plain, second)
+    assert trained(store, ASKED, ["total:total"]) == [(30,), (90,), (None,), (120,), (None,)]
+    # A materialization writes to the sink, from where training data is read then.
+    store.materialize(T0 - 100 * HOUR, T0, ["total"])
+    assert served(store, "total", ["total"]) == [(90,), (120,), (150,)]
+    rows = pq.read_table(repository / "sink.parquet")
+    assert sorted(rows["total"].to_pylist()) == [90, 120, 150]
+    assert set(rows.column_names) == {"driver_id", "event_timestamp", "total"}
+    assert trained(store, ASKED, ["total:total"]) == [(None,), (90,), (None,), (120,), (None,)]
+    # Once more, and what was there stays.
+    store.materialize(T0 - 100 * HOUR, T0 - HOUR, ["total"])
+    assert sorted(pq.read_table(repository / "sink.parquet")["total"].to_pylist()) == [
+        30,
+        90,
+        120,
+        120,
+        150,
+        150,
+    ]
+    assert trained(store, ASKED, ["total:total"]) == [(30,), (90,), (None,), (120,), (None,)]
+
+
+made_by_query = batch_view("doubled", "sql", SQL, [Field(name="double_trips", dtype=Int64)])
+
+
+@on_demand_feature_view(
+    entities=[driver],
+    sources=[made_by_query],
+    schema=[Field(name="driver_id", dtype=Int64), Field(name="quadruple", dtype=Int64)],
+    mode="python",
+    write_to_online_store=True,
+)
+def quadrupled(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"quadruple": [None if trips is None else 2 * trips for trips in inputs["double_trips"]]}
+
+
+def test_on_demand_views_are_computed_of_the_computed_rows(repository: Path) -> None:
+    store = applied(repository, made_by_query, quadrupled)
+    assert trained(store, ASKED, ["quadrupled:quadruple"]) == [
+        (40,),
+        (120,),
+        (None,),
+        (160,),
+        (None,),
+    ]
+    store.materialize(T0 - 2 * HOUR, T0, ["quadrupled"])
+    assert served(store, "quadrupled", ["quadruple"]) == [(120,), (160,), (None,)]
+
+
+def test_a_view_that_is_not_online_is_materialized_into_its_sink(repository: Path) -> None:
+    plain = FeatureView(
+        name="plain", entities=[driver], schema=[Field(name="trips", dtype=Int64)], source=source
+    )
+    kept = BatchFeatureView(
+        name="kept",
+        source=[plain],
+        sink_source=FileSource(name="sink", path="sink", timestamp_field="at"),
+        entities=[driver],
+        schema=[Field(name="trips", dtype=Int64)],
+        online=False,
+        offline=True,
+    )
+    store = applied(repository, plain, kept)
+    store.materialize(T0 - 100 * HOUR, T0, ["kept"])
+    assert len(store.get_feature_view("kept").materialization_intervals) == 1
+    assert trained(store, ASKED[:2], ["kept:trips"]) == [(None,), (30,)]
 
 
 def test_aggregations_are_by_join_key_and_over_windows_of_time(repository: Path) -> None:

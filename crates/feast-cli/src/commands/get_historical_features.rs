@@ -12,7 +12,7 @@ use arrow::json;
 use clap::Args;
 use feast::HistoricalFeatures;
 use feast_core::{Error, ErrorCode, Result, Timestamp, timestamp_type};
-use feast_offline::EntitySource;
+use feast_offline::{EntitySource, WriteOptions};
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
 
@@ -56,6 +56,9 @@ pub(crate) struct GetHistoricalFeatures {
     /// Print how often each feature would have another value had later corrections been used, instead of the rows
     #[arg(long)]
     leak_report: bool,
+    /// Write the rows as Parquet and print the files: one if PATH ends in `.parquet`, else those of a new folder
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["explain", "leak_report"])]
+    save: Option<String>,
     /// Memory to use, such as `512MiB`; what needs more takes several passes
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<String>,
@@ -92,6 +95,11 @@ impl GetHistoricalFeatures {
                 return Ok(Exit::Done);
             }
             let rows = store.get_historical_features(request).await?;
+            if let Some(path) = self.save.as_deref().map(from_here) {
+                let files = store.offline_store().write_dataset(&path, rows.batches, WriteOptions::default()).await?;
+                files.iter().for_each(|file| terminal.print(file.display()));
+                return Ok(Exit::Done);
+            }
             let mut batches = rows.batches;
             if self.explain {
                 while batches.try_next().await?.is_some() {}
@@ -111,7 +119,8 @@ impl GetHistoricalFeatures {
     }
 }
 
-/// Prints rows as they come where the format allows it: JSON has one row per line.
+/// Prints rows as they come where the format allows it: JSON has one row per line, YAML one item; a table is as wide as
+/// its widest cell.
 struct Printer<'a> {
     session: &'a Session,
     format: Format,
@@ -128,9 +137,19 @@ impl<'a> Printer<'a> {
 
     fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = cells::records(batch)?;
-        if self.format != Format::Json {
-            self.kept.extend(rows);
-            return Ok(());
+        match self.format {
+            Format::Json => {}
+            Format::Table => {
+                self.kept.extend(rows);
+                return Ok(());
+            }
+            Format::Yaml => {
+                if !rows.is_empty() {
+                    self.started = true;
+                    self.session.terminal().print_value(&rows.into(), Format::Yaml);
+                }
+                return Ok(());
+            }
         }
         let mut text = String::new();
         for row in rows {
@@ -156,9 +175,16 @@ impl<'a> Printer<'a> {
             (Format::Json, Some(last)) => terminal.print(format_args!("    {last}\n]")),
             (Format::Json, None) => terminal.print("[]"),
             (Format::Table, _) => print_table(self.session, self.kept),
-            (Format::Yaml, _) => terminal.print_value(&self.kept.into(), Format::Yaml),
+            (Format::Yaml, _) if self.started => {}
+            (Format::Yaml, _) => terminal.print("[]"),
         }
     }
+}
+
+/// A path of the user's, which starts where they are; one in a bucket is as it is.
+fn from_here(path: &str) -> String {
+    let absolute = || std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+    if path.contains("://") { path.to_owned() } else { absolute() }
 }
 
 /// Entity rows as the user gives them.

@@ -246,6 +246,31 @@ fn a_request_for_history_is_explained_and_checked_for_leaks() {
 }
 
 #[test]
+fn history_is_written_to_files() {
+    let repository = Repository::applied();
+    let rows = r#"[{"driver_id": 1001, "event_timestamp": "2026-11-20T00:30:00"}]"#;
+    let request = ["get-historical-features", "-d", rows, "-f", "driver_hourly_stats:avg_daily_trips"];
+    let place = repository.path().join("kept.parquet").display().to_string();
+    let save = |more: &[&str]| repository.run(&[&request[..], &["--save", &place], more].concat());
+    assert!(save(&[]).contains("kept.parquet\n"));
+    // What was written can be asked about again, so its columns are there.
+    let kept = format!("@{place}");
+    let again = ["get-historical-features", "-d", &kept, "-f", "driver_hourly_stats:conv_rate"];
+    assert_told!(repository.run(&[&again[..], &["--output", "yaml"]].concat()), @r"
+    exit code: 0
+    ----- stdout -----
+    - driver_id: 1001
+      event_timestamp: '2026-11-20T00:30:00Z'
+      avg_daily_trips: 10
+      conv_rate: 0.1
+    ----- stderr -----
+    ");
+    let told = save(&[]);
+    assert!(told.starts_with("exit code: 1") && told.contains("there is something at"), "{told}");
+    assert!(save(&["--explain"]).starts_with("exit code: 2"));
+}
+
+#[test]
 fn history_is_read_between_two_times() {
     let repository = Repository::applied();
     assert_told!(

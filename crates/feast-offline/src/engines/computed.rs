@@ -10,23 +10,22 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::common::{ScalarValue, TableReference};
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::functions_aggregate::expr_fn;
-use datafusion::logical_expr::{ExprFunctionExt, ident, lit};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{DataFrame, SessionContext};
 use feast_core::{
-    Aggregation, BatchFeatures, BatchFunctions, DataSource, Error, FeatureView, FeatureViewKind, Result, Timestamp,
-    Transformation, UserDefinedFunction, list_names,
+    BatchFeatures, BatchFunctions, DataSource, Error, FeatureView, FeatureViewKind, Result, Timestamp, Transformation,
+    UserDefinedFunction, list_names,
 };
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use tempfile::TempDir;
 
+use super::aggregates::{aggregated, aggregations};
 use crate::window_rows::WindowRows;
 use crate::{BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest, OfflineStore, WriteOptions};
 
@@ -34,30 +33,56 @@ use crate::{BatchStream, CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, Lates
 const QUERY_MODES: [&str; 1] = ["sql"];
 /// Modes whose function gets and returns rows.
 const ROW_MODES: [&str; 2] = ["pandas", "python"];
-/// Functions of aggregations.
-const FUNCTIONS: [&str; 8] = ["sum", "max", "min", "count", "mean", "avg", "count_distinct", "std"];
 
-/// Rows that were computed, in a file that vanishes with this.
+/// Rows that were computed, in files that vanish with this.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     folder: TempDir,
+    n_files: usize,
     schema: SchemaRef,
 }
 
 impl Scratch {
-    async fn of(offline: &OfflineStore, rows: BatchStream) -> Result<Self> {
+    pub(super) async fn of(offline: &OfflineStore, rows: BatchStream) -> Result<Self> {
         let folder = tempfile::tempdir().map_err(|error| {
             Error::unavailable("there is no place for temporary files")
                 .with_source(error)
                 .with_hint("make room, or name another folder in `TMPDIR`")
         })?;
-        let scratch = Self { folder, schema: Arc::clone(rows.schema()) };
-        offline.write_dataset(&scratch.file(), rows, WriteOptions::default()).await?;
+        let mut scratch = Self { folder, n_files: 0, schema: Arc::clone(rows.schema()) };
+        scratch.add(offline, rows).await?;
         Ok(scratch)
     }
 
-    fn file(&self) -> String {
-        self.folder.path().join("rows.parquet").display().to_string()
+    /// Adds rows of the same columns.
+    pub(super) async fn add(&mut self, offline: &OfflineStore, rows: BatchStream) -> Result<()> {
+        let file = self.folder.path().join(format!("{:08}.parquet", self.n_files));
+        offline.write_dataset(&file.display().to_string(), rows, WriteOptions::default()).await?;
+        self.n_files += 1;
+        Ok(())
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().display().to_string()
+    }
+}
+
+/// Rows that were computed and where their times are; the created time is empty where there is none.
+pub(super) struct Rows {
+    pub(super) scratch: Scratch,
+    pub(super) event: String,
+    pub(super) created: String,
+}
+
+impl Rows {
+    /// The view as one over these rows.
+    pub(super) fn under(self, view: &FeatureView) -> (FeatureView, Scratch) {
+        let Self { scratch, event, created } = self;
+        let mut source = DataSource::file(format!("the computed rows of {}", view.name), scratch.path(), &event);
+        let has_created = |name: &String| scratch.schema.index_of(name).is_ok();
+        source.created_timestamp_column = Some(created).filter(has_created).unwrap_or_default();
+        let kind = BatchFeatures { batch_source: Some(source), ..BatchFeatures::default() };
+        (FeatureView { kind: FeatureViewKind::Batch(kind), ..view.clone() }, scratch)
     }
 }
 
@@ -76,25 +101,30 @@ impl Computer<'_> {
         start: Timestamp,
         end: Timestamp,
     ) -> Result<(FeatureView, Scratch)> {
-        let aggregations = aggregations(view);
         // A window of an aggregation may begin before the run does.
-        let longest = aggregations.iter().filter_map(|aggregation| aggregation.time_window).max();
+        let longest = aggregations(view).iter().filter_map(|aggregation| aggregation.time_window).max();
         let first = longest.and_then(|window| end.checked_sub_signed(window)).map_or(start, |first| first.min(start));
-        let inputs = self.inputs(view, first, end).await?;
-        let (event, created) = time_columns(view, &inputs);
-        let mut scratch = Scratch::of(self.offline, self.transformed(view, inputs).await?).await?;
-        if !aggregations.is_empty() {
-            let source = DataSource::file(view.name.clone(), scratch.file(), &event);
-            let rows = self.offline.window_rows(&source, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
-            let frame = self.session()?.read_table(table(&rows)?).map_err(|error| failed(view, error))?;
-            let frame = aggregated(view, frame, aggregations, &event, (start, end))?;
-            scratch = Scratch::of(self.offline, stream_of(view, frame).await?.holding(scratch)).await?;
+        let mut rows = self.transformed_rows(view, first, end).await?;
+        if !aggregations(view).is_empty() {
+            let frame = aggregated(view, self.frame(view, &rows).await?, &rows.event, (start, end))?;
+            rows.scratch = Scratch::of(self.offline, stream_of(view, frame).await?.holding(rows.scratch)).await?;
         }
-        let mut source = DataSource::file(format!("the computed rows of {}", view.name), scratch.file(), &event);
-        let has_created = |name: &String| scratch.schema.index_of(name).is_ok();
-        source.created_timestamp_column = Some(created).filter(has_created).unwrap_or_default();
-        let kind = BatchFeatures { batch_source: Some(source), ..BatchFeatures::default() };
-        Ok((FeatureView { kind: FeatureViewKind::Batch(kind), ..view.clone() }, scratch))
+        Ok(rows.under(view))
+    }
+
+    /// The rows of a view before they are aggregated.
+    pub(super) async fn transformed_rows(self, view: &FeatureView, start: Timestamp, end: Timestamp) -> Result<Rows> {
+        let inputs = self.inputs(view, start, end).await?;
+        let (event, created) = time_columns(view, &inputs)?;
+        let scratch = Scratch::of(self.offline, self.transformed(view, inputs).await?).await?;
+        Ok(Rows { scratch, event, created })
+    }
+
+    /// Rows that were computed, as DataFusion reads them.
+    pub(super) async fn frame(self, view: &FeatureView, rows: &Rows) -> Result<DataFrame> {
+        let source = DataSource::file(view.name.clone(), rows.scratch.path(), &rows.event);
+        let rows = self.offline.window_rows(&source, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
+        self.session()?.read_table(table(&rows)?).map_err(|error| failed(view, error))
     }
 
     /// What the transformation of a view gets.
@@ -139,7 +169,7 @@ impl Computer<'_> {
             let latest = self.offline.latest(request).await?;
             let scratch =
                 Scratch::of(self.offline, with_time_columns(latest, &event, &created).holding(computed)).await?;
-            let rows = DataSource::file(&view.name, scratch.file(), &event);
+            let rows = DataSource::file(&view.name, scratch.path(), &event);
             let rows = self.offline.window_rows(&rows, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
             Ok(Input { name: view.name.clone(), rows, event, created, _scratch: Some(scratch) })
         })
@@ -245,22 +275,16 @@ fn identifier(name: &str) -> String {
     if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
-/// Event time and created time of the rows of a view; the latter is empty where there is none.
-fn time_columns(view: &FeatureView, inputs: &[Input]) -> (String, String) {
+/// Event time and created time of the rows of a view; the latter is empty where there is none. A function names them
+/// as the source of its view does; what is not transformed keeps the names of the input.
+fn time_columns(view: &FeatureView, inputs: &[Input]) -> Result<(String, String)> {
     let own = view.batch_source().filter(|source| !source.timestamp_field.is_empty());
-    match (own, inputs.first()) {
+    let own = if function(view)?.is_some() { own } else { None };
+    Ok(match (own, inputs.first()) {
         (Some(source), _) => (source.timestamp_field.clone(), source.created_timestamp_column.clone()),
         (None, Some(input)) => (input.event.clone(), input.created.clone()),
         (None, None) => Default::default(),
-    }
-}
-
-fn aggregations(view: &FeatureView) -> &[Aggregation] {
-    match &view.kind {
-        FeatureViewKind::Batch(batch) => &batch.aggregations,
-        FeatureViewKind::Stream(stream) => &stream.aggregations,
-        FeatureViewKind::OnDemand(_) | FeatureViewKind::Label(_) => &[],
-    }
+    })
 }
 
 fn view_mode(view: &FeatureView) -> &str {
@@ -310,66 +334,6 @@ fn with_time_columns(rows: BatchStream, event: &str, created: &str) -> BatchStre
     BatchStream::new(schema, rows.map(move |batch| batch.and_then(&renamed)))
 }
 
-/// One row per entity key. A time window ends where the run does, both ends included; without one, the rows of the run
-/// count. The row is of the time of the newest row that it counts.
-fn aggregated(
-    view: &FeatureView,
-    frame: DataFrame,
-    aggregations: &[Aggregation],
-    event: &str,
-    (start, end): (Timestamp, Timestamp),
-) -> Result<DataFrame> {
-    let schema = frame.schema().as_arrow().clone();
-    let column = |name: &str| match schema.index_of(name) {
-        Ok(_) => Ok(ident(name)),
-        Err(_) => Err(Error::invalid_definition(format!(
-            "feature view `{}` aggregates column `{name}`, which its rows do not have",
-            view.name
-        ))
-        .with_hint(format!("they have {}", list_names(schema.fields().iter().map(|field| field.name().as_str()))))),
-    };
-    let keys = view.entity_columns.iter().map(|key| column(&key.name)).collect::<Result<Vec<_>>>()?;
-    let time = column(event)?;
-    let mut features = vec![expr_fn::max(time.clone()).alias(event)];
-    for aggregation in aggregations {
-        let value = column(&aggregation.column)?;
-        let function = match aggregation.function.as_str() {
-            "sum" => expr_fn::sum(value),
-            "max" => expr_fn::max(value),
-            "min" => expr_fn::min(value),
-            "count" => expr_fn::count(value),
-            "mean" | "avg" => expr_fn::avg(value),
-            "count_distinct" => expr_fn::count_distinct(value),
-            "std" => expr_fn::stddev(value),
-            other => {
-                return Err(Error::invalid_definition(format!(
-                    "feature view `{}` aggregates by `{other}`, which is not known",
-                    view.name
-                ))
-                .with_hint(format!("known functions are {}", list_names(FUNCTIONS))));
-            }
-        };
-        let first = aggregation.time_window.and_then(|window| end.checked_sub_signed(window)).unwrap_or(start);
-        let first = ScalarValue::TimestampMicrosecond(Some(first.timestamp_micros()), Some(Arc::from("UTC")));
-        let inside = time.clone().gt_eq(lit(first));
-        let function = function.filter(inside).build().map_err(|error| failed(view, error))?;
-        features.push(function.alias(feature_name(aggregation)));
-    }
-    frame.aggregate(keys, features).map_err(|error| failed(view, error))
-}
-
-/// Feast's name of the feature that an aggregation makes.
-fn feature_name(aggregation: &Aggregation) -> String {
-    if !aggregation.name.is_empty() {
-        return aggregation.name.clone();
-    }
-    let base = format!("{}_{}", aggregation.function, aggregation.column);
-    match aggregation.time_window.map(|window| window.num_seconds()).filter(|seconds| *seconds > 0) {
-        Some(seconds) => format!("{base}_{seconds}s"),
-        None => base,
-    }
-}
-
 fn table(rows: &WindowRows) -> Result<Arc<StreamingTable>> {
     let partition = Arc::new(RowsPartition(rows.clone()));
     StreamingTable::try_new(Arc::clone(rows.schema()), vec![partition])
@@ -397,7 +361,7 @@ impl PartitionStream for RowsPartition {
     }
 }
 
-async fn stream_of(view: &FeatureView, frame: DataFrame) -> Result<BatchStream> {
+pub(super) async fn stream_of(view: &FeatureView, frame: DataFrame) -> Result<BatchStream> {
     let schema = Arc::new(plain(frame.schema().as_arrow()));
     let name = view.name.clone();
     let rows = frame.execute_stream().await.map_err(|error| failed(view, error))?;
@@ -424,7 +388,7 @@ fn plain(schema: &Schema) -> Schema {
     Schema::new(fields.collect::<Vec<_>>())
 }
 
-fn failed(view: &FeatureView, error: DataFusionError) -> Error {
+pub(super) fn failed(view: &FeatureView, error: DataFusionError) -> Error {
     failed_view(&view.name, error)
 }
 

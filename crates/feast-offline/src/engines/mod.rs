@@ -1,7 +1,10 @@
 //! What computes the rows that a materialization writes: the local engine, or one of the caller's own.
 
+mod aggregates;
 mod computed;
+mod history;
 mod local;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;

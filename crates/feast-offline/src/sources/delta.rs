@@ -4,6 +4,8 @@
 //! out of the row groups, columns are found by the names (or ids) that a column mapping gave them in the files, and
 //! columns of partitions come from the log. So training data from a table takes as long as from its files.
 //!
+//! Files without a row of the times that a request needs are found by the statistics of the log and never opened.
+//!
 //! The newest version is read when a source is opened; `path@v3` names version 3 for good. Files come in the order in
 //! which they were written.
 
@@ -15,10 +17,11 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::DateTime;
 use delta_kernel::engine::arrow_conversion::TryIntoArrow;
+use delta_kernel::expressions::Scalar;
 use delta_kernel::scan::state::ScanFile;
-use delta_kernel::schema::{ColumnMetadataKey, MetadataValue, StructField};
+use delta_kernel::schema::{ColumnMetadataKey, DataType as TableType, MetadataValue, StructField};
 use delta_kernel::table_features::ColumnMappingMode;
-use delta_kernel::{Engine, KernelError, Snapshot, SnapshotRef};
+use delta_kernel::{Engine, Expression, KernelError, Predicate, Snapshot, SnapshotRef};
 use delta_kernel_default_engine::DefaultEngineBuilder;
 use delta_kernel_default_engine::executor::tokio::TokioMultiThreadExecutor;
 use feast_core::{Error, ErrorCode, Result};
@@ -30,6 +33,7 @@ use parquet::arrow::arrow_reader::RowSelection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use url::Url;
 
+use super::Wanted;
 use super::bucket::{self, Bucket};
 use crate::cast::cast_to;
 
@@ -39,6 +43,7 @@ pub(crate) const LOG: &str = "_delta_log";
 /// A version of a table.
 #[derive(Debug)]
 pub(crate) struct DeltaTable {
+    pub(crate) version: u64,
     /// The columns, in the order and of the types that the table declares.
     pub(crate) schema: SchemaRef,
     /// What the columns are called in files, in the order of `schema`.
@@ -87,11 +92,16 @@ pub(crate) fn read_only(source: &str) -> Error {
 
 impl DeltaTable {
     /// Reads the log of a table on a local disk. `path` is its name in messages.
-    pub(crate) fn open(path: &str, root: &Path, version: Option<u64>) -> Result<(Self, Vec<DataFile>)> {
+    pub(crate) fn open(
+        path: &str,
+        root: &Path,
+        version: Option<u64>,
+        wanted: Option<Wanted<'_>>,
+    ) -> Result<(Self, Vec<DataFile>)> {
         let url = Url::from_directory_path(root)
             .map_err(|()| Error::invalid_definition(format!("`{path}` is not an absolute path")))?;
         let log = Log::new(path, url, Arc::new(LocalFileSystem::new()), version)?;
-        log.table(|url| {
+        log.table(wanted, |url| {
             let local = url.to_file_path().map_err(|()| elsewhere(path, url))?;
             Ok(DataFile { path: local, object: None })
         })
@@ -103,13 +113,14 @@ impl DeltaTable {
         key: &str,
         path: &str,
         version: Option<u64>,
+        wanted: Option<Wanted<'_>>,
     ) -> Result<(Self, Vec<DataFile>)> {
         let root = bucket.url(key);
         let url = Url::parse(&format!("{}/", root.display()))
             .map_err(|error| Error::invalid_definition(format!("`{path}` is not a URL")).with_source(error))?;
         let own = url.clone();
         let log = Log::new(path, url, bucket.store(), version)?;
-        log.table(|url| {
+        log.table(wanted, |url| {
             if url.host_str() != own.host_str() {
                 return Err(elsewhere(path, url));
             }
@@ -223,8 +234,13 @@ impl<'a> Log<'a> {
         Ok(Self { path, engine, snapshot })
     }
 
-    /// What the log says, and the data files, of which `find` knows where they are.
-    fn table(&self, find: impl Fn(&Url) -> Result<DataFile>) -> Result<(DeltaTable, Vec<DataFile>)> {
+    /// What the log says, and the data files, of which `find` knows where they are; those aside that hold no wanted row
+    /// by the statistics of the log.
+    fn table(
+        &self,
+        wanted: Option<Wanted<'_>>,
+        find: impl Fn(&Url) -> Result<DataFile>,
+    ) -> Result<(DeltaTable, Vec<DataFile>)> {
         let failed = |error| unreadable(self.path, error);
         let snapshot = &self.snapshot;
         let columns = snapshot.schema();
@@ -239,7 +255,8 @@ impl<'a> Log<'a> {
             StoredName::Name(name) | StoredName::Id(_, name) => name.clone(),
         };
 
-        let scan = Arc::clone(snapshot).scan_builder().build().map_err(failed)?;
+        let predicate = wanted.and_then(|wanted| predicate(columns.field(wanted.column)?, wanted)).map(Arc::new);
+        let scan = Arc::clone(snapshot).scan_builder().with_predicate(predicate).build().map_err(failed)?;
         let mut files: Vec<ScanFile> = Vec::new();
         for part in scan.scan_metadata(self.engine.as_ref()).map_err(failed)? {
             files =
@@ -278,8 +295,20 @@ impl<'a> Log<'a> {
             deleted.push(rows);
         }
         let is_mapped = mode != ColumnMappingMode::None;
-        Ok((DeltaTable { schema, stored, is_mapped, partitions, deleted }, found))
+        Ok((DeltaTable { version: snapshot.version(), schema, stored, is_mapped, partitions, deleted }, found))
     }
+}
+
+/// The condition on wanted rows, if the log has statistics of such a column.
+fn predicate(field: &StructField, wanted: Wanted<'_>) -> Option<Predicate> {
+    let instant: fn(i64) -> Scalar = match field.data_type() {
+        zoned if *zoned == TableType::TIMESTAMP => Scalar::Timestamp,
+        naive if *naive == TableType::TIMESTAMP_NTZ => Scalar::TimestampNtz,
+        _ => return None,
+    };
+    let time = || Expression::column([field.name().as_str()]);
+    let literal = |micros| Expression::literal(instant(micros));
+    Some(Predicate::and(time().ge(literal(wanted.first)), time().le(literal(wanted.last))))
 }
 
 fn stored_name(field: &StructField, mode: ColumnMappingMode) -> StoredName {

@@ -79,13 +79,15 @@ impl Files {
         if let Some((table, version)) = pinned(path).filter(|_| !root.exists()) {
             let root = resolve(table, base)?;
             return match (root.join(LOG).is_dir(), root.exists()) {
-                (true, _) => Self::of_table(root.clone(), None, DeltaTable::open(table, &root, Some(version))?),
+                (true, _) => {
+                    Self::of_table(root.clone(), None, DeltaTable::open(table, &root, Some(version), place.wanted)?)
+                }
                 (false, true) => Err(not_a_table(table)),
                 (false, false) => Err(not_found(path, base)),
             };
         }
         if root.join(LOG).is_dir() {
-            return Self::of_table(root.clone(), None, DeltaTable::open(path, &root, None)?);
+            return Self::of_table(root.clone(), None, DeltaTable::open(path, &root, None, place.wanted)?);
         }
         if place.must_be_delta {
             return Err(if root.exists() { not_a_table(path) } else { not_found(path, base) });
@@ -125,7 +127,7 @@ impl Files {
         if let Some((table, version)) = pinned(path) {
             let (bucket, key) = Bucket::of(table, place.endpoint)?;
             if bucket.holds(&log_of(&key))? {
-                let opened = DeltaTable::open_in(&bucket, &key, table, Some(version))?;
+                let opened = DeltaTable::open_in(&bucket, &key, table, Some(version), place.wanted)?;
                 return Self::of_table(bucket.url(&key), Some(bucket), opened);
             }
             if place.must_be_delta {
@@ -137,7 +139,7 @@ impl Files {
             if !bucket.holds(&log_of(&key))? {
                 return Err(not_a_table(path));
             }
-            let opened = DeltaTable::open_in(&bucket, &key, path, None)?;
+            let opened = DeltaTable::open_in(&bucket, &key, path, None, place.wanted)?;
             return Self::of_table(bucket.url(&key), Some(bucket), opened);
         }
         let (shape, folder, mut objects) = if is_glob(&key) {
@@ -154,7 +156,7 @@ impl Files {
             key.strip_prefix(&folder).unwrap_or(key).trim_start_matches('/').to_owned()
         };
         if shape == Shape::Directory && objects.iter().any(|object| below(object).starts_with(&format!("{LOG}/"))) {
-            let opened = DeltaTable::open_in(&bucket, &key, path, None)?;
+            let opened = DeltaTable::open_in(&bucket, &key, path, None, place.wanted)?;
             return Self::of_table(bucket.url(&key), Some(bucket), opened);
         }
         if shape != Shape::File {

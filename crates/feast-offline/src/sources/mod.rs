@@ -56,12 +56,23 @@ pub(crate) struct Place<'a> {
     pub(crate) endpoint: &'a str,
     /// Whether it must be a Delta table. Other folders may be one.
     pub(crate) must_be_delta: bool,
+    /// The rows that are wanted, where others need not even be found.
+    pub(crate) wanted: Option<Wanted<'a>>,
+}
+
+/// Rows with a time between two instants, both included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// The column with their time.
+    pub(crate) column: &'a str,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
 }
 
 impl<'a> Place<'a> {
     /// A path that is not a declared data source.
     pub(crate) fn new(path: &'a str, endpoint: &'a str) -> Self {
-        Self { path, endpoint, must_be_delta: false }
+        Self { path, endpoint, must_be_delta: false, wanted: None }
     }
 
     /// The place of the batch side of a data source.
@@ -69,7 +80,7 @@ impl<'a> Place<'a> {
         let options = source.batch().map(|batch| &batch.options);
         let must_be_delta =
             matches!(options, Some(DataSourceOptions::File { format: Some(FileFormat::Delta { .. }), .. }));
-        Ok(Self { path: path_of(source)?, endpoint: endpoint_of(source), must_be_delta })
+        Ok(Self { path: path_of(source)?, endpoint: endpoint_of(source), must_be_delta, wanted: None })
     }
 }
 
@@ -114,10 +125,18 @@ pub(crate) struct Window {
 impl SourceTable {
     /// Opens the batch side of a data source. Reads footers and headers only, except of JSON.
     pub(crate) fn open(source: &DataSource, base: &Path) -> Result<Self> {
+        Self::open_within(source, base, None)
+    }
+
+    /// The same, where only rows with an event time between two instants, both included, will be asked for: others may
+    /// be missing.
+    pub(crate) fn open_within(source: &DataSource, base: &Path, between: Option<(i64, i64)>) -> Result<Self> {
         let batch = source.batch().unwrap_or(source);
         let times = [batch.timestamp_field.as_str(), batch.created_timestamp_column.as_str()];
         let times: Vec<&str> = times.into_iter().flat_map(|time| [time, batch.unmapped(time)]).collect();
-        Self::find(&source.name, Place::of(source)?, base, &times)
+        let column = batch.unmapped(&batch.timestamp_field);
+        let wanted = between.map(|(first, last)| Wanted { column, first, last });
+        Self::find(&source.name, Place { wanted, ..Place::of(source)? }, base, &times)
             .map_err(|error| error.with_context("data source", &source.name))
     }
 
@@ -188,6 +207,11 @@ impl SourceTable {
             Rows::Parquet(rows) => rows.row_groups_of(&self.schema, window),
             _ => (self.files.files.len(), self.files.files.len()),
         }
+    }
+
+    /// The version of a Delta table that is read.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.files.delta.as_ref().map(|table| table.version)
     }
 
     /// What the rows of the source lie in.

@@ -3,7 +3,7 @@
 use std::iter;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -28,6 +28,8 @@ use crate::timestamps::{is_time, to_micros};
 const BATCH_ROWS: usize = 8192;
 /// Files kept open at a time: a quarter of what processes may open by default.
 const MOST_OPEN: usize = 256;
+/// Footers of a bucket that are read at the same time.
+const FOOTERS_AT_ONCE: usize = 16;
 
 /// Parquet files opened for reading.
 #[derive(Debug)]
@@ -41,6 +43,13 @@ pub(crate) struct ParquetRows {
     /// By file, to tell whether one that is opened again is still the same.
     stamps: Vec<Stamp>,
     row_groups: Vec<RowGroup>,
+}
+
+/// What is known of a file once it was opened.
+struct Footer {
+    metadata: ArrowReaderMetadata,
+    stamp: Stamp,
+    open: Option<SharedFile>,
 }
 
 #[derive(Debug)]
@@ -66,39 +75,55 @@ enum Origin {
 impl ParquetRows {
     /// Opens the files, reading their footers.
     pub(crate) fn open(files: &Files) -> Result<(SchemaRef, Self)> {
-        let mut metadata = Vec::with_capacity(files.files.len());
-        let mut schemas = Vec::with_capacity(files.files.len());
-        let mut row_groups = Vec::new();
-        let mut open = Vec::new();
-        let mut stamps = Vec::with_capacity(files.files.len());
-        let mut first_row = 0;
-        for (file, path) in files.files.iter().enumerate() {
-            let shared = files.open(file)?;
-            let footer = load_footer(&shared, path)?;
-            stamps.push(shared.stamp());
-            if files.files.len() <= MOST_OPEN {
-                open.push(shared);
-            }
-            let mut first_of_file = 0;
-            for (index, row_group) in footer.metadata().row_groups().iter().enumerate() {
-                let n_stored = row_group.num_rows() as usize;
-                let kept = files.delta.as_ref().and_then(|table| table.kept(file, first_of_file, n_stored));
-                let n_rows = kept.as_ref().map_or(n_stored, RowSelection::row_count);
-                row_groups.push(RowGroup { file, index, first_row, n_rows, kept });
-                first_row += n_rows as u64;
-                first_of_file += n_stored as u64;
-            }
-            schemas.push(match &files.delta {
-                Some(table) => table.renamed(footer.schema()),
-                None => Arc::clone(footer.schema()),
-            });
-            metadata.push(footer);
+        let n_files = files.files.len();
+        let found: Vec<OnceLock<Footer>> = iter::repeat_with(OnceLock::new).take(n_files).collect();
+        // In a bucket, reading a footer is little but waiting.
+        let threads = if files.bucket.is_some() { FOOTERS_AT_ONCE } else { parallel::threads() };
+        parallel::for_each(threads, n_files, &|file| {
+            let open = files.open(file)?;
+            let metadata = load_footer(&open, &files.files[file])?;
+            let footer = Footer { metadata, stamp: open.stamp(), open: Some(open).filter(|_| n_files <= MOST_OPEN) };
+            found[file].get_or_init(|| footer);
+            Ok(())
+        })?;
+        let mut rows = Self {
+            files: files.clone(),
+            metadata: Vec::with_capacity(n_files),
+            schemas: Vec::with_capacity(n_files),
+            open: Vec::new(),
+            stamps: Vec::with_capacity(n_files),
+            row_groups: Vec::new(),
+        };
+        for footer in found.into_iter().filter_map(OnceLock::into_inner) {
+            rows.add(footer);
         }
         let schema = match &files.delta {
             Some(table) => Arc::clone(&table.schema),
-            None => merge_schemas(schemas.iter().map(AsRef::as_ref), &files.partitions, |first, _| first.clone()),
+            None => merge_schemas(rows.schemas.iter().map(AsRef::as_ref), &files.partitions, |first, _| first.clone()),
         };
-        Ok((schema, Self { files: files.clone(), metadata, schemas, open, stamps, row_groups }))
+        Ok((schema, rows))
+    }
+
+    /// Adds the next file.
+    fn add(&mut self, footer: Footer) {
+        let file = self.metadata.len();
+        let mut first_row = self.row_groups.last().map_or(0, |last| last.first_row + last.n_rows as u64);
+        let mut first_of_file = 0;
+        for (index, row_group) in footer.metadata.metadata().row_groups().iter().enumerate() {
+            let n_stored = row_group.num_rows() as usize;
+            let kept = self.files.delta.as_ref().and_then(|table| table.kept(file, first_of_file, n_stored));
+            let n_rows = kept.as_ref().map_or(n_stored, RowSelection::row_count);
+            self.row_groups.push(RowGroup { file, index, first_row, n_rows, kept });
+            first_row += n_rows as u64;
+            first_of_file += n_stored as u64;
+        }
+        self.schemas.push(match &self.files.delta {
+            Some(table) => table.renamed(footer.metadata.schema()),
+            None => Arc::clone(footer.metadata.schema()),
+        });
+        self.stamps.push(footer.stamp);
+        self.open.extend(footer.open);
+        self.metadata.push(footer.metadata);
     }
 
     /// What the footers say under a key, with the number of the file.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::datatypes::{Field as ArrowField, Float64Type, Int64Type, Schema};
 use chrono::DateTime;
 use feast_core::{
     BatchFeatures, DataSource, DataSourceOptions, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field,
@@ -19,7 +19,7 @@ use feast_core::{
 };
 use feast_offline::{BatchStream, EntitySource, HistoricalRequest, LatestRequest, OfflineStore};
 use feast_testing::services::s3::S3Server;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 
 const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "AKIAOFTHETESTS"), ("AWS_SECRET_ACCESS_KEY", "s3cret"), ("AWS_REGION", "eu-north-1")];
@@ -39,8 +39,12 @@ fn main() {
     println!("test versions_are_read on a disk ... ok");
     runtime.block_on(what_cannot_be_done_is_said(folder.path(), local.to_str().unwrap()));
     println!("test what_cannot_be_done_is_said ... ok");
-    runtime.block_on(deleted_rows_and_renamed_columns(&folder.path().join("by_hand")));
-    println!("test deleted_rows_and_renamed_columns ... ok");
+    runtime.block_on(files_of_other_times_are_not_opened(&folder.path().join("skipped")));
+    println!("test files_of_other_times_are_not_opened ... ok");
+    for mapping in ["name", "id"] {
+        runtime.block_on(deleted_rows_and_renamed_columns(&folder.path().join(mapping), mapping));
+        println!("test deleted_rows_and_renamed_columns by {mapping} ... ok");
+    }
 
     let server = S3Server::start();
     server.create_bucket("features");
@@ -186,18 +190,49 @@ async fn what_cannot_be_done_is_said(folder: &Path, table: &str) {
     assert_eq!(error.message(), "data source `stats` is a Delta table, to which rows cannot be added here");
 }
 
-/// A table as Spark writes it: columns have other names in the files, and a vector says which rows are deleted.
-async fn deleted_rows_and_renamed_columns(table: &Path) {
+async fn files_of_other_times_are_not_opened(table: &Path) {
+    write(&[table.to_str().unwrap()]);
+    // Damages the file that was added by version 4, whose row is of second 30.
+    let log = fs::read_to_string(table.join("_delta_log/00000000000000000004.json")).unwrap();
+    let actions = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let added: Vec<String> = actions.filter_map(|action| Some(action["add"]["path"].as_str()?.to_owned())).collect();
+    assert_eq!(added.len(), 1);
+    fs::write(table.join(added[0].replace("%20", " ")), "not Parquet").unwrap();
+    let now = source(table.to_str().unwrap(), "");
+    let york = Some("New York".to_owned());
+    assert_eq!(trained(&now, asked(&[(1, 25), (2, 29)])).await, [(Some(1), york), (Some(102), None)]);
+    let instant = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+    for (end, is_read) in [(29, true), (30, false)] {
+        let request = LatestRequest { view: view(&now), start: instant(0), end: instant(end) };
+        assert_eq!(store().latest(request).await.is_ok(), is_read, "until {end}");
+    }
+}
+
+/// A table as Spark writes it: columns have other names in the files, and a vector says which rows are deleted. Columns
+/// are found by name, and the vector is in the log; or they are found by id, and the vector is in a file of its own.
+async fn deleted_rows_and_renamed_columns(table: &Path, mapping: &str) {
+    let by_id = mapping == "id";
     let n_rows = 6i64;
     let times = TimestampMicrosecondArray::from_iter_values((0..n_rows).map(|row| row * 10_000_000));
     // `trips` was dropped once and made again: the file still has the old column, under the new one's name.
-    let batch = RecordBatch::try_from_iter([
-        ("trips", Arc::new(Int64Array::from_value(-1, n_rows as usize)) as ArrayRef),
+    let columns: [(&str, ArrayRef); 4] = [
+        ("trips", Arc::new(Int64Array::from_value(-1, n_rows as usize))),
         ("col-1", Arc::new(Int64Array::from_iter_values((0..n_rows).map(|row| row % 2)))),
         ("col-2", Arc::new(times.with_timezone("UTC"))),
         ("col-3", Arc::new(Int64Array::from_iter_values(0..n_rows))),
-    ])
-    .unwrap();
+    ];
+    let fields = columns.iter().zip([9, 1, 2, 3]).map(|((name, array), id)| {
+        // Where columns have ids, their names mean nothing: here each has that of the next.
+        let name = if by_id { format!("col-{}", id % 3 + 1) } else { (*name).to_owned() };
+        let field = ArrowField::new(name, array.data_type().clone(), true);
+        let ids = by_id.then(|| (PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string()));
+        field.with_metadata(ids.into_iter().collect())
+    });
+    // Two columns of one name are none of this test.
+    let skipped = usize::from(by_id);
+    let fields: Vec<ArrowField> = fields.skip(skipped).collect();
+    let arrays = columns.iter().skip(skipped).map(|(_, array)| Arc::clone(array)).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
     fs::create_dir_all(table.join("_delta_log")).unwrap();
     let path = table.join("a b.parquet");
     let properties =
@@ -218,8 +253,13 @@ async fn deleted_rows_and_renamed_columns(table: &Path) {
     ];
     let schema = serde_json::json!({"type": "struct", "fields": fields}).to_string();
     let deletion = |rows: &[u16]| {
-        serde_json::json!({"storageType": "i", "pathOrInlineDv": inline_vector(rows), "sizeInBytes": 32 + 2 * rows.len(),
-            "cardinality": rows.len()})
+        let vector = deletion_vector(rows);
+        let (kind, place, offset) = match by_id {
+            false => ("i", z85(&vector), None),
+            true => ("u", vector_file(table, &vector), Some(1)),
+        };
+        serde_json::json!({"storageType": kind, "pathOrInlineDv": place, "offset": offset,
+            "sizeInBytes": vector.len(), "cardinality": rows.len()})
     };
     let add = |deletion: serde_json::Value| {
         serde_json::json!({"add": {"path": "a%20b.parquet", "partitionValues": {"col-4": "Oslo"},
@@ -230,7 +270,7 @@ async fn deleted_rows_and_renamed_columns(table: &Path) {
         serde_json::json!({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7,
             "readerFeatures": ["deletionVectors", "columnMapping"], "writerFeatures": ["deletionVectors", "columnMapping"]}}),
         serde_json::json!({"metaData": {"id": "x", "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
-            "partitionColumns": ["city"], "configuration": {"delta.columnMapping.mode": "name",
+            "partitionColumns": ["city"], "configuration": {"delta.columnMapping.mode": mapping,
             "delta.columnMapping.maxColumnId": "4", "delta.enableDeletionVectors": "true"}}}),
         add(serde_json::Value::Null),
     ];
@@ -261,8 +301,8 @@ async fn deleted_rows_and_renamed_columns(table: &Path) {
     assert!(read.column_by_name("rating").and_then(|column| column.as_primitive_opt::<Float64Type>()).is_none());
 }
 
-/// A deletion vector inside the log: an array of a 64-bit roaring bitmap in Z85.
-fn inline_vector(rows: &[u16]) -> String {
+/// A deletion vector: an array of a 64-bit roaring bitmap.
+fn deletion_vector(rows: &[u16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(1_681_511_377u32.to_le_bytes());
     bytes.extend(1u64.to_le_bytes());
@@ -274,6 +314,31 @@ fn inline_vector(rows: &[u16]) -> String {
     bytes.extend((rows.len() as u16 - 1).to_le_bytes());
     bytes.extend(16u32.to_le_bytes());
     rows.iter().for_each(|row| bytes.extend(row.to_le_bytes()));
+    bytes
+}
+
+/// Writes a vector as the only one of a file beside the data; returns how the log names that file.
+fn vector_file(table: &Path, vector: &[u8]) -> String {
+    let id: [u8; 16] = *b"sixteen bytes id";
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
+    // The version of the format; the length, the vector and its checksum.
+    let mut bytes = vec![1u8];
+    bytes.extend((vector.len() as u32).to_be_bytes());
+    bytes.extend(vector);
+    bytes.extend(crc32(vector).to_be_bytes());
+    fs::write(table.join(format!("deletion_vector_{name}.bin")), bytes).unwrap();
+    z85(&id)
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let of_byte = |sum: u32, byte: &u8| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xEDB8_8320 & 0u32.wrapping_sub(sum & 1)))
+    };
+    !bytes.iter().fold(u32::MAX, of_byte)
+}
+
+fn z85(bytes: &[u8]) -> String {
     let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
     let of_chunk = |chunk: &[u8]| {
         let number = u32::from_be_bytes(chunk.try_into().unwrap());

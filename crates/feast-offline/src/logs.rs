@@ -55,7 +55,9 @@ pub(crate) fn write(destination: &LoggingDestination, base: &Path, rows: &Record
         file.finish()?;
         staging.publish(&target)?;
         // The rows are there; that merging failed concerns the next time only.
-        drop(compact(files_of(&folder)));
+        if let Err(error) = compact(files_of(&folder)) {
+            tracing::warn!(folder = %folder.display(), %error, "small files of logged features were not merged");
+        }
     }
     Ok(rows.num_rows() as u64)
 }

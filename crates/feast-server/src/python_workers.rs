@@ -29,6 +29,8 @@ const MOST_ROWS: usize = 4096;
 const MOST_WAITING: usize = 1024;
 /// Views whose messages are kept.
 const MOST_MESSAGES: usize = 1024;
+/// More Python processes than that are a slip of the pen.
+const MOST_WORKERS: f64 = 1024.0;
 /// Longest time that can be configured for one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest time for which nobody tries again what failed.
@@ -88,6 +90,12 @@ impl WorkerOptions {
         };
         let mut options = Self { python: python.into(), ..Self::default() };
         if let Some(workers) = number("workers")? {
+            if workers > MOST_WORKERS {
+                let message = format!(
+                    "`transformations.workers` is {workers}, which is more Python processes than a machine has room for"
+                );
+                return Err(Error::invalid_configuration(message).with_hint(format!("give at most {MOST_WORKERS}")));
+            }
             options.workers = workers.ceil() as usize;
         }
         if let Some(seconds) = number("timeout_seconds")? {

@@ -1,5 +1,6 @@
 //! The registry for others, over gRPC and REST.
 
+mod limits;
 mod lineage;
 mod page;
 mod read;
@@ -27,6 +28,7 @@ use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::limits::limited;
 use self::service::{RegistryService, SERVICE};
 use self::store_service::StoreService;
 use crate::serve::{Connections, answer_until, listen, refuse_authentication};
@@ -130,12 +132,13 @@ pub async fn serve_registry(
         // The sender goes when the servers are to stop.
         answer_until(listener, &connections, &graceful, stopped.changed()).await;
     };
-    let grpc_router = grpc_router(&registry).await?;
+    let grpc_router = limited(grpc_router(&registry).await?, |error| status::status(&error).into_http());
+    let rest_router = limited(rest::router(&registry), rest::refused);
     let stopping = async {
         shutdown.await;
         drop(stop);
     };
-    tokio::join!(answer(grpc, grpc_router), answer(rest, rest::router(&registry)), stopping);
+    tokio::join!(answer(grpc, grpc_router), answer(rest, rest_router), stopping);
     tracing::info!("stopping: waiting for open requests");
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(seconds = DRAIN.as_secs(), "stopped with requests still open");

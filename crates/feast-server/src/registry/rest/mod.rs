@@ -14,8 +14,10 @@ use axum::extract::{Path, State};
 use axum::http::Response;
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::middleware::map_response;
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, body::Body};
+use feast_core::Error;
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -59,11 +61,15 @@ pub(super) fn router(registry: &Registry) -> Router {
         .with_state(registry.clone())
 }
 
+/// An error that is found before a route is.
+pub(super) fn refused(error: Error) -> Response<Body> {
+    Refusal::from(error).into_response()
+}
+
 /// A panic is our bug; its text is not for the client.
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Body> {
-    use axum::response::IntoResponse;
     tracing::error!("a route of the registry server panicked");
-    Refusal::from(feast_core::Error::internal("the server has a defect; its log says more")).into_response()
+    refused(Error::internal("the server has a defect; its log says more"))
 }
 
 /// The list, the list of all projects, one object, and how it is made and deleted.

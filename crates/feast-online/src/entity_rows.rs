@@ -116,11 +116,17 @@ pub enum EntityColumn {
 }
 
 impl EntityColumn {
-    fn len(&self) -> usize {
+    /// Number of values.
+    pub fn len(&self) -> usize {
         match self {
             Self::Values(values) => values.len(),
             Self::Array(array) => array.len(),
         }
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

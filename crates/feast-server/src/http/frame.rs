@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use feast_core::{Error, FeatureView, Result, ValueType};
 use feast_online::{EntityColumn, EntityRows, EntityValue};
 
 use super::body::Columns;
+
+/// Named columns of a data frame, in order.
+pub(super) type Frame = Vec<(String, EntityColumn)>;
+
+/// Columns whose values came one by one.
+pub(super) fn frame(columns: Columns) -> Frame {
+    columns.into_iter().map(|(name, values)| (name, EntityColumn::Values(values))).collect()
+}
 
 /// A record batch from the columns of a body; `None` when there is no column at all, which writes nothing.
 ///
@@ -18,7 +26,7 @@ use super::body::Columns;
 ///
 /// # Errors
 /// `InvalidRequest` for columns of different lengths, and for values that do not fit, naming column, row and value.
-pub(crate) fn record_batch(frame: Columns, views: &[Arc<FeatureView>]) -> Result<Option<RecordBatch>> {
+pub(super) fn record_batch(frame: Frame, views: &[Arc<FeatureView>]) -> Result<Option<RecordBatch>> {
     let Some((_, first)) = frame.first() else { return Ok(None) };
     if frame.iter().any(|(_, values)| values.len() != first.len()) {
         let lengths: Vec<String> =
@@ -28,17 +36,20 @@ pub(crate) fn record_batch(frame: Columns, views: &[Arc<FeatureView>]) -> Result
     }
     let mut types = Vec::with_capacity(frame.len());
     let mut columns = Vec::with_capacity(frame.len());
-    for (name, mut values) in frame {
+    for (name, mut column) in frame {
         let value_type = match declared_type(&name, views) {
             Some(ValueType::Bytes) => {
-                decode_bytes(&name, &mut values)?;
+                column = decoded_bytes(&name, column)?;
                 ValueType::Bytes
             }
             Some(declared) => declared,
-            None => inferred_type(&name, &values)?,
+            None => match &column {
+                EntityColumn::Array(array) => ValueType::from_arrow(array.data_type()).unwrap_or_default(),
+                EntityColumn::Values(values) => inferred_type(&name, values)?,
+            },
         };
         types.push((name.clone(), value_type));
-        columns.push((name, EntityColumn::Values(values)));
+        columns.push((name, column));
     }
     let rows = EntityRows::new(columns)?;
     let arrays: Result<Vec<ArrayRef>> =
@@ -103,27 +114,39 @@ fn type_of(value: &EntityValue) -> Option<ValueType> {
 }
 
 /// Bytes travel as base64 in both directions.
-fn decode_bytes(column: &str, values: &mut [EntityValue]) -> Result<()> {
-    for (row, value) in values.iter_mut().enumerate() {
-        if let EntityValue::String(text) = value {
-            let bytes = STANDARD.decode(text.as_bytes()).map_err(|error| {
-                Error::invalid_request(format!("column `{column}` has a text in row {row} that is not base64: {error}"))
-                    .with_hint(format!("`{column}` holds bytes; encode them as base64"))
-            })?;
-            *value = EntityValue::Bytes(bytes);
+fn decoded_bytes(column: &str, values: EntityColumn) -> Result<EntityColumn> {
+    let decoded = |row: usize, text: &str| {
+        STANDARD.decode(text.as_bytes()).map_err(|error| {
+            Error::invalid_request(format!("column `{column}` has a text in row {row} that is not base64: {error}"))
+                .with_hint(format!("`{column}` holds bytes; encode them as base64"))
+        })
+    };
+    Ok(match values {
+        EntityColumn::Array(array) if array.data_type() == &DataType::Utf8 => {
+            let texts = array.as_string::<i32>().iter().enumerate();
+            let bytes = texts.map(|(row, text)| text.map(|text| decoded(row, text)).transpose());
+            let bytes = bytes.collect::<Result<Vec<Option<Vec<u8>>>>>()?;
+            EntityColumn::Array(Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()))
         }
-    }
-    Ok(())
+        EntityColumn::Array(array) => EntityColumn::Array(array),
+        EntityColumn::Values(values) => {
+            let values = values.into_iter().enumerate().map(|(row, value)| match value {
+                EntityValue::String(text) => decoded(row, &text).map(EntityValue::Bytes),
+                other => Ok(other),
+            });
+            EntityColumn::Values(values.collect::<Result<_>>()?)
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::array::{Array, AsArray};
-    use arrow::datatypes::{DataType, Float32Type, Int64Type};
+    use arrow::datatypes::{Float32Type, Int64Type};
     use feast_core::{BatchFeatures, DataSource, FeatureViewKind, Field};
     use serde_json::{Value, json};
 
+    use super::super::frame_body;
     use super::*;
 
     fn views() -> Vec<Arc<FeatureView>> {
@@ -139,29 +162,61 @@ mod tests {
         vec![Arc::new(view)]
     }
 
-    fn frame(json: Value) -> Result<Option<RecordBatch>> {
-        let Value::Object(object) = json else { panic!("an object") };
-        let columns = object.into_iter().map(|(name, values)| {
-            let Value::Array(values) = values else { panic!("a list") };
-            (name, serde_json::from_value(Value::Array(values)).unwrap())
-        });
-        record_batch(columns.collect(), &views())
+    fn batch(json: Value) -> Result<Option<RecordBatch>> {
+        batch_for(&json, &views())
+    }
+
+    /// The batch of a frame, which is the same when its values come one by one and, if that is possible, by column.
+    fn batch_for(json: &Value, views: &[Arc<FeatureView>]) -> Result<Option<RecordBatch>> {
+        let columns = json.as_object().unwrap().iter();
+        let columns = columns.map(|(name, values)| (name.clone(), serde_json::from_value(values.clone()).unwrap()));
+        let one_by_one = record_batch(frame(columns.collect()), views);
+        if let Some(body) = frame_body::parse(&json!({"df": json}).to_string(), 1000) {
+            let by_column = record_batch(body.frame, views);
+            match (&one_by_one, &by_column) {
+                (Ok(one), Ok(other)) => assert_eq!(one, other),
+                (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),
+                _ => panic!("{json}: {one_by_one:?} {by_column:?}"),
+            }
+        }
+        one_by_one
+    }
+
+    #[test]
+    fn columns_become_what_their_values_become_one_by_one() {
+        let columns = [
+            json!([1, null, -2]),
+            json!([null, 0.5, 1.0]),
+            json!(["1", "x", null]),
+            json!(["AP/+", "1.5"]),
+            json!(["2026-11-20", null]),
+            json!([true, false, null]),
+        ];
+        for value_type in (0..100).filter_map(ValueType::from_number) {
+            let mut view = FeatureView::clone(&views()[0]);
+            view.features.push(Field::new("f", value_type));
+            for column in &columns {
+                let frame = json!({"f": column, "other": column});
+                assert!(frame_body::parse(&json!({"df": frame}).to_string(), 1000).is_some());
+                drop(batch_for(&frame, &[Arc::new(view.clone())]));
+            }
+        }
     }
 
     #[test]
     fn declared_columns_get_their_type_and_others_keep_theirs() {
-        let batch =
-            frame(json!({"r": ["0.5", 1], "raw": ["AP/+", null], "trips": ["12", 3.0], "at": ["2026-11-20", null],
+        let typed =
+            batch(json!({"r": ["0.5", 1], "raw": ["AP/+", null], "trips": ["12", 3.0], "at": ["2026-11-20", null],
                                  "n": [1, 2.5], "x": [null, null]}))
             .unwrap()
             .unwrap();
-        assert_eq!(batch.column(0).as_primitive::<Float32Type>().values(), &[0.5, 1.0]);
-        assert_eq!(batch.column(1).as_binary::<i32>().value(0), b"\x00\xff\xfe");
-        assert_eq!(batch.column(2).as_primitive::<Int64Type>().values(), &[12, 3]);
-        assert_eq!(batch.column(3).data_type(), &DataType::Utf8);
-        assert_eq!(batch.column(4).data_type(), &DataType::Float64);
-        assert_eq!(batch.column(5).null_count(), 2);
-        assert!(frame(json!({})).unwrap().is_none());
+        assert_eq!(typed.column(0).as_primitive::<Float32Type>().values(), &[0.5, 1.0]);
+        assert_eq!(typed.column(1).as_binary::<i32>().value(0), b"\x00\xff\xfe");
+        assert_eq!(typed.column(2).as_primitive::<Int64Type>().values(), &[12, 3]);
+        assert_eq!(typed.column(3).data_type(), &DataType::Utf8);
+        assert_eq!(typed.column(4).data_type(), &DataType::Float64);
+        assert_eq!(typed.column(5).null_count(), 2);
+        assert!(batch(json!({})).unwrap().is_none());
     }
 
     #[test]
@@ -176,7 +231,7 @@ mod tests {
             (json!({"raw": ["*"]}), "column `raw` has a text in row 0 that is not base64"),
         ];
         for (json, expected) in cases {
-            let message = frame(json).unwrap_err().to_string();
+            let message = batch(json).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
     }

@@ -2,12 +2,13 @@
 
 mod body;
 mod frame;
-
+mod frame_body;
 mod get_online_features;
 mod health;
 mod materialize;
 mod metrics;
 mod not_yet;
+mod one_kind;
 mod online_body;
 mod openapi;
 mod push;

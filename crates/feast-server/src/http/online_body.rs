@@ -1,4 +1,4 @@
-//! The body of a request for online features in one pass, for the bodies that are as nearly all are: texts and integers.
+//! The body of a request for online features in one pass, for the bodies that are as nearly all are.
 //!
 //! Whatever is out of the ordinary (a value of another kind, a member given twice, a mistake) is left to
 //! [`Members`](super::body::Members), which takes several passes and tells what is wrong. Both give the same for what
@@ -6,13 +6,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
-use arrow::array::{Int64Array, StringBuilder};
 use feast_online::{EntityColumn, EntityRows};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::body::Text;
+use super::one_kind::ColumnsOfOneKind;
 
 /// A request for online features; texts borrow from the body.
 #[derive(Debug, Default)]
@@ -49,7 +48,13 @@ impl<'de> Visitor<'de> for BodyVisitor {
         while let Some(name) = members.next_key_seed(Text)? {
             let number = match name.as_ref() {
                 "entities" => {
-                    let columns = members.next_value_seed(Entities { most_values: self.most_values })?;
+                    let seed = ColumnsOfOneKind { most_values: self.most_values, nulls_allowed: false };
+                    let columns = members.next_value_seed(seed)?.into_iter();
+                    let columns: Vec<_> = columns.map(|(name, array)| (name, EntityColumn::Array(array))).collect();
+                    // An answer for nobody has its own words.
+                    if columns.is_empty() {
+                        return Err(A::Error::custom("no entities"));
+                    }
                     body.entity_rows = EntityRows::new(columns).map_err(A::Error::custom)?;
                     0
                 }
@@ -124,113 +129,6 @@ impl<'de> Visitor<'de> for OptionalText {
     }
 }
 
-/// The columns of the entities.
-struct Entities {
-    most_values: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Entities {
-    type Value = Vec<(String, EntityColumn)>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Entities {
-    type Value = Vec<(String, EntityColumn)>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of lists")
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut left = self.most_values;
-        let mut columns = Vec::with_capacity(4);
-        while let Some(name) = members.next_key::<String>()? {
-            columns.push((name, members.next_value_seed(Cells { left: &mut left })?));
-        }
-        // An answer for nobody, and an empty column, have their own words.
-        let is_empty = |column: &EntityColumn| matches!(column, EntityColumn::Values(_));
-        if columns.is_empty() || columns.iter().any(|(_, column)| is_empty(column)) {
-            return Err(A::Error::custom("no entities"));
-        }
-        Ok(columns)
-    }
-}
-
-/// One column: integers, or texts.
-struct Cells<'l> {
-    left: &'l mut usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Cells<'_> {
-    type Value = EntityColumn;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Cells<'_> {
-    type Value = EntityColumn;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of integers, or of texts")
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut column = Column::Empty;
-        while items.next_element_seed(Cell(&mut column))?.is_some() {
-            *self.left = self.left.checked_sub(1).ok_or_else(|| A::Error::custom("too many values"))?;
-        }
-        Ok(match column {
-            Column::Empty => EntityColumn::Values(Vec::new()),
-            Column::Integers(integers) => EntityColumn::Array(Arc::new(Int64Array::from(integers))),
-            Column::Texts(mut texts) => EntityColumn::Array(Arc::new(texts.finish())),
-        })
-    }
-}
-
-enum Column {
-    Empty,
-    Integers(Vec<i64>),
-    Texts(StringBuilder),
-}
-
-struct Cell<'c>(&'c mut Column);
-
-impl<'de> DeserializeSeed<'de> for Cell<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for Cell<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an integer or a text")
-    }
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        match self.0 {
-            Column::Empty => *self.0 = Column::Integers(vec![value]),
-            Column::Integers(integers) => integers.push(value),
-            Column::Texts(_) => return Err(E::custom("an integer among texts")),
-        }
-        Ok(())
-    }
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        self.visit_i64(i64::try_from(value).map_err(E::custom)?)
-    }
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        match self.0 {
-            Column::Empty => {
-                let mut texts = StringBuilder::new();
-                texts.append_value(value);
-                *self.0 = Column::Texts(texts);
-            }
-            Column::Texts(texts) => texts.append_value(value),
-            Column::Integers(_) => return Err(E::custom("a text among integers")),
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -256,7 +154,6 @@ mod tests {
             "{}",
             r#"{"entities": {}}"#,
             r#"{"entities": {"id": []}}"#,
-            r#"{"entities": {"id": [1.5]}}"#,
             r#"{"entities": {"id": [1, "a"]}}"#,
             r#"{"entities": {"id": ["a", 1]}}"#,
             r#"{"entities": {"id": [null]}}"#,

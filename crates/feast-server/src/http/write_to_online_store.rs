@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::Response;
 
-use super::body::{Columns, Members, Received};
-use super::frame::record_batch;
+use super::body::{Members, Received};
+use super::frame::{Frame, frame, record_batch};
+use super::frame_body::{self, FrameBody};
 use super::json_bytes;
 use crate::error::Answer;
 use crate::state::Server;
@@ -21,7 +22,9 @@ pub(crate) async fn write_to_online_store(
 }
 
 async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {
-    let (feature_view, frame, transform_on_write) = received.json(&server.options, take)?;
+    let body = frame_body::parse(received.json_text()?, server.options.request_limit_values);
+    let (feature_view, frame, transform_on_write) =
+        body.and_then(of).map_or_else(|| received.json(&server.options, take), Ok)?;
     let contents = server.store.contents(false).await?;
     let view = Arc::clone(contents.feature_view(&feature_view)?);
     if let Some(rows) = record_batch(frame, &[view])? {
@@ -30,8 +33,14 @@ async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> 
     Ok(json_bytes(b"null".to_vec()))
 }
 
-fn take(members: &mut Members<'_>) -> (String, Columns, bool) {
-    let (feature_view, frame) = (members.text("feature_view_name"), members.columns("df"));
+fn of(body: FrameBody<'_>) -> Option<(String, Frame, bool)> {
+    body.flag_or("allow_registry_cache", true)?;
+    let transform_on_write = body.flag_or("transform_on_write", true)?;
+    Some((body.text("feature_view_name")?.to_owned(), body.frame, transform_on_write))
+}
+
+fn take(members: &mut Members<'_>) -> (String, Frame, bool) {
+    let (feature_view, frame) = (members.text("feature_view_name"), frame(members.columns("df")));
     members.flag("allow_registry_cache", true);
     (feature_view, frame, members.flag("transform_on_write", true))
 }

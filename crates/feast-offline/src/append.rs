@@ -34,7 +34,7 @@ use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
 use crate::sources::delta::read_only;
 use crate::sources::file::{Encoding, Files, Shape};
-use crate::sources::parquet::{load_footer, read_file};
+use crate::sources::parquet::read_file;
 use crate::sources::shared_file::SharedFile;
 use crate::sources::{SourceColumns, SourceTable};
 use crate::view_columns::record_batch;
@@ -86,7 +86,7 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
     match table.files.shape {
         Shape::File => {
             remove_leftovers(directory, &|name| root.file_name() == Some(name));
-            extend_file(root, &rows)?;
+            extend_file(root, &table, &rows)?;
         }
         _ => {
             remove(&table.replaced);
@@ -157,30 +157,30 @@ fn try_to_extend_object(source: &DataSource, base: &Path, rows: &RecordBatch) ->
     if objects[0].size > MOST_OF_AN_OBJECT {
         return Err(refused("a large object"));
     }
-    let file = files.open(0)?.at_hand()?;
-    let footer = load_footer(&file, path)?;
-    if !writes_alike(&footer) {
+    let (file, footer) = table.parquet_file(0)?;
+    if !writes_alike(footer) {
         return Err(refused("of an old kind of Parquet"));
     }
-    let rows = as_in_file(path, &footer, &rows)?;
-    let extended = copy_and_add(&file, &footer, Vec::new(), &rows).map_err(|error| unwritable(path, error))?;
+    let rows = as_in_file(path, footer, &rows)?;
+    let file = file.at_hand().map_err(|error| unwritable(path, error))?;
+    let extended = copy_and_add(&file, footer, Vec::new(), &rows).map_err(|error| unwritable(path, error))?;
     bucket.replace(&objects[0], extended)?;
     Ok(rows.num_rows() as u64)
 }
 
-/// Writes old and new rows beside the file, then takes its name.
-fn extend_file(path: &Path, rows: &RecordBatch) -> Result<()> {
-    // Read under the lock: the file may have grown since it was opened.
-    let file = SharedFile::open(path)?;
-    let footer = load_footer(&file, path)?;
-    let rows = as_in_file(path, &footer, rows)?;
+/// Writes old and new rows beside the file, then takes its name. The caller has the turn, and has had it since the table
+/// was opened.
+fn extend_file(path: &Path, table: &SourceTable, rows: &RecordBatch) -> Result<()> {
+    let (file, footer) = table.parquet_file(0)?;
+    let rows = as_in_file(path, footer, rows)?;
     let staging = Staging::in_turn(path)?;
-    if writes_alike(&footer) {
+    if writes_alike(footer) {
+        let file = file.at_hand().map_err(|error| unwritable(path, error))?;
         let extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
-        let extended = copy_and_add(&file, &footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+        let extended = copy_and_add(&file, footer, extended, &rows).map_err(|error| unwritable(path, error))?;
         extended.sync_all().map_err(|error| failed(&staging.path, error))?;
     } else {
-        let mut extended = ParquetFile::create(&staging.path, rows.schema_ref(), compression_of(&footer))?;
+        let mut extended = ParquetFile::create(&staging.path, rows.schema_ref(), compression_of(footer))?;
         read_file(path, &mut |batch| extended.write(&batch))?;
         extended.write(&rows)?;
         extended.finish()?;
@@ -342,8 +342,8 @@ fn copy_row_group<W: Write + Send>(
 fn add_files(table: &SourceTable, rows: &RecordBatch) -> Result<()> {
     let files = &table.files;
     let last = files.files.last().ok_or_else(|| changed(&files.root))?;
-    let own = load_footer(&files.open(files.files.len() - 1)?, last)?;
-    let compression = compression_of(&own);
+    let (_, own) = table.parquet_file(files.files.len() - 1)?;
+    let compression = compression_of(own);
     let in_file: Vec<usize> = (0..rows.num_columns())
         .filter(|column| {
             let name = rows.schema_ref().field(*column).name();

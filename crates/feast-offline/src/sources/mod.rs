@@ -15,6 +15,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, FileFormat, Result, did_you_mean};
@@ -23,6 +24,7 @@ use csv::CsvRows;
 use file::{Encoding, Files};
 use json::JsonRows;
 use parquet::ParquetRows;
+use shared_file::SharedFile;
 
 use crate::compaction::{REPLACES, replaced};
 
@@ -165,6 +167,14 @@ impl SourceTable {
             }
         };
         Ok(Self { columns: SourceColumns::new(name, schema), files, replaced: gone, rows })
+    }
+
+    /// A Parquet file of the source, as it was when it was opened, and its footer.
+    pub(crate) fn parquet_file(&self, file: usize) -> Result<(SharedFile, &ArrowReaderMetadata)> {
+        match &self.rows {
+            Rows::Parquet(rows) => rows.file_with_footer(file),
+            _ => Err(Error::internal(format!("data source `{}` is no Parquet", self.name))),
+        }
     }
 
     /// Whether single rows can be read again by position, so that a first look can do without most columns.

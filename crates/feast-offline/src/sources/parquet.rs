@@ -109,6 +109,11 @@ impl ParquetRows {
         })
     }
 
+    /// As [`SourceTable::parquet_file`](super::SourceTable::parquet_file).
+    pub(crate) fn file_with_footer(&self, file: usize) -> Result<(SharedFile, &ArrowReaderMetadata)> {
+        Ok((self.file(file)?, &self.metadata[file]))
+    }
+
     /// As [`SourceTable::scan`](super::SourceTable::scan).
     pub(crate) fn scan(
         &self,

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use feast_core::Result;
+use bytes::buf::Reader;
+use bytes::{Buf, Bytes};
+use feast_core::{Error, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -17,6 +18,9 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::bucket::{Object, ObjectReader};
 use super::file::unreadable;
+
+/// A file of so many bytes is read at once by who wants most of it.
+const SMALL: u64 = 4 << 20;
 
 /// Length and time of the last change of a file.
 pub(crate) type Stamp = (u64, Option<SystemTime>);
@@ -32,6 +36,8 @@ pub(crate) struct SharedFile {
 #[derive(Debug, Clone)]
 enum Contents {
     File(Arc<File>),
+    /// All of a file.
+    Whole(Bytes),
     Object(Arc<Object>),
 }
 
@@ -52,11 +58,14 @@ impl SharedFile {
         Self { length: object.length, contents: Contents::Object(Arc::new(object)), modified: Some(modified) }
     }
 
-    /// The same file with all of it at hand, where reads take long.
-    pub(crate) fn at_hand(self) -> Result<Self> {
-        let Contents::Object(object) = &self.contents else { return Ok(self) };
-        let whole = object.whole()?;
-        Ok(Self { contents: Contents::Object(Arc::new(whole)), ..self })
+    /// The same file with all of it at hand, where it is small or reads take long.
+    pub(crate) fn at_hand(self) -> ParquetResult<Self> {
+        let contents = match &self.contents {
+            Contents::File(_) if self.length <= SMALL => Contents::Whole(self.get_bytes(0, self.length as usize)?),
+            Contents::File(_) | Contents::Whole(_) => return Ok(self),
+            Contents::Object(object) => Contents::Object(Arc::new(object.whole().map_err(external)?)),
+        };
+        Ok(Self { contents, ..self })
     }
 
     /// The same file, with all that a read of these columns of a row group needs at hand, where reads take long.
@@ -95,10 +104,14 @@ impl SharedFile {
     pub(crate) fn is_unchanged(&self) -> bool {
         match &self.contents {
             Contents::File(file) => file.metadata().is_ok_and(|now| (now.len(), now.modified().ok()) == self.stamp()),
-            // Reads of an object that is another by now fail.
-            Contents::Object(_) => true,
+            // What was read stays, and reads of an object that is another by now fail.
+            Contents::Whole(_) | Contents::Object(_) => true,
         }
     }
+}
+
+fn external(error: Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
 }
 
 impl Length for SharedFile {
@@ -113,6 +126,7 @@ impl ChunkReader for SharedFile {
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
         Ok(BufReader::new(match &self.contents {
             Contents::File(file) => From::File(FromPosition { file: Arc::clone(file), position: start }),
+            Contents::Whole(bytes) => From::Memory(bytes.slice(bytes.len().min(start as usize)..).reader()),
             Contents::Object(object) => From::Object(ObjectReader::new(object.as_ref().clone(), start)),
         }))
     }
@@ -120,9 +134,8 @@ impl ChunkReader for SharedFile {
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let file = match &self.contents {
             Contents::File(file) => file,
-            Contents::Object(object) => {
-                return object.read(start, length).map_err(|error| ParquetError::External(Box::new(error)));
-            }
+            Contents::Whole(bytes) => return bytes.get_bytes(start, length),
+            Contents::Object(object) => return object.read(start, length).map_err(external),
         };
         let mut bytes = Vec::with_capacity(length);
         FromPosition { file: Arc::clone(file), position: start }.take(length as u64).read_to_end(&mut bytes)?;
@@ -137,6 +150,7 @@ impl ChunkReader for SharedFile {
 #[derive(Debug)]
 pub(crate) enum From {
     File(FromPosition),
+    Memory(Reader<Bytes>),
     Object(ObjectReader),
 }
 
@@ -144,6 +158,7 @@ impl Read for From {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
             Self::File(file) => file.read(buffer),
+            Self::Memory(bytes) => bytes.read(buffer),
             Self::Object(object) => object.read(buffer),
         }
     }

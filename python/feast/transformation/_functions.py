@@ -213,12 +213,15 @@ def frame(table: Any, objects: dict[str, list[Any]]) -> Any:
     """A pandas frame of an Arrow batch; columns that pandas has no type for are lists of Python values."""
     names = table.schema.names
     plain = [name for name in names if name not in objects]
+    # The rows of a call are few: handing them to threads takes longer than they do.
     if len(plain) == len(names):
-        return table.to_pandas()
+        return table.to_pandas(use_threads=False)
     import pandas
 
     rows = pandas.RangeIndex(table.num_rows)
-    made = table.select(plain).to_pandas() if plain else pandas.DataFrame(index=rows)
+    made = pandas.DataFrame(index=rows)
+    if plain:
+        made = table.select(plain).to_pandas(use_threads=False)
     for name, values in objects.items():
         made[name] = pandas.Series(values, dtype=object, index=rows)
     return made[names]
@@ -230,6 +233,8 @@ def columns_of_frame(
     """The wanted columns of a returned frame: Arrow arrays, or lists of Python values where those are asked for."""
     import pandas
     import pyarrow
+
+    from feast._frames import array_of
 
     if not isinstance(result, pandas.DataFrame):
         raise TypeError(f"the function returned {_kind(result)}, expected a pandas DataFrame")
@@ -249,7 +254,7 @@ def columns_of_frame(
         array = None
         if not as_objects:
             try:
-                array = pyarrow.array(series, from_pandas=True)
+                array = array_of(pyarrow, series)
             except (
                 pyarrow.ArrowInvalid,
                 pyarrow.ArrowTypeError,

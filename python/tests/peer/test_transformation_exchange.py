@@ -20,6 +20,25 @@ ROWS = [{"driver_id": driver, "val": 10 * driver} for driver in DRIVERS]
 FEATURES = [f"by_frame:f_{name}" for name in ("where", "plus", "known")]
 
 
+LARGE = """
+size = RequestSource(name="size", schema=[Field(name="length", dtype=Int64)])
+
+@on_demand_feature_view(sources=[size], schema=[Field(name="text", dtype=String)], mode="pandas")
+def texts(df):
+    import pandas as pd
+    return pd.DataFrame({"text": ["x" * length for length in df["length"]]})
+
+if __name__ == "__main__":
+    store.apply([size, texts])
+"""
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
+    with server([*command, "serve_transformations", "--port", str(port)], log, lambda: listens(port), env=environment):
+        yield
+
+
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
     """Feast, with the gRPC library that its transformation server needs and its package does not bring."""
@@ -30,12 +49,37 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, peer: str, environment: dict[str, str]) -> Path:
-    """Views of every mode, applied and loaded by Feast."""
+    """Views of every mode, and one with large values, applied and loaded by Feast."""
     folder = tmp_path_factory.mktemp("transformations")
     (folder / "feature_store.yaml").write_text(CONFIGURATION)
-    (folder / "modes.py").write_text(MODES)
+    (folder / "modes.py").write_text(MODES + LARGE)
     subprocess.run([peer, "modes.py"], cwd=folder, env=environment, check=True, timeout=600, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def without_python(repository: Path, peer: str, environment: dict[str, str]) -> Iterator[list[str]]:
+    """Our program, which has no Python and asks Feast's transformation server."""
+    binary = os.environ.get("FEAST_BINARY", "")
+    assert binary, "FEAST_BINARY must name the standalone program"
+    port = free_port()
+    feast = [str(Path(peer).with_name("feast")), "-c", str(repository)]
+    with running(feast, environment, repository / "log", port):
+        config = repository / "ours.yaml"
+        endpoint = f'feature_server: {{type: local, transformation_service_endpoint: "127.0.0.1:{port}"}}\n'
+        config.write_text(CONFIGURATION + endpoint)
+        yield [binary, "-c", str(repository), "-f", str(config), "get-online-features", "--output", "json"]
+
+
+def asked(command: list[str], entities: dict[str, list[int]], features: list[str]) -> dict[str, Any]:
+    """What our program answers."""
+    for name, values in entities.items():
+        command = [*command, "-e", f"{name}={','.join(map(str, values))}"]
+    command = [*command, *(part for feature in features for part in ("-f", feature))]
+    environment = {"PATH": "/nowhere", "HOME": "/nowhere"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 ASK = """
@@ -57,76 +101,19 @@ def answered(python: str, folder: Path, environment: dict[str, str]) -> dict[str
 
 
 def test_our_program_without_python_asks_feasts_server(
-    repository: Path, peer: str, environment: dict[str, str], tmp_path: Path
+    without_python: list[str], repository: Path, peer: str, environment: dict[str, str]
 ) -> None:
-    binary = os.environ.get("FEAST_BINARY", "")
-    assert binary, "FEAST_BINARY must name the standalone program"
-    port = free_port()
-    feast = [str(Path(peer).with_name("feast")), "-c", str(repository)]
-    with running(feast, environment, tmp_path / "log", port):
-        config = tmp_path / "feature_store.yaml"
-        endpoint = f'feature_server: {{type: local, transformation_service_endpoint: "127.0.0.1:{port}"}}\n'
-        config.write_text(CONFIGURATION + endpoint)
-        pairs = [("driver_id", DRIVERS), ("val", [10 * driver for driver in DRIVERS])]
-        entities = [f"{name}={','.join(map(str, values))}" for name, values in pairs]
-        command = [binary, "-c", str(repository), "-f", str(config), "get-online-features"]
-        command += [part for entity in entities for part in ("-e", entity)]
-        command += [part for feature in FEATURES for part in ("-f", feature)]
-        without = {"PATH": "/nowhere", "HOME": str(tmp_path)}
-        done = subprocess.run(
-            [*command, "--output", "json"], env=without, capture_output=True, text=True, check=False
-        )
-    assert done.returncode == 0, done.stderr
-    ours = json.loads(done.stdout)
+    entities = {"driver_id": DRIVERS, "val": [10 * driver for driver in DRIVERS]}
+    ours = asked(without_python, entities, FEATURES)
     theirs = answered(peer, repository, environment)
     assert {name: ours[name] for name in theirs} == theirs
 
 
-@contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path, port: int) -> Iterator[None]:
-    with server([*command, "serve_transformations", "--port", str(port)], log, lambda: listens(port), env=environment):
-        yield
-
-
-LARGE = """
-import sys, warnings
-warnings.simplefilter("ignore")
-from feast import FeatureStore, Field, RequestSource
-from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Int64, String
-
-size = RequestSource(name="size", schema=[Field(name="length", dtype=Int64)])
-
-@on_demand_feature_view(sources=[size], schema=[Field(name="text", dtype=String)], mode="pandas")
-def texts(df):
-    import pandas as pd
-    return pd.DataFrame({"text": ["x" * length for length in df["length"]]})
-
-if __name__ == "__main__":
-    FeatureStore(repo_path=".").apply([size, texts])
-"""
-
-
-def test_an_answer_of_feasts_server_may_be_larger_than_what_grpc_takes_by_default(
-    peer: str, environment: dict[str, str], tmp_path: Path
-) -> None:
-    (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
-    (tmp_path / "texts.py").write_text(LARGE)
-    subprocess.run([peer, "texts.py"], cwd=tmp_path, env=environment, check=True, timeout=600, capture_output=True)
-    port = free_port()
-    feast = [str(Path(peer).with_name("feast")), "-c", str(tmp_path)]
-    with running(feast, environment, tmp_path / "log", port):
-        config = tmp_path / "ours.yaml"
-        endpoint = f'feature_server: {{type: local, transformation_service_endpoint: "127.0.0.1:{port}"}}\n'
-        config.write_text(CONFIGURATION + endpoint)
-        # Twelve MiB in one answer.
-        lengths = [4 << 20, 1, 8 << 20]
-        command = [os.environ["FEAST_BINARY"], "-c", str(tmp_path), "-f", str(config), "get-online-features"]
-        command += ["-e", f"length={','.join(map(str, lengths))}", "-f", "texts:text", "--output", "json"]
-        without = {"PATH": "/nowhere", "HOME": str(tmp_path)}
-        done = subprocess.run(command, env=without, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [len(text) for text in json.loads(done.stdout)["text"]] == lengths
+def test_an_answer_of_feasts_server_may_be_larger_than_what_grpc_takes_by_default(without_python: list[str]) -> None:
+    # Twelve MiB in one answer.
+    lengths = [4 << 20, 1, 8 << 20]
+    answer = asked(without_python, {"length": lengths}, ["texts:text"])
+    assert [len(text) for text in answer["text"]] == lengths
 
 
 TRANSFORM = """

@@ -27,7 +27,6 @@ mod online_response;
 mod state;
 mod timestamp;
 mod tls;
-mod to_its_end;
 mod traces;
 mod transformation_client;
 mod transformation_service;

@@ -16,10 +16,9 @@ use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
 use serde_json::Value;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::to_its_end::ToItsEnd;
 use crate::worker_process::Process;
 use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
 
@@ -107,12 +106,11 @@ impl PythonWorkers {
     /// Workers to come: nothing is started yet.
     pub fn new(options: WorkerOptions) -> Self {
         Self(Arc::new(Pool {
+            options,
             messages: Mutex::default(),
             state: Mutex::default(),
-            turns: Arc::new(Semaphore::new(options.workers.max(1))),
             arrived: Notify::new(),
             checking: tokio::sync::Mutex::default(),
-            options,
         }))
     }
 
@@ -128,10 +126,7 @@ impl PythonWorkers {
             deadline: Instant::now() + self.0.options.timeout * 3,
             reply,
         };
-        if let Some((turn, process, call)) = self.0.place(call)? {
-            // To wake another task for it would cost more than most functions.
-            ToItsEnd::of(Arc::clone(&self.0).compute(turn, process, vec![call])).await;
-        }
+        self.0.submit(call)?;
         answer.await.unwrap_or_else(|_| Err(Error::unavailable("the Python workers are stopping")))
     }
 }
@@ -227,8 +222,6 @@ struct Pool {
     /// The views that were computed last, as messages. To compare one with what is kept costs less than to write it.
     messages: Mutex<HashMap<String, Written>>,
     state: Mutex<State>,
-    /// As many as there may be processes.
-    turns: Arc<Semaphore>,
     arrived: Notify,
     /// Held while somebody finds out whether functions can be run.
     checking: tokio::sync::Mutex<()>,
@@ -252,16 +245,6 @@ impl State {
     fn has_process(&mut self) -> bool {
         self.idle.retain_mut(Process::is_alive);
         self.busy > 0 || !self.idle.is_empty()
-    }
-
-    /// A process that waits for something to compute.
-    fn idle_process(&mut self) -> Option<Process> {
-        while let Some(mut process) = self.idle.pop() {
-            if process.is_alive() {
-                return Some(process);
-            }
-        }
-        None
     }
 }
 
@@ -304,8 +287,7 @@ impl Pool {
         message
     }
 
-    /// Gives the call back with a process that is free for it, or has it wait for one.
-    fn place(self: &Arc<Self>, call: Call) -> Result<Option<(OwnedSemaphorePermit, Process, Call)>> {
+    fn submit(self: &Arc<Self>, call: Call) -> Result<()> {
         let mut state = self.state();
         if state.tasks.is_empty() {
             state.tasks = (0..self.options.workers.max(1)).map(|_| tokio::spawn(Arc::clone(self).work())).collect();
@@ -317,12 +299,6 @@ impl Pool {
             return Err(Error::new(ErrorCode::TransformationFailed, message)
                 .with_hint(format!("it did so {times} times in a row; correct its function")));
         }
-        if state.waiting.is_empty()
-            && let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned()
-            && let Some(process) = state.idle_process()
-        {
-            return Ok(Some((turn, process, call)));
-        }
         if state.waiting.len() >= MOST_WAITING {
             return Err(Error::unavailable(format!(
                 "on-demand feature view `{}` is not computed: {MOST_WAITING} calls wait for the Python workers already",
@@ -333,28 +309,31 @@ impl Pool {
         state.waiting.push_back(call);
         drop(state);
         self.arrived.notify_one();
-        Ok(None)
+        Ok(())
     }
 
-    /// One worker: takes calls that wait and finds a process for them.
+    /// One worker: takes calls and finds a process for them.
     async fn work(self: Arc<Self>) {
         loop {
             let arrived = self.arrived.notified();
-            if self.state().waiting.is_empty() {
+            let calls = self.take();
+            if calls.is_empty() {
                 arrived.await;
                 continue;
             }
-            let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return };
-            let calls = self.take();
             if !self.state().waiting.is_empty() {
                 // Whoever else is free may take what is left.
                 self.arrived.notify_one();
             }
-            if calls.is_empty() {
-                continue;
-            }
             match self.start().await {
-                Ok(process) => Arc::clone(&self).compute(turn, process, calls).await,
+                Ok(process) => {
+                    self.state().busy += 1;
+                    let process = self.run(process, calls).await;
+                    self.state().busy -= 1;
+                    if let Some(process) = process {
+                        self.keep(process);
+                    }
+                }
                 Err(reason) => {
                     for call in calls {
                         let message = format!("on-demand feature view `{}` cannot be computed: {reason}", call.view);
@@ -363,17 +342,6 @@ impl Pool {
                 }
             }
         }
-    }
-
-    /// Computes calls in a process, which then is free again.
-    async fn compute(self: Arc<Self>, turn: OwnedSemaphorePermit, process: Process, calls: Vec<Call>) {
-        self.state().busy += 1;
-        let process = self.run(process, calls).await;
-        self.state().busy -= 1;
-        if let Some(process) = process {
-            self.keep(process);
-        }
-        drop(turn);
     }
 
     /// The next call, with those that wait for the same function.
@@ -418,8 +386,10 @@ impl Pool {
     async fn start(&self) -> std::result::Result<Process, String> {
         {
             let mut state = self.state();
-            if let Some(process) = state.idle_process() {
-                return Ok(process);
+            while let Some(mut process) = state.idle.pop() {
+                if process.is_alive() {
+                    return Ok(process);
+                }
             }
             if let Some(setback) = state.does_not_start.as_ref().filter(|setback| setback.lasts()) {
                 return Err(setback.reason.clone());

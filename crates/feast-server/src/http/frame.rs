@@ -162,21 +162,45 @@ mod tests {
         vec![Arc::new(view)]
     }
 
-    /// The batch of a frame, which is the same when its values come one by one and, if that is possible, by column.
     fn batch(json: Value) -> Result<Option<RecordBatch>> {
-        let body = json!({"df": json}).to_string();
-        let Value::Object(object) = json else { panic!("an object") };
-        let columns = object.into_iter().map(|(name, values)| (name, serde_json::from_value(values).unwrap()));
-        let one_by_one = record_batch(frame(columns.collect()), &views());
-        if let Some(body) = frame_body::parse(&body, 1000) {
-            let by_column = record_batch(body.frame, &views());
+        batch_for(&json, &views())
+    }
+
+    /// The batch of a frame, which is the same when its values come one by one and, if that is possible, by column.
+    fn batch_for(json: &Value, views: &[Arc<FeatureView>]) -> Result<Option<RecordBatch>> {
+        let columns = json.as_object().unwrap().iter();
+        let columns = columns.map(|(name, values)| (name.clone(), serde_json::from_value(values.clone()).unwrap()));
+        let one_by_one = record_batch(frame(columns.collect()), views);
+        if let Some(body) = frame_body::parse(&json!({"df": json}).to_string(), 1000) {
+            let by_column = record_batch(body.frame, views);
             match (&one_by_one, &by_column) {
                 (Ok(one), Ok(other)) => assert_eq!(one, other),
                 (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),
-                _ => panic!("{one_by_one:?} {by_column:?}"),
+                _ => panic!("{json}: {one_by_one:?} {by_column:?}"),
             }
         }
         one_by_one
+    }
+
+    #[test]
+    fn columns_become_what_their_values_become_one_by_one() {
+        let columns = [
+            json!([1, null, -2]),
+            json!([null, 0.5, 1.0]),
+            json!(["1", "x", null]),
+            json!(["AP/+", "1.5"]),
+            json!(["2026-11-20", null]),
+            json!([true, false, null]),
+        ];
+        for value_type in (0..100).filter_map(ValueType::from_number) {
+            let mut view = FeatureView::clone(&views()[0]);
+            view.features.push(Field::new("f", value_type));
+            for column in &columns {
+                let frame = json!({"f": column, "other": column});
+                assert!(frame_body::parse(&json!({"df": frame}).to_string(), 1000).is_some());
+                drop(batch_for(&frame, &[Arc::new(view.clone())]));
+            }
+        }
     }
 
     #[test]

@@ -51,7 +51,12 @@ def applied(repository: Path, source: FileSource) -> FeatureStore:
 )
 @pytest.mark.parametrize("format", [DeltaFormat(), None])
 def test_a_version_is_joined_served_and_told(
-    repository: Path, lake: Path, path: str, version: int, trips: list[int | None], format: DeltaFormat | None
+    repository: Path,
+    lake: Path,
+    path: str,
+    version: int,
+    trips: list[int | None],
+    format: DeltaFormat | None,
 ) -> None:
     source = FileSource(
         name="lake", path=path, timestamp_field="event_timestamp", file_format=format
@@ -71,7 +76,12 @@ def test_a_version_is_joined_served_and_told(
 def test_the_command_explains_which_version_it_reads(repository: Path, lake: Path) -> None:
     applied(
         repository,
-        FileSource(name="lake", path="lake@v0", timestamp_field="event_timestamp", file_format=DeltaFormat()),
+        FileSource(
+            name="lake",
+            path="lake@v0",
+            timestamp_field="event_timestamp",
+            file_format=DeltaFormat(),
+        ),
     )
     command = [
         Path(sys.executable).with_name("feast"),

@@ -58,7 +58,10 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     random = np.random.default_rng(5)
     features = {f"f{number}": random.random(N_KEYS) for number in range(N_FEATURES)}
     times = pa.array([T0] * N_KEYS)
-    pq.write_table(pa.table({"id": range(N_KEYS), "event_timestamp": times, **features}), folder / "wide.parquet")
+    pq.write_table(
+        pa.table({"id": range(N_KEYS), "event_timestamp": times, **features}),
+        folder / "wide.parquet",
+    )
     for name, n_rows in (("few", 10), ("many", N_ROWS)):
         ids = random.integers(0, N_KEYS, n_rows)
         times = pa.array(np.full(n_rows, np.datetime64("2026-11-21", "us")))
@@ -73,7 +76,10 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="wide",
         entities=[entity],
         ttl=timedelta(days=3),
-        schema=[Field(name="id", dtype=Int64), *(Field(name=name, dtype=Float64) for name in features)],
+        schema=[
+            Field(name="id", dtype=Int64),
+            *(Field(name=name, dtype=Float64) for name in features),
+        ],
         source=source,
     )
     FeatureStore(repo_path=str(folder)).apply([entity, source, view])

@@ -149,7 +149,8 @@ async fn served(engine: &LocalEngine, view: &FeatureView, time: i64) -> BTreeMap
 
 fn alike(one: Option<f64>, other: Option<f64>) -> bool {
     // To DataFusion the least of infinite numbers is the greatest finite one.
-    let other = other.map(|other| if other == f64::MAX { f64::INFINITY } else { other });
+    let infinite = |number: Option<f64>| number.map(|number| if number == f64::MAX { f64::INFINITY } else { number });
+    let (one, other) = (infinite(one), infinite(other));
     match (one, other) {
         (Some(one), Some(other)) if one.is_finite() && other.is_finite() => (one - other).abs() < 1e-6,
         (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),

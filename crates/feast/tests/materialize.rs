@@ -359,7 +359,8 @@ impl Observer for Totals {
 async fn a_memory_limit_takes_several_passes_over_the_source() {
     let mut random = Random::new();
     let mut rows = Rows::default();
-    rows.add(&mut random, 0, 1000);
+    // A pass has a thousand keys at least.
+    [0, 250, 500, 750].into_iter().for_each(|start| rows.add(&mut random, start, start + 250));
     let folder = repository(&rows).await;
     for (limit, is_known) in [("1GiB", true), ("16KiB", false)] {
         let totals = Arc::new(Totals::default());

@@ -1,5 +1,6 @@
 //! The registry for others, over gRPC and REST.
 
+mod datasets;
 mod lineage;
 mod page;
 mod read;
@@ -27,6 +28,7 @@ use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::datasets::DatasetJobs;
 use self::service::{RegistryService, SERVICE};
 use self::store_service::StoreService;
 use crate::serve::{Connections, answer_until, listen, refuse_authentication};
@@ -80,6 +82,7 @@ pub struct RegistryAddresses {
 #[derive(Debug, Clone)]
 struct Registry {
     store: FeatureStore,
+    datasets: DatasetJobs,
 }
 
 /// Serves the registry of a feature store until `shutdown` ends; then accepts no more requests, lets those that are
@@ -105,7 +108,7 @@ pub async fn serve_registry(
     };
     // A registry that cannot be read shows at once, and not with the first request.
     store.snapshot(true).await?;
-    let registry = Registry { store };
+    let registry = Registry { store, datasets: DatasetJobs::default() };
     let bound = async |host: &str, port: Option<u16>| match port {
         Some(port) => listen_everywhere(host, port).await.map(Some),
         None => Ok(None),

@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(compare(&stream(&["driver_id", "b", "a"], true), &stream(&["a", "b"], false)), []);
         assert_eq!(compare(&stream(&["a"], true), &stream(&["a", "b"], false)).len(), 1);
         let source = |configuration: &str| {
-            let options = crate::DataSourceOptions::Custom { configuration: configuration.to_owned() };
+            let options = crate::DataSourceOptions::Custom { configuration: configuration.to_owned().into() };
             RegistryObject::DataSource(crate::DataSource { options, ..crate::DataSource::default() }.into())
         };
         assert_eq!(compare(&source(r#"{"a": 1, "b": {"c": 2}}"#), &source(r#"{"b":{"c":2},"a":1}"#)), []);

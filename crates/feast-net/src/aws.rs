@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
@@ -30,6 +32,29 @@ pub struct AwsSigner {
     current: RwLock<Option<Credentials>>,
     /// Held by whoever asks for new credentials, so that one asks for all.
     renewing: Mutex<()>,
+}
+
+/// A key of AWS, for clients that sign themselves.
+#[derive(Clone)]
+pub struct AwsKey {
+    /// Its name.
+    pub id: String,
+    /// What only its owner knows.
+    pub secret: String,
+    /// Goes with keys that expire.
+    pub session_token: Option<String>,
+}
+
+/// The secret is shown to nobody.
+impl fmt::Debug for AwsKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsKey").finish_non_exhaustive()
+    }
+}
+
+/// The region that the chosen profile of `~/.aws/config` names, or of the files that replace it.
+pub async fn aws_profile_region() -> Option<String> {
+    ProvideRegion::region(&ProfileFileRegionProvider::new()).await.map(|region| region.to_string())
 }
 
 impl fmt::Debug for AwsSigner {
@@ -66,6 +91,19 @@ impl AwsSigner {
     pub async fn sign<B: AsRef<[u8]>>(&self, request: &mut http::Request<B>) -> Result<()> {
         let credentials = self.credentials().await?;
         sign_at(request, credentials, &self.region, self.service, SystemTime::now())
+    }
+
+    /// The key to sign with, which may be another one the next time.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub async fn key(&self) -> Result<AwsKey> {
+        let credentials = self.credentials().await?;
+        Ok(AwsKey {
+            id: credentials.access_key_id().to_owned(),
+            secret: credentials.secret_access_key().to_owned(),
+            session_token: credentials.session_token().map(ToOwned::to_owned),
+        })
     }
 
     /// Drops credentials that a server no longer takes.

@@ -15,6 +15,6 @@ mod aws;
 mod gcp;
 mod tls;
 
-pub use aws::AwsSigner;
+pub use aws::{AwsKey, AwsSigner, aws_profile_region};
 pub use gcp::GcpTokens;
 pub use tls::{TlsOptions, Verify, system_authorities};

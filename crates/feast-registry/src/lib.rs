@@ -26,6 +26,7 @@ mod stores;
 pub use handle::{COMMIT_ATTEMPTS, RegistryHandle, RegistryHealth, pause};
 pub use stores::bucket::BucketRegistry;
 pub use stores::file::FileRegistry;
+pub use stores::keys::check_options;
 pub use stores::remote::RemoteRegistry;
 pub use stores::sql::SqlRegistry;
 pub use stores::{ConnectRegistry, KNOWN_REGISTRIES, KnownRegistry, RegistrySettings, connect};

@@ -34,6 +34,9 @@ fn main() {
     if arguments.first().is_some_and(|argument| argument == "--with-credentials") {
         return run(arguments[1].parse().unwrap(), &arguments[2..]);
     }
+    if arguments.first().is_some_and(|argument| argument == "--with-profile") {
+        return with_profile();
+    }
     let server = S3Server::start();
     let google = GoogleServer::start();
     server.create_bucket("registries");
@@ -48,6 +51,46 @@ fn main() {
         .status()
         .unwrap();
     assert!(status.success());
+    if arguments.iter().all(|argument| argument.starts_with('-') || "a_profile".contains(argument.as_str())) {
+        profiles_have_the_keys();
+    }
+}
+
+/// Without keys in the environment, those of the chosen profile sign, in its region.
+fn profiles_have_the_keys() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name)
+    };
+    let keys = format!("[rides]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n");
+    let mut program = Command::new(std::env::current_exe().unwrap())
+        .args(["--with-profile"])
+        .env_clear()
+        .env("FEAST_S3_ENDPOINT_URL", endpoint)
+        .env("AWS_PROFILE", "rides")
+        .env("AWS_SHARED_CREDENTIALS_FILE", write("credentials", keys))
+        .env("AWS_CONFIG_FILE", write("config", "[profile rides]\nregion = eu-south-1\n".to_owned()))
+        .spawn()
+        .unwrap();
+    let (mut client, _) = listener.accept().unwrap();
+    let mut asked = String::new();
+    let mut lines = std::io::BufReader::new(client.try_clone().unwrap());
+    while !asked.ends_with("\r\n\r\n") {
+        assert!(std::io::BufRead::read_line(&mut lines, &mut asked).unwrap() > 0, "{asked}");
+    }
+    std::io::Write::write_all(&mut client, b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+    assert!(program.wait().unwrap().success());
+    assert!(asked.contains(&format!("Credential={KEY_ID}/")) && asked.contains("/eu-south-1/s3/"), "{asked}");
+    println!("test profiles_have_the_keys ... ok");
+}
+
+fn with_profile() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let snapshot = runtime.block_on(open("s3://registries/registry.db").load()).unwrap();
+    assert!(snapshot.projects.is_empty());
 }
 
 fn run(port: u16, wanted: &[String]) {

@@ -225,6 +225,14 @@ async fn schema_modes_and_metadata(database: Database) {
     );
 }
 
+/// Messages longer than the columns of other tools (65,535 bytes in MySQL's `BLOB`) come back whole.
+async fn long_messages_survive(database: Database) {
+    let text = "x".repeat(100_000);
+    commit(&open(&database.url), vec![entity("driver", &text)]).await;
+    let snapshot = open(&database.url).load().await.unwrap();
+    assert_eq!(snapshot.projects["rides"].entities["driver"].description, text);
+}
+
 macro_rules! on {
     ($module:ident: $database:path) => {
         mod $module {
@@ -238,7 +246,8 @@ macro_rules! on {
             feast_testing::registry_store_conformance!(start);
 
             on!(@each $database: a_refresh_equals_a_first_read a_refresh_finds_old_rows_and_gone_ones
-                what_a_client_without_versions_changed_survives records_at_the_same_time_lose_nothing schema_modes_and_metadata);
+                what_a_client_without_versions_changed_survives records_at_the_same_time_lose_nothing
+                schema_modes_and_metadata long_messages_survive);
         }
     };
     (@each $database:path: $($name:ident)*) => {
@@ -281,6 +290,31 @@ async fn a_reader_of_mysql_needs_select_only() {
     (database.execute)("CREATE USER 'reader'@'%' IDENTIFIED BY 'r'; GRANT SELECT ON *.* TO 'reader'@'%'");
     let reader = database.url.replace(&format!("{}:{}", mysql::USER, mysql::PASSWORD), "reader:r");
     a_reader_may_only_read(&database, &reader).await;
+}
+
+/// A replica answers reads, late as it may be; commits go to the primary and are compared with what it has.
+#[tokio::test]
+async fn reads_go_to_the_replica_and_commits_to_the_primary() {
+    let primary = sqlite_database();
+    let replica = primary.url.replace("registry.db", "replica.db");
+    let file = |url: &str| url.trim_start_matches("sqlite:///").to_owned();
+    let replicate = || std::fs::copy(file(&primary.url), file(&replica)).map(drop).unwrap();
+    commit(&open(&primary.url), vec![entity("driver", "")]).await;
+    replicate();
+    let store = open_with(&primary.url, &json!({ "read_path": replica })).unwrap();
+    let base = store.load().await.unwrap().version;
+    store.commit(base.as_ref(), &changes(vec![entity("city", "")])).await.unwrap();
+    let names = |snapshot: &RegistrySnapshot| snapshot.projects["rides"].entities.len();
+    assert_eq!(names(&open(&primary.url).load().await.unwrap()), 2);
+    assert_eq!(names(&open(&replica).load().await.unwrap()), 1);
+    // What the replica has not seen yet cannot be overwritten.
+    let behind = open_with(&primary.url, &json!({ "read_path": replica })).unwrap();
+    let base = behind.load().await.unwrap().version;
+    let stale = behind.commit(base.as_ref(), &changes(vec![entity("city", "mine")])).await.unwrap_err();
+    assert_eq!(stale.code(), ErrorCode::Conflict);
+    replicate();
+    let base = behind.load().await.unwrap().version;
+    behind.commit(base.as_ref(), &changes(vec![entity("city", "mine")])).await.unwrap();
 }
 
 #[tokio::test]

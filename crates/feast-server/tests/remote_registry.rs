@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use feast::{FeatureStore, RepoConfig};
@@ -12,6 +12,9 @@ use feast_core::{
 use feast_server::{RegistryServeOptions, serve_registry};
 use feast_testing::registry_suite::RegistryUnderTest;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -123,18 +126,77 @@ async fn the_history_names_the_client_and_not_the_server() {
     running.stop().await;
 }
 
+/// Writes a certificate and its key, `<name>.pem` and `<name>.key`; gives the path without ending.
+fn certified(folder: &Path, name: &str) -> PathBuf {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["registry.test".to_owned()]).unwrap();
+    let path = folder.join(name);
+    std::fs::write(path.with_extension("pem"), cert.pem()).unwrap();
+    std::fs::write(path.with_extension("key"), signing_key.serialize_pem()).unwrap();
+    path
+}
+
+/// Lets through to `behind` whoever has the certificate of a client.
+async fn asking_for_certificates(server: &Path, client: &Path, behind: SocketAddr) -> SocketAddr {
+    let certificate = |path: &Path| CertificateDer::from_pem_file(path.with_extension("pem")).unwrap();
+    let mut known = rustls::RootCertStore::empty();
+    known.add(certificate(client)).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let asking = rustls::server::WebPkiClientVerifier::builder_with_provider(known.into(), Arc::clone(&provider));
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(asking.build().unwrap())
+        .with_single_cert(
+            vec![certificate(server)],
+            PrivateKeyDer::from_pem_file(server.with_extension("key")).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(mut client) = acceptor.accept(stream).await {
+                    let mut server = TcpStream::connect(behind).await.unwrap();
+                    drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_may_ask_for_the_certificate_of_the_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let [server, ours, other] = ["server", "ours", "other"].map(|name| certified(folder.path(), name));
+    let running = Running::start(tempfile::tempdir().unwrap(), 0, RegistryServeOptions::default()).await;
+    let address = asking_for_certificates(&server, &ours, running.address).await;
+    let with = |identity: Option<&Path>| {
+        let path = |path: &Path, ending: &str| path.with_extension(ending).display().to_string();
+        let mut more = format!(", cert: '{}', authority: registry.test", path(&server, "pem"));
+        if let Some(identity) = identity {
+            let (certificate, key) = (path(identity, "pem"), path(identity, "key"));
+            more += &format!(", client_cert: '{certificate}', client_key: '{key}'");
+        }
+        client(address, &more)
+    };
+    let known = with(Some(&ours));
+    known.registry().commit_with(|_| Ok(put("driver"))).await.unwrap();
+    assert_eq!(entities(&known.snapshot(true).await.unwrap()), 1);
+    for refused in [with(Some(&other)), with(None)] {
+        assert_eq!(refused.snapshot(true).await.unwrap_err().code(), ErrorCode::Unavailable);
+    }
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_certificate_that_the_client_knows_is_taken_and_others_are_not() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, names: &[&str]| {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        let path = folder.path().join(name);
-        std::fs::write(path.with_extension("pem"), cert.pem()).unwrap();
-        std::fs::write(path.with_extension("key"), signing_key.serialize_pem()).unwrap();
-        path
-    };
-    let (server, other) = (write("server", &["registry.test"]), write("other", &["registry.test"]));
+    let [server, other] = ["server", "other"].map(|name| certified(folder.path(), name));
     let options = RegistryServeOptions {
         tls_key_path: Some(server.with_extension("key")),
         tls_cert_path: Some(server.with_extension("pem")),

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
@@ -361,27 +362,34 @@ pub async fn managed_tables_are_kept_until_deleted(under_test: RegistryUnderTest
 }
 
 /// Twenty writers that repeat on conflict all get their object in.
+#[expect(clippy::print_stdout, reason = "figures, for whoever runs the test with `--nocapture`")]
 pub async fn commits_at_the_same_time_lose_nothing(under_test: RegistryUnderTest) {
     const WRITERS: usize = 20;
+    let started = Instant::now();
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
             let store = (under_test.open)();
             tokio::spawn(async move {
                 let change = changes(vec![put(entity(&format!("entity_{number}")))]);
-                loop {
+                for conflicts in 0.. {
                     let base = store.version().await.expect("the version can be read");
                     match store.commit(base.as_ref(), &change).await {
                         Err(error) if error.code() == ErrorCode::Conflict => {}
-                        committed => return committed.expect("conflicts aside, commits succeed"),
+                        committed => return committed.map(|_| conflicts).expect("conflicts aside, commits succeed"),
                     }
                 }
+                unreachable!("the loop ends with a commit only")
             })
         })
         .collect();
+    let mut conflicts = 0;
     for writer in writers {
-        writer.await.expect("no writer panics");
+        conflicts += writer.await.expect("no writer panics");
     }
-    assert_eq!(names(&load(&(under_test.open)()).await, PROJECT, ObjectKind::Entity).len(), WRITERS);
+    let took = started.elapsed().as_millis();
+    let store = (under_test.open)();
+    assert_eq!(names(&load(&store).await, PROJECT, ObjectKind::Entity).len(), WRITERS);
+    println!("{store}: {WRITERS} commits at the same time in {took} ms, {conflicts} conflicts repeated, none lost");
 }
 
 /// A registry with a history tells who changed what, project by project, in order.

@@ -42,36 +42,6 @@ const KEYS: &[&str] = &[
     "repo_path",
 ];
 
-const REGISTRY_KEYS: &[&str] = &[
-    "registry_type",
-    "registry_store_type",
-    "path",
-    "read_path",
-    "cache_ttl_seconds",
-    "cache_mode",
-    "s3_additional_kwargs",
-    "purge_feast_metadata",
-    "enable_online_feature_view_versioning",
-    "serve_features_while_materializing",
-    "sqlalchemy_config_kwargs",
-    "thread_pool_executor_worker_count",
-    "schema_mode",
-    "is_tls",
-    "cert",
-    "client_cert",
-    "client_key",
-    "authority",
-    "account",
-    "user",
-    "password",
-    "role",
-    "warehouse",
-    "database",
-    "schema",
-    "project",
-    "mcp",
-];
-
 /// Where definitions rest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryConfig {
@@ -207,7 +177,7 @@ impl RepoConfig {
         let project = text_of(&map, "project")?
             .ok_or_else(|| Error::invalid_configuration("`project` is missing").with_hint("add `project: <name>`"))?;
         check_project_name(&project)?;
-        let registry = registry_config(&map)?;
+        let registry = registry_config(&map, &mut warnings)?;
         let online_store = match map.get("online_store") {
             None => Some(("sqlite".to_owned(), Value::Object(Map::new()))),
             Some(Value::Null) => None,
@@ -308,7 +278,7 @@ fn check_project_name(name: &str) -> Result<()> {
         .with_hint("use letters, digits, `_` and `-`, starting with a letter or digit"))
 }
 
-fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
+fn registry_config(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Result<RegistryConfig> {
     let not_set = || {
         Error::new(ErrorCode::RegistryNotSet, "`registry` is missing")
             .with_hint("add `registry: data/registry.db`, or a mapping with `registry_type` and `path`")
@@ -325,15 +295,10 @@ fn registry_config(map: &Map<String, Value>) -> Result<RegistryConfig> {
             .with_hint("write `registry: data/registry.db`"));
         }
     };
-    if let Some(key) = options.keys().find(|key| !REGISTRY_KEYS.contains(&key.as_str())) {
-        return Err(Error::invalid_configuration(format!(
-            "`registry.{key}` is not a key of the registry configuration"
-        ))
-        .with_hint_opt(did_you_mean(key, REGISTRY_KEYS.iter().copied())));
-    }
     let registry_type = text_at(&options, "registry_type", "registry.registry_type")?;
     let registry_type = registry_type.unwrap_or_else(|| "file".to_owned());
     let path = text_at(&options, "path", "registry.path")?.unwrap_or_default();
+    warnings.extend(feast_registry::check_options(&registry_type, &path, &options)?);
     if path.is_empty() {
         return Err(not_set());
     }

@@ -12,6 +12,7 @@ use feast_core::{
 use serde::Serialize;
 
 use crate::FeatureStore;
+use crate::check_online_store::{OnlineTableProblem, OnlineTableReport};
 use crate::delete::online_tables;
 
 /// How serious a finding is.
@@ -122,8 +123,72 @@ impl FeatureStore {
         for source in sources.values() {
             self.examine_source(source, &mut findings).await;
         }
+        self.lost_rows(contents, &mut findings);
+        self.examine_online_store(&mut findings).await;
         findings.sort_by(|a, b| (a.severity, a.check, &a.object).cmp(&(b.severity, b.check, &b.object)));
         Ok(findings)
+    }
+
+    /// What Feast's default offline store does with entity rows that find nothing.
+    fn lost_rows(&self, contents: &ProjectContents, findings: &mut Vec<Finding>) {
+        let store = self.config.offline_store.0.as_str();
+        if !["dask", "file"].contains(&store) {
+            return;
+        }
+        let stored = contents.feature_views.values().filter(|view| view.on_demand().is_none());
+        for (view, ttl) in stored.filter_map(|view| Some((view, view.time_to_live().limit()?))) {
+            findings.push(Finding::new(
+                Severity::Note,
+                "lost rows",
+                view.reference(),
+                format!(
+                    "training sets of Feast's offline store `{store}` lack the entity rows that find no row within the \
+                     ttl of {} seconds; here they are, with nulls",
+                    ttl.num_seconds()
+                ),
+                "compare the numbers of rows where a model was trained on Feast's",
+            ));
+        }
+    }
+
+    /// Whether the tables of the online store are those that the registry names.
+    async fn examine_online_store(&self, findings: &mut Vec<Finding>) {
+        const CHECK: &str = "online table";
+        if self.online_store().is_err() {
+            return;
+        }
+        let report = match Box::pin(self.check_online_store(1)).await {
+            Ok(report) => report,
+            Err(error) => {
+                let fix = error.hint().unwrap_or("see whether the online store can be reached from here").to_owned();
+                findings.push(Finding::new(Severity::Warning, CHECK, "online store", error.to_string(), &fix));
+                return;
+            }
+        };
+        for OnlineTableReport { table, feature_view, problem } in report.tables {
+            let object = match feature_view {
+                Some(view) => format!("online table `{table}` of feature view `{view}`"),
+                None => format!("online table `{table}`"),
+            };
+            let apply = "run `feast apply`, then `feast materialize`";
+            let (severity, evidence, fix) = match problem {
+                None => continue,
+                Some(OnlineTableProblem::Missing) => (Severity::Error, "is not there".to_owned(), apply.to_owned()),
+                Some(OnlineTableProblem::MissingColumns(columns)) => {
+                    let columns = feast_core::list_names(columns.iter().map(String::as_str));
+                    (Severity::Error, format!("lacks the columns {columns}"), apply.to_owned())
+                }
+                Some(OnlineTableProblem::Unreadable(error)) => {
+                    (Severity::Error, error.to_string(), error.hint().unwrap_or("see what is in it").to_owned())
+                }
+                Some(OnlineTableProblem::Unknown) => (
+                    Severity::Note,
+                    "belongs to no feature view of this registry".to_owned(),
+                    "drop it when no other registry names it".to_owned(),
+                ),
+            };
+            findings.push(Finding::new(severity, CHECK, object, evidence, &fix));
+        }
     }
 
     /// Whether the columns that a source names are there.

@@ -56,6 +56,6 @@ pub use observer::{Event, Observer, Silent};
 pub use online_serving::OnlineServing;
 pub use push::PushTarget;
 pub use registry_changes::managed_tables;
-pub use saved_dataset::SaveDataset;
+pub use saved_dataset::{DatasetFromHistory, DatasetRows, SaveDataset};
 pub use saved_plan::SavedPlan;
 pub use store::{FeatureStore, FeatureStoreBuilder};

@@ -167,6 +167,13 @@ impl FeatureStore {
         Self { observer, ..self.clone() }
     }
 
+    /// The same feature store for another project of its registry.
+    #[must_use]
+    pub fn of_project(&self, project: &str) -> Self {
+        let config = RepoConfig { project: project.to_owned(), ..RepoConfig::clone(&self.config) };
+        Self { config: Arc::new(config), ..self.clone() }
+    }
+
     /// The same feature store, its offline store with a memory limit such as `512MiB`.
     ///
     /// # Errors

@@ -523,6 +523,32 @@ async fn concurrent_applies_all_land() {
     assert_eq!(open(folder.path()).contents(true).await.unwrap().feature_views.len(), 26);
 }
 
+/// Who loses the race for one object is told which it was, and overwrites nothing; the other objects of the loser wait
+/// for its decision, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_apply_that_meets_another_change_of_its_object_says_what_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(applied(folder.path()).await);
+    let applies = (0..24).map(|number| {
+        let store = open(folder.path());
+        tokio::spawn(async move {
+            let one = changed(|view| view.description = format!("by {number}"));
+            store.apply(&one, &ApplyOptions::default()).await.map(drop)
+        })
+    });
+    let mut refused = 0;
+    for apply in futures::future::join_all(applies).await {
+        if let Err(error) = apply.unwrap() {
+            assert_eq!(error.code(), ErrorCode::Conflict);
+            assert_eq!(error.message(), "somebody else has just changed feature view `driver_stats`");
+            refused += 1;
+        }
+    }
+    assert!((1..24).contains(&refused), "{refused}");
+    let contents = open(folder.path()).contents(true).await.unwrap();
+    assert!(contents.feature_views["driver_stats"].description.starts_with("by "));
+}
+
 /// Applies another definition as soon as rows are being loaded.
 #[derive(Debug)]
 struct Meddler(std::path::PathBuf);

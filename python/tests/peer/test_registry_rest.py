@@ -6,16 +6,20 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from every_type import make_data
 from servers import free_port, listens, server
 from test_registry_server import HERE
 from test_remote_registry import feasts_server
+from test_stores import command
 
 # What differs for a reason, by key: Feast adds definitions as Python code, which we do not; leaves out which class a
 # source is of, and the code of functions; and counts relations without those of saved datasets, which it forgets.
@@ -93,6 +97,21 @@ ROUTES = [
     "/metrics/resource_counts",
     "/metrics/resource_counts?project=remote",
     "/metrics/popular_tags?limit=2",
+    "/compute_engines",
+    "/compute_engines?project=remote",
+    "/compute_engines?project=nobody",
+    "/compute_engines/all",
+    "/compute_engines/all?page=2&limit=1",
+    "/materialization_jobs",
+    "/materialization_jobs?project=remote&page=1&limit=5",
+    "/saved_datasets/jobs",
+    "/saved_datasets/jobs?project=remote&status=failed",
+    "/saved_datasets/jobs/nobody",
+    "/monitoring/metrics/features?project=remote",
+    "/monitoring/metrics/feature_views?project=remote",
+    "/monitoring/metrics/feature_services?project=remote",
+    "/monitoring/metrics/baseline?project=remote",
+    "/monitoring/metrics/timeseries?project=remote",
     "/nonsense",
 ]
 
@@ -109,6 +128,27 @@ def ask(address: str, route: str, method: str = "GET", body: Any = None) -> tupl
         return error.code, json.loads(error.read() or "null")
 
 
+@contextmanager
+def rest_servers(peer: str, ours: Path, feasts: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of our server in one folder and of Feast's in another."""
+    options = ["serve_registry", "--no-grpc", "--rest-api", "--host", "127.0.0.1", "--rest-port"]
+    commands = [
+        (ours, [os.environ["FEAST_BINARY"], "-c", str(ours), *options]),
+        (feasts, [peer, str(HERE / "rest_registry.py"), str(feasts)]),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.environ["FEAST_PEER_EXTRAS"]}
+    with ExitStack() as stack:
+        addresses = []
+        for folder, command in commands:
+            port = free_port()
+            ready = lambda port=port: listens(port)
+            stack.enter_context(
+                server([*command, str(port)], folder / "log", ready, env=environment)
+            )
+            addresses.append(f"http://127.0.0.1:{port}")
+        yield addresses[0], addresses[1]
+
+
 @pytest.fixture(scope="module")
 def sides(peer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The addresses of our server and of Feast's, each with the registry that Feast's client has written."""
@@ -117,27 +157,16 @@ def sides(peer: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     with feasts_server(folder) as address:
         arguments = [peer, str(HERE / "remote_registry.py"), "write", address]
         subprocess.run(arguments, cwd=HERE, check=True, capture_output=True, timeout=300)
+    del os.environ["PYTHONPATH"]
     ours, feasts = folder / "ours", folder / "feasts"
     for copy in (ours, feasts):
         copy.mkdir()
         shutil.copy(folder / "feature_store.yaml", copy)
         shutil.copytree(folder / "data", copy / "data")
-    options = ["serve_registry", "--no-grpc", "--rest-api", "--host", "127.0.0.1", "--rest-port"]
-    commands = [
-        (ours, [os.environ["FEAST_BINARY"], "-c", str(ours), *options]),
-        (feasts, [peer, str(HERE / "rest_registry.py"), str(feasts)]),
-    ]
-    with ExitStack() as stack:
-        addresses = []
-        for copy, command in commands:
-            port = free_port()
-            running = server([*command, str(port)], copy / "log", lambda port=port: listens(port))
-            stack.enter_context(running)
-            addresses.append(f"http://127.0.0.1:{port}")
-        del os.environ["PYTHONPATH"]
+    with rest_servers(peer, ours, feasts) as addresses:
         # Feast finds the storage of a dataset only when it has met a source of the same kind.
         assert ask(addresses[1], "/data_sources?project=remote")[0] == 200
-        yield addresses[0], addresses[1]
+        yield addresses
 
 
 def plain(value: Any, key: str = "") -> Any:
@@ -193,6 +222,11 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def test_a_route_answers_as_feasts_does(sides: tuple[str, str], route: str) -> None:
     (status, ours), (expected, theirs) = (ask(address, route) for address in sides)
     assert status == expected, (ours, theirs)
+    if route.startswith("/compute_engines") and status == 200:
+        # Feast takes every view for one that is served online.
+        for side in (ours, theirs):
+            for view in side.get("featureViews", []):
+                view.pop("online")
     if status == 200:
         assert differences(plain(ours), plain(theirs)) == []
     elif "error_type" in theirs:
@@ -281,3 +315,74 @@ def test_forms_make_objects_and_routes_delete_them(sides: tuple[str, str]) -> No
         assert answers[0] == answers[1] and answers[0][0] == 200, path
         assert [ask(address, route, "DELETE")[0] for address in sides] == [404, 404]
     assert ask(sides[0], "/entities", "POST", {"name": "e"})[0] == 422
+
+
+def test_datasets_are_made_and_looked_into(
+    peer: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folders = [tmp_path_factory.mktemp(name) for name in ("ours", "feasts")]
+    for folder in folders:
+        for name in ("definitions.py", "feature_store.yaml"):
+            shutil.copy(HERE / "every_type" / name, folder)
+        make_data.write(folder)
+        command("ours", folder, "apply")
+    form = {
+        "name": "kept",
+        "project": "interop",
+        "entity_keys": ["thing_id"],
+        "entity_values": "1, 2\n3",
+        "tags": {"a": "b"},
+        "start_date": "2026-11-20T13:00:00Z",
+        "end_date": "2026-11-20T15:00:00Z",
+        "extra_columns": "label=7",
+        "features": ["every_type:an_int32", "every_type:a_string", "every_type:a_bool"],
+    }
+
+    def made(address: str, form: dict[str, Any]) -> dict[str, Any]:
+        status, started = ask(address, "/saved_datasets/create", "POST", form)
+        assert status == 200 and set(started) == {"job_id", "status"}, started
+        deadline = time.monotonic() + 60
+        while (job := ask(address, f"/saved_datasets/jobs/{started['job_id']}")[1])["status"] in (
+            "pending",
+            "running",
+        ):
+            assert time.monotonic() < deadline, job
+        assert job in ask(address, "/saved_datasets/jobs?project=interop")[1]["jobs"]
+        return job
+
+    with rest_servers(peer, *folders) as addresses:
+        answers = []
+        for folder, address in zip(folders, addresses, strict=True):
+            job = made(address, {**form, "storage_path": str(folder / "data/kept.parquet")})
+            assert (job["status"], job["error"], job["dataset_name"]) == (
+                "completed",
+                "",
+                "kept",
+            ), job
+            kept = ask(address, "/saved_datasets/kept?project=interop")[1]["spec"]
+            status, data = ask(address, "/saved_datasets/data/kept?project=interop&limit=2")
+            assert status == 200 and (data["total_rows"], data["sample_size"]) == (2, 2), data
+            chosen = ["thing_id", "label", "an_int32", "a_string", "a_bool"]
+            rows = [{name: row[name] for name in chosen} for row in data["rows"]]
+            answers.append(
+                (
+                    sorted(data["columns"]),
+                    rows,
+                    sorted(kept["features"]),
+                    kept["joinKeys"],
+                    kept["tags"],
+                )
+            )
+            # What cannot be made is told by the job.
+            job = made(
+                address, {**form, "features": ["nobody:nothing"], "storage_path": "x.parquet"}
+            )
+            assert job["status"] == "failed" and "nobody" in job["error"], job
+        assert answers[0] == answers[1]
+        for wrong in ({}, {"storage_path": "x"}, {"storage_path": "x", "features": ["a:b"]}):
+            wrong = {"name": "n", "project": "interop", **wrong}
+            statuses = [
+                ask(address, "/saved_datasets/create", "POST", wrong)[0] for address in addresses
+            ]
+            assert statuses == [400, 400], wrong
+        assert ask(addresses[0], "/saved_datasets/data/nobody?project=interop")[0] == 404

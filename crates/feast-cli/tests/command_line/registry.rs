@@ -178,11 +178,14 @@ fn the_doctor_tells_what_is_wrong_without_secrets() {
         "project: rides\nregistry: data/registry.db\noffline_store:\n  type: file\nauth:\n  type: no_auth\n  password: hush-hush\n",
     );
     fs::remove_file(repository.path().join("data/driver_stats.parquet")).unwrap();
+    fs::remove_file(repository.path().join("data/online.db")).unwrap();
     let found = repository.output(&["doctor", "--exit-code"]);
     assert_eq!(found.status.code(), Some(2), "{}", String::from_utf8_lossy(&found.stderr));
     let text = String::from_utf8_lossy(&found.stdout);
     assert!(text.contains("error [secret] feature_store.yaml, line 7"), "{text}");
     assert!(text.contains("error [source] data source `driver_stats`"), "{text}");
+    assert!(text.contains("error [online table] online table `rides_driver_hourly_stats` of feature view"), "{text}");
+    assert!(text.contains("note [lost rows] feature view `driver_hourly_stats`"), "{text}");
     assert!(!text.contains("hush"), "{text}");
 }
 

@@ -141,11 +141,17 @@ fn read(path: &Path) -> Result<Option<Stored>> {
         };
         match Stored::parse(bytes, &path.display()) {
             Ok(stored) => return Ok(Some(stored)),
-            Err(error) if attempt == READ_ATTEMPTS => return Err(error),
+            Err(error) if attempt == READ_ATTEMPTS || !is_being_written(path) => return Err(error),
             Err(_) => std::thread::sleep(READ_PAUSE),
         }
         attempt += 1;
     }
+}
+
+/// Whether somebody may be in the middle of writing the file; one that lay there for longer stays what it is.
+fn is_being_written(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age < SETTLED))
 }
 
 /// What tells one state of a file from another without reading it.

@@ -11,6 +11,7 @@ pub(crate) mod bucket;
 pub(crate) mod document;
 pub(crate) mod file;
 mod history;
+pub(crate) mod keys;
 pub(crate) mod remote;
 pub(crate) mod sql;
 mod whole;

@@ -1,8 +1,9 @@
 //! Materializations that are recorded at the same time, on every kind of registry.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
@@ -26,6 +27,7 @@ pub(crate) async fn lose_nothing(open: impl Fn() -> Arc<dyn RegistryStore>) {
         RegistryChange::Put(RegistryObject::FeatureView(FeatureView::new(format!("view_{number}"), kind).into()))
     };
     store.commit(None, &changes((0..VIEWS).map(view).collect())).await.unwrap();
+    let started = Instant::now();
     let records: Vec<_> = (0..VIEWS * RECORDS)
         .map(|number| {
             let handle = RegistryHandle::new(open(), None);
@@ -46,7 +48,9 @@ pub(crate) async fn lose_nothing(open: impl Fn() -> Arc<dyn RegistryStore>) {
     for record in records {
         record.await.unwrap().unwrap();
     }
+    let took = started.elapsed().as_millis();
     let snapshot = store.load().await.unwrap();
+    println!("{store}: {} records at the same time in {took} ms, none lost", VIEWS * RECORDS);
     for view in snapshot.projects["rides"].feature_views.values() {
         assert_eq!(view.meta.materialization_intervals.len(), RECORDS, "{}", view.name);
     }

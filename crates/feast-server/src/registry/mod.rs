@@ -1,7 +1,8 @@
 //! The registry for others, over gRPC and REST.
 
-mod limits;
+mod datasets;
 mod lineage;
+mod limits;
 mod page;
 mod read;
 mod rest;
@@ -28,6 +29,7 @@ use tonic::service::Routes;
 use tonic_health::server::health_reporter;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use self::datasets::DatasetJobs;
 use self::limits::limited;
 use self::service::{RegistryService, SERVICE};
 use self::store_service::StoreService;
@@ -82,6 +84,7 @@ pub struct RegistryAddresses {
 #[derive(Debug, Clone)]
 struct Registry {
     store: FeatureStore,
+    datasets: DatasetJobs,
 }
 
 /// Serves the registry of a feature store until `shutdown` ends; then accepts no more requests, lets those that are
@@ -107,7 +110,7 @@ pub async fn serve_registry(
     };
     // A registry that cannot be read shows at once, and not with the first request.
     store.snapshot(true).await?;
-    let registry = Registry { store };
+    let registry = Registry { store, datasets: DatasetJobs::default() };
     let bound = async |host: &str, port: Option<u16>| match port {
         Some(port) => listen_everywhere(host, port).await.map(Some),
         None => Ok(None),

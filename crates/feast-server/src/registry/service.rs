@@ -364,16 +364,17 @@ fn answer(registry: Registry, request: http::Request<Body>) -> Answer<http::Resp
             let feature = registry.feature(&asked.project, &asked.feature_view, &asked.name, asked.allow_cache).await?;
             Ok(feature_message(&feature))
         }),
-        "ListDatasetJobs" => {
-            rpc!(|_registry, _asked: wire::ListDatasetJobsRequest| Ok::<_, Error>(
-                wire::ListDatasetJobsResponse::default()
-            ))
+        "CreateDatasetFromRetrieval" => {
+            rpc!(|registry, asked: wire::CreateDatasetFromRetrievalRequest| registry.create_dataset(asked))
         }
-        "CreateDatasetFromRetrieval" | "GetDatasetData" | "GetDatasetJobStatus" => {
-            let error = Error::unsupported(format!("this registry server makes and reads no datasets (`{method}`)"))
-                .with_hint("use `FeatureStore.create_saved_dataset` and `get_saved_dataset` where the data is");
-            Box::pin(async move { status(&error).into_http() })
+        "GetDatasetData" => rpc!(|registry, asked: wire::GetDatasetDataRequest| registry.dataset_data(asked).await),
+        "GetDatasetJobStatus" => {
+            rpc!(|registry, asked: wire::GetDatasetJobStatusRequest| registry.datasets.get(&asked.job_id))
         }
+        "ListDatasetJobs" => rpc!(|registry, asked: wire::ListDatasetJobsRequest| {
+            let jobs = registry.datasets.list(&asked.project, &asked.status_filter);
+            Ok::<_, Error>(wire::ListDatasetJobsResponse { jobs })
+        }),
         _ => {
             let status = Status::unimplemented(format!("{SERVICE} has no method `{method}`"));
             Box::pin(async move { status.into_http() })

@@ -14,6 +14,7 @@
 //!
 //! **Rights.** Reading needs the right to get the object, and nothing else.
 
+mod credentials;
 mod history;
 mod options;
 
@@ -250,6 +251,11 @@ impl BucketRegistry {
         }
         match cause {
             Cause::NotFound { .. } => self.no_bucket(),
+            // Whoever was asked for credentials has said it already.
+            Cause::Generic { source, .. } if source.is::<Error>() => match source.downcast::<Error>() {
+                Ok(error) => error.with_context("registry file", &self.url),
+                Err(source) => Error::unavailable(format!("{place} could not be reached")).with_source(source),
+            },
             cause => Error::unavailable(format!("{place} could not be reached"))
                 .with_source(cause)
                 .with_hint("check the endpoint, the region and the network; then run it again"),

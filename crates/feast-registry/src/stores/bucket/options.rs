@@ -1,12 +1,13 @@
 //! The client of a bucket, from what the configuration and the environment say.
 //!
-//! Credentials, region and endpoint come from the environment, as the tools of the two clouds have them (`AWS_…`,
-//! `GOOGLE_…`), or from the machine's role.
+//! Credentials, region and endpoint come from where the tools of the two clouds have them: the environment (`AWS_…`,
+//! `GOOGLE_…`), the profile in `~/.aws`, the machine's role.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use feast_core::{Error, Result, list_names};
+use feast_net::{AwsSigner, aws_profile_region};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
@@ -14,6 +15,8 @@ use object_store::{
     Attribute, Attributes, BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider, TagSet,
 };
 use serde_json::{Map, Value};
+
+use super::credentials::AwsChain;
 
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 const MOST_RETRIES: usize = 5;
@@ -73,6 +76,16 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
         {
             let plain = endpoint.starts_with("http://");
             builder = builder.with_endpoint(endpoint).with_allow_http(plain);
+        }
+        if ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().all(|name| set(name).is_none())
+            && let Some(region) = futures::executor::block_on(aws_profile_region())
+        {
+            builder = builder.with_region(region);
+        }
+        // Keys in the environment come first, here as in AWS's own tools.
+        if set(&"AWS_ACCESS_KEY_ID").is_none() {
+            let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+            builder = builder.with_credentials(Arc::new(AwsChain(AwsSigner::new(&region, "s3"))));
         }
         for (name, value) in &arguments {
             builder = argument(builder, &mut attributes, &mut tags, name, value)?;

@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use feast_core::{
-    DataSource, DataSourceOptions, Error, ErrorCode, ObjectKind, RegistryObject, SavedDataset, SavedDatasetStorage,
-    TableReference, Tags,
+    DataSource, DataSourceOptions, Error, ErrorCode, ObjectKind, RegistryObject, Result, SavedDataset,
+    SavedDatasetStorage, TableReference, Tags,
 };
 use feast_proto::{AnyMessage, core, to_message};
 use serde::Deserialize;
@@ -142,7 +142,7 @@ struct NamesForm {
     namespaces: Vec<String>,
 }
 
-fn form<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
+pub(super) fn form<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
     serde_json::from_slice(body).map_err(|error| Refusal::invalid(format!("the body is not as it must be: {error}")))
 }
 
@@ -280,24 +280,8 @@ pub(super) async fn saved_dataset(State(registry): State<Registry>, body: Bytes)
         .with_hint("send `allow_override` to replace it")
         .into());
     }
-    let table = || TableReference { table: place.clone(), ..TableReference::default() };
-    let storage = match form.storage_type.as_deref().unwrap_or("file") {
-        "bigquery" => DataSourceOptions::BigQuery(table()),
-        "redshift" => DataSourceOptions::Redshift(table()),
-        "snowflake" => DataSourceOptions::Snowflake(table()),
-        "trino" => DataSourceOptions::Trino(table()),
-        "athena" => DataSourceOptions::Athena(table()),
-        "spark" => DataSourceOptions::Spark {
-            table: String::new(),
-            query: String::new(),
-            path: place.clone(),
-            file_format: form.storage_file_format.unwrap_or_else(|| "parquet".to_owned()),
-            date_partition_column_format: String::new(),
-            table_format: None,
-        },
-        "file" => DataSourceOptions::File { format: None, uri: place.clone(), s3_endpoint_override: String::new() },
-        other => return Err(Refusal::bad(format!("`{other}` is not a type of storage"))),
-    };
+    let storage_type = form.storage_type.unwrap_or_default();
+    let storage = storage_of(&storage_type, &place, form.storage_file_format.as_deref())?;
     let (mut features, mut join_keys) = (form.features, form.join_keys);
     let service = form.feature_service_name.unwrap_or_default();
     if let Some(service) = contents.feature_services.get(&service) {
@@ -330,6 +314,37 @@ pub(super) async fn saved_dataset(State(registry): State<Registry>, body: Bytes)
     let message = to_message(&RegistryObject::SavedDataset(dataset.into()), &common.project);
     registry.apply(&common.project, Some(message)).await?;
     Ok(Json(json!({"status": "ok", "name": common.name, "project": common.project})))
+}
+
+/// The storage of a dataset, as forms name it: a type, by default `file`, and a path or table.
+pub(in super::super) fn storage_of(kind: &str, place: &str, file_format: Option<&str>) -> Result<DataSourceOptions> {
+    let table = || TableReference { table: place.to_owned(), ..TableReference::default() };
+    Ok(match kind {
+        "bigquery" => DataSourceOptions::BigQuery(table()),
+        "redshift" => DataSourceOptions::Redshift(table()),
+        "snowflake" => DataSourceOptions::Snowflake(table()),
+        "trino" => DataSourceOptions::Trino(table()),
+        "athena" => DataSourceOptions::Athena(table()),
+        "spark" => DataSourceOptions::Spark {
+            table: String::new(),
+            query: String::new(),
+            path: place.to_owned(),
+            file_format: file_format.unwrap_or("parquet").to_owned(),
+            date_partition_column_format: String::new(),
+            table_format: None,
+        },
+        "postgres" | "clickhouse" => DataSourceOptions::Custom {
+            configuration: json!({"name": null, "query": null, "table": place}).to_string().into(),
+        },
+        "" | "file" => {
+            DataSourceOptions::File { format: None, uri: place.to_owned(), s3_endpoint_override: String::new() }
+        }
+        other => {
+            return Err(Error::invalid_request(format!("`{other}` is not a type of storage")).with_hint(
+                "use `file`, `bigquery`, `redshift`, `snowflake`, `trino`, `athena`, `spark`, `postgres` or `clickhouse`",
+            ));
+        }
+    })
 }
 
 /// `POST /permissions`

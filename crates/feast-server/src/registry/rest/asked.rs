@@ -40,6 +40,16 @@ impl Refusal {
         Self(StatusCode::BAD_REQUEST, "HTTPException", sentence.to_string())
     }
 
+    /// Something that this server is not told to do.
+    pub(super) fn unavailable(sentence: impl Display) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "HTTPException", sentence.to_string())
+    }
+
+    /// Something that this server cannot do.
+    pub(super) fn not_there(sentence: impl Display) -> Self {
+        Self(StatusCode::NOT_IMPLEMENTED, "HTTPException", sentence.to_string())
+    }
+
     pub(super) fn no_such_route() -> Self {
         Self(StatusCode::NOT_FOUND, "HTTPException", "Not Found".to_owned())
     }

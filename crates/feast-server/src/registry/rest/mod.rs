@@ -5,6 +5,8 @@
 
 mod apply;
 mod asked;
+mod datasets;
+mod engines;
 mod graph;
 mod objects;
 mod search;
@@ -21,6 +23,7 @@ use feast_core::Error;
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(super) use self::apply::storage_of;
 use self::asked::{Answer, Asked, Refusal};
 use self::objects::{FEATURE_VIEWS, RESOURCES, Resource};
 use super::Registry;
@@ -39,6 +42,13 @@ pub(super) fn router(registry: &Registry) -> Router {
         ("/lineage/objects/{object_type}/{object_name}".to_owned(), get(graph::object)),
         ("/lineage/complete".to_owned(), get(graph::complete)),
         ("/lineage/complete/all".to_owned(), get(graph::complete_of_all)),
+        ("/saved_datasets/create".to_owned(), post(datasets::create)),
+        ("/saved_datasets/data/{name}".to_owned(), get(datasets::data)),
+        ("/saved_datasets/jobs".to_owned(), get(datasets::jobs)),
+        ("/saved_datasets/jobs/{job_id}".to_owned(), get(datasets::job)),
+        ("/compute_engines".to_owned(), get(engines::of_project)),
+        ("/compute_engines/all".to_owned(), get(engines::of_all)),
+        ("/materialization_jobs".to_owned(), get(engines::materializations)),
         ("/search".to_owned(), get(search::search)),
         ("/metrics/resource_counts".to_owned(), get(search::resource_counts)),
         ("/metrics/popular_tags".to_owned(), get(search::popular_tags)),
@@ -50,6 +60,7 @@ pub(super) fn router(registry: &Registry) -> Router {
             get(move |State(registry): State<Registry>, asked: Asked| objects::features_of_all(kind, registry, asked));
         routes.extend([(format!("/{path}"), list), (format!("/{path}/all"), all)]);
     }
+    routes.extend(engines::monitoring());
     routes.extend(RESOURCES.into_iter().chain([FEATURE_VIEWS]).flat_map(resource_routes));
     let versioned = routes.iter().map(|(path, method)| (format!("/api/v1{path}"), method.clone()));
     let router =

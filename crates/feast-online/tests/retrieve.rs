@@ -98,7 +98,7 @@ impl OnlineStore for Counting {
         if self.stalls {
             std::future::pending::<()>().await;
         }
-        if reads.iter().any(|read| Some(read.table.view.as_str()) == self.broken) {
+        if reads.iter().any(|read| Some(read.wanted.table.view.as_str()) == self.broken) {
             return Err(Error::new(ErrorCode::FeatureViewNotFound, "the table is gone"));
         }
         let mut answers = self.store.read(reads).await?;

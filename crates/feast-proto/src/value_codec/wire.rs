@@ -237,10 +237,15 @@ pub(super) fn boolean(stored: ValueType, raw: Raw<'_>) -> Option<bool> {
     }
 }
 
-pub(super) fn text<'a>(stored: ValueType, raw: Raw<'a>) -> Result<Option<&'a str>> {
+/// Types whose values are kept as text.
+pub(super) fn is_text(value_type: ValueType) -> bool {
     use ValueType as T;
-    match (stored, raw) {
-        (T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal, Raw::Length(bytes)) => utf8(bytes).map(Some),
+    matches!(value_type, T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal)
+}
+
+pub(super) fn text<'a>(stored: ValueType, raw: Raw<'a>) -> Result<Option<&'a str>> {
+    match raw {
+        Raw::Length(bytes) if is_text(stored) => utf8(bytes).map(Some),
         _ => Ok(None),
     }
 }

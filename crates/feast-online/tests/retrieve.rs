@@ -278,6 +278,17 @@ async fn old_values_follow_the_policy() {
 }
 
 #[tokio::test]
+async fn what_a_plan_remembers_is_of_one_version_of_keys() {
+    let plan = plan(&["trips:trips"]);
+    let with = async |key_version: u8| {
+        let options = RetrieveOptions { key_version, ..RetrieveOptions::default() };
+        show(&ask(&plan, r#"{"driver_id": [1001]}"#, &options).await.unwrap()).remove(1)
+    };
+    // The rows were written with keys of version 3.
+    assert_eq!([with(3).await, with(2).await, with(3).await], ["trips 30", "trips null?", "trips 30"]);
+}
+
+#[tokio::test]
 async fn on_demand_views_are_computed() {
     let plan = plan(&["trips:trips", "plus:rate_plus"]);
     assert_eq!(

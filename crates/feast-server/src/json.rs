@@ -150,7 +150,7 @@ fn put_instant(out: &mut Vec<u8>, instant: DateTime<Utc>) {
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(digits).as_bytes();
         out.push(b'.');
-        out.extend_from_slice(if micros % 1000 == 0 { &digits[1..4] } else { &digits[1..] });
+        out.extend_from_slice(if micros.is_multiple_of(1000) { &digits[1..4] } else { &digits[1..] });
     }
     out.push(b'Z');
 }

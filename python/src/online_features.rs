@@ -27,7 +27,7 @@ impl OnlineFeatures {
         let answer = PyDict::new(py);
         let classes = Classes::default();
         for column in &self.0.columns {
-            answer.set_item(&column.name, values(py, &column.values, column.value_type, &classes)?)?;
+            answer.set_item(&*column.name, values(py, &column.values, column.value_type, &classes)?)?;
         }
         if include_event_timestamps {
             for column in &self.0.columns {
@@ -119,20 +119,19 @@ pub(crate) fn values<'py>(
     value_type: ValueType,
     classes: &Classes,
 ) -> PyResult<Bound<'py, PyList>> {
-    // Whole columns of numbers need no look at each value's type.
-    if column.null_count() == 0 {
-        match value_type {
-            ValueType::Int64 => return PyList::new(py, column.as_primitive::<Int64Type>().values().iter().copied()),
-            ValueType::Double => return PyList::new(py, column.as_primitive::<Float64Type>().values().iter().copied()),
-            ValueType::Float => {
-                let floats = column.as_primitive::<Float32Type>().values().iter();
-                return PyList::new(py, floats.map(|float| f64::from(*float)));
-            }
-            _ => {}
+    // Ordinary types need no look at the type of each value.
+    match value_type {
+        ValueType::Int32 => PyList::new(py, column.as_primitive::<Int32Type>()),
+        ValueType::Int64 => PyList::new(py, column.as_primitive::<Int64Type>()),
+        ValueType::Float => PyList::new(py, column.as_primitive::<Float32Type>().iter().map(|it| it.map(f64::from))),
+        ValueType::Double => PyList::new(py, column.as_primitive::<Float64Type>()),
+        ValueType::Bool => PyList::new(py, column.as_boolean()),
+        ValueType::String => PyList::new(py, column.as_string::<i32>()),
+        _ => {
+            let values = (0..column.len()).map(|row| value(py, column, value_type, row, classes));
+            PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)
         }
     }
-    let values = (0..column.len()).map(|row| value(py, column, value_type, row, classes));
-    PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)
 }
 
 /// One value as Feast's users know it; a missing value is `None`.

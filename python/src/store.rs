@@ -579,10 +579,8 @@ impl Observer for PythonProgress {
 
 /// Feature references, or the message of a feature service.
 fn parse_selection(selection: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
-    if let Ok(bytes) = selection.extract::<Vec<u8>>()
-        && selection.is_instance_of::<pyo3::types::PyBytes>()
-    {
-        return match feast_proto::decode_object(ObjectKind::FeatureService, &bytes).py()? {
+    if let Ok(message) = selection.cast::<pyo3::types::PyBytes>() {
+        return match feast_proto::decode_object(ObjectKind::FeatureService, message.as_bytes()).py()? {
             RegistryObject::FeatureService(service) => Ok(FeatureSelection::Service(service)),
             _ => Err(Error::internal("a feature service was decoded as something else")).py(),
         };

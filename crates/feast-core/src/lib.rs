@@ -17,6 +17,7 @@
 //! ([`RegistryStore`], [`OnlineStore`], [`Transformer`]).
 
 mod error;
+mod memo;
 mod suggest;
 
 mod value_type;
@@ -58,10 +59,11 @@ pub use feature_view::{
 pub use field::Field;
 pub use infer::{SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
+pub use memo::Memo;
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use online::{
     KnownStore, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, StoredTable, TableChange,
-    timestamp_type,
+    WantedColumns, timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;

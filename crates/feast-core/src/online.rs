@@ -1,17 +1,19 @@
 //! The trait of online stores: tables, keys and columns, nothing else.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use async_trait::async_trait;
 
-use crate::{EntityKeys, FeatureView, Field, Result, Timestamp};
+use crate::{EntityKeys, FeatureView, Field, Memo, Result, Timestamp};
 
 /// The Arrow type of every timestamp column inside the product: microseconds in UTC.
 pub fn timestamp_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+    // Made once, because each answer has several such columns.
+    static TYPE: LazyLock<DataType> = LazyLock::new(|| DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    TYPE.clone()
 }
 
 /// One version of one view as an online store sees it.
@@ -41,21 +43,42 @@ impl OnlineTable {
         }
     }
 
+    /// Some of its columns, by their positions.
+    pub fn wanted(self, positions: impl IntoIterator<Item = usize>) -> WantedColumns {
+        WantedColumns { table: self, positions: positions.into_iter().collect(), memo: Memo::default() }
+    }
+
     /// `<project>_<view>`, the name of the table in stores that have tables.
     pub fn name(&self) -> String {
         format!("{}_{}", self.project, self.view)
     }
 }
 
+/// Columns of a table that requests want.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WantedColumns {
+    /// The table.
+    pub table: OnlineTable,
+    /// The positions of the columns in it.
+    pub positions: Vec<usize>,
+    /// What a store works out about them and needs for each read: they belong to a plan, which many requests share.
+    pub memo: Memo,
+}
+
+impl WantedColumns {
+    /// The columns, in the wanted order.
+    pub fn fields(&self) -> impl ExactSizeIterator<Item = &Field> + Clone {
+        self.positions.iter().map(|position| &self.table.columns[*position])
+    }
+}
+
 /// What a request wants from one table.
 #[derive(Debug, Clone, Copy)]
 pub struct OnlineRead<'a> {
-    /// The table to read.
-    pub table: &'a OnlineTable,
+    /// The table and its columns to read.
+    pub wanted: &'a WantedColumns,
     /// Distinct keys.
     pub keys: &'a EntityKeys,
-    /// Positions in `table.columns`.
-    pub columns: &'a [usize],
 }
 
 /// Rows to keep; row `i` belongs to key `i`. A key may occur several times.

@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use indexmap::IndexMap;
 
 use crate::{
-    DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, OnDemandSource,
-    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, did_you_mean,
+    DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, Memo, OnDemandSource,
+    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, WantedColumns, did_you_mean,
 };
 
 /// `view:feature`, `view@v2:feature` or `view@latest:feature`.
@@ -87,6 +87,8 @@ pub struct RetrievalPlan {
     pub request_fields: Vec<Field>,
     /// Whether output names carry the name of their view.
     pub full_feature_names: bool,
+    /// What whoever answers works out about it.
+    pub memo: Memo,
 }
 
 /// An entity whose name differs from its join key.
@@ -112,10 +114,8 @@ pub struct PlannedView {
     pub features: Vec<PlannedFeature>,
     /// How far back values count.
     pub ttl: TimeToLive,
-    /// Where its rows are online.
-    pub table: OnlineTable,
-    /// The positions of `features` in the table, in the same order.
-    pub positions: Vec<usize>,
+    /// Where its rows are online, and the columns of `features` there, in the same order.
+    pub online: WantedColumns,
     /// Position of its join keys in [`RetrievalPlan::key_sets`].
     pub key_set: usize,
 }
@@ -127,6 +127,8 @@ pub struct PlannedKeySet {
     pub join_keys: Vec<PlannedJoinKey>,
     /// The same as columns.
     pub fields: Vec<Field>,
+    /// How they are encoded.
+    pub memo: Memo,
 }
 
 /// A join key of a view.
@@ -148,7 +150,7 @@ pub struct PlannedFeature {
     /// Its position among the features of the view.
     pub position: usize,
     /// Name of the output column.
-    pub output: String,
+    pub output: Arc<str>,
     /// Whether the caller asked for it; otherwise it is only the input of an on-demand view.
     pub returned: bool,
 }
@@ -289,8 +291,10 @@ impl Planner<'_> {
             (None, Some(version)) => format!("{}@v{version}", view.name),
             (None, None) => view.name.clone(),
         };
-        let output =
-            if self.full_feature_names { format!("{name}__{}", wanted.feature) } else { wanted.feature.to_owned() };
+        let output: Arc<str> = match self.full_feature_names {
+            true => format!("{name}__{}", wanted.feature).into(),
+            false => wanted.feature.into(),
+        };
         let feature =
             PlannedFeature { field: view.features[position].clone(), position, output, returned: wanted.returned };
         match view.on_demand() {
@@ -334,8 +338,7 @@ impl Planner<'_> {
                     version: wanted.version,
                     join_keys: join_keys.clone(),
                     features: Vec::new(),
-                    table: OnlineTable::of(&self.contents.project.name, &view),
-                    positions: Vec::new(),
+                    online: OnlineTable::of(&self.contents.project.name, &view).wanted([]),
                     key_set: 0,
                 });
                 if planned.join_keys != join_keys || planned.view.name != view.name {
@@ -352,12 +355,12 @@ impl Planner<'_> {
         let mut key_sets: Vec<PlannedKeySet> = Vec::new();
         for view in &mut views {
             view.features.sort_by_key(|feature| !feature.returned);
-            view.positions = view.features.iter().map(|feature| feature.position).collect();
+            view.online.positions = view.features.iter().map(|feature| feature.position).collect();
             let known = key_sets.iter().position(|set| set.join_keys == view.join_keys);
             view.key_set = known.unwrap_or(key_sets.len());
             if known.is_none() {
                 let fields = view.join_keys.iter().map(|key| Field::new(&key.key, key.value_type)).collect();
-                key_sets.push(PlannedKeySet { join_keys: view.join_keys.clone(), fields });
+                key_sets.push(PlannedKeySet { join_keys: view.join_keys.clone(), fields, memo: Memo::default() });
             }
         }
         let on_demand: Vec<PlannedOnDemandView> = self.on_demand.into_values().collect();
@@ -400,6 +403,7 @@ impl Planner<'_> {
             entity_aliases,
             request_fields,
             full_feature_names: self.full_feature_names,
+            memo: Memo::default(),
         };
         check_collisions(&plan)?;
         Ok(plan)
@@ -444,14 +448,14 @@ fn planned_join_keys(
 fn check_collisions(plan: &RetrievalPlan) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for feature in plan.outputs() {
-        if plan.join_keys.iter().any(|key| key.column == feature.output) {
+        if plan.join_keys.iter().any(|key| *key.column == *feature.output) {
             return Err(Error::new(
                 ErrorCode::FeatureNameCollision,
                 format!("`{}` is both a feature asked for and a join key of the request", feature.output),
             )
             .with_hint("use full feature names, which carry the name of the view"));
         }
-        if !seen.insert(feature.output.as_str()) {
+        if !seen.insert(&*feature.output) {
             let hint = if plan.full_feature_names {
                 "ask for each feature once, or give one of the projections another name with `with_name`"
             } else {
@@ -492,7 +496,7 @@ mod tests {
     }
 
     fn outputs(plan: &RetrievalPlan) -> Vec<&str> {
-        plan.outputs().map(|feature| feature.output.as_str()).collect()
+        plan.outputs().map(|feature| &*feature.output).collect()
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field as ArrowField, TimeUnit};
+use arrow::datatypes::{DataType, Field as ArrowField};
 use serde::{Serialize, Serializer};
 
-use crate::{Error, ErrorCode, did_you_mean};
+use crate::{Error, ErrorCode, did_you_mean, timestamp_type};
 
 /// Key of the Arrow field metadata that names the [`ValueType`] of a column.
 ///
@@ -188,7 +188,7 @@ impl ValueType {
             T::Double => DataType::Float64,
             T::Float => DataType::Float32,
             T::Bool => DataType::Boolean,
-            T::UnixTimestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            T::UnixTimestamp => timestamp_type(),
             other => match other.item() {
                 Some(item) => DataType::List(Arc::new(ArrowField::new("item", item.arrow_type(), true))),
                 None => DataType::Binary,

@@ -199,7 +199,7 @@ pub(crate) struct MatchedKeys {
 /// The columns of the answer: those of the entity rows, then the given fields of each view, renamed where a name is taken.
 pub(crate) fn output_schema(entity: &SchemaRef, plan: &RetrievalPlan, views: &[&[ArrowField]]) -> Result<SchemaRef> {
     let mut fields: Vec<ArrowField> = entity.fields().iter().map(|field| field.as_ref().clone()).collect();
-    let returned: HashSet<&str> = plan.outputs().map(|feature| feature.output.as_str()).collect();
+    let returned: HashSet<&str> = plan.outputs().map(|feature| &*feature.output).collect();
     for (view, planned) in views.iter().zip(&plan.views) {
         for (field, feature) in view.iter().zip(&planned.features) {
             let taken = entity.index_of(&feature.output).is_ok();
@@ -208,8 +208,8 @@ pub(crate) fn output_schema(entity: &SchemaRef, plan: &RetrievalPlan, views: &[&
             }
             let taken = taken
                 || (!feature.returned
-                    && (returned.contains(feature.output.as_str())
-                        || fields.iter().any(|known| known.name() == &feature.output)));
+                    && (returned.contains(&*feature.output)
+                        || fields.iter().any(|known| **known.name() == *feature.output)));
             fields.push(match taken {
                 true => field.clone().with_name(format!("{}__{}", planned.name, feature.field.name)),
                 false => field.clone(),
@@ -221,7 +221,7 @@ pub(crate) fn output_schema(entity: &SchemaRef, plan: &RetrievalPlan, views: &[&
 
 fn name_collision(feature: &PlannedFeature, planned: &PlannedView) -> Error {
     let full = format!("{}__{}", planned.name, feature.field.name);
-    let hint = if feature.output == full {
+    let hint = if *feature.output == *full {
         "rename the column of the entity rows".to_owned()
     } else {
         format!("use full feature names, which call the feature `{full}`, or rename the column of the entity rows")

@@ -59,7 +59,7 @@ fn main() {
         }
         println!("reading {n_keys} entities, {n_views} views of {FEATURES} features, {rounds} times");
         let keys = keys(&ids[..n_keys]);
-        let columns: Vec<usize> = (0..FEATURES).collect();
+        let wanted: Vec<_> = tables.iter().map(|table| table.clone().wanted(0..FEATURES)).collect();
         let commands = raw_read(&tables, &keys);
         let mut replies = replies_to(&mut socket, &commands);
         measure(&server, "raw HMGET", rounds, || {
@@ -73,7 +73,7 @@ fn main() {
         let reading = async move {
             for _ in 0..rounds {
                 let reads: Vec<OnlineRead<'_>> =
-                    tables.iter().map(|table| OnlineRead { table, keys: &keys, columns: &columns }).collect();
+                    wanted.iter().map(|wanted| OnlineRead { wanted, keys: &keys }).collect();
                 assert_eq!(store.read(&reads).await.unwrap().len(), n_views);
             }
         };

@@ -8,18 +8,18 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::compute::take;
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use feast_core::{
     DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode,
     ErrorKind, Field, OnlineRead, OnlineRows, OnlineStore, PlannedFeature, PlannedJoinKey, PlannedKeySet, PlannedView,
-    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names,
+    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names, timestamp_type,
 };
 use futures::future::join_all;
 use hashbrown::HashMap;
 
 use crate::EntityRows;
 use crate::on_demand::{computed_columns, on_demand_input};
-use crate::write::record_batch;
+use crate::write::plain_schema;
 
 /// What is known about one value of an answer. Numbers are those of Feast's `FieldStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,7 +145,7 @@ pub struct Timings {
 #[derive(Debug, Clone)]
 pub struct OnlineColumn {
     /// Name of the column.
-    pub name: String,
+    pub name: Arc<str>,
     /// Declared type.
     pub value_type: ValueType,
     /// One value per row, of the Arrow type of `value_type`.
@@ -188,11 +188,8 @@ pub async fn retrieve(
     let key_sets = key_sets(plan, &entity_columns, n_rows, options.key_version)?;
     let keys_ready = Instant::now();
 
-    let reads: Vec<OnlineRead<'_>> = plan
-        .views
-        .iter()
-        .map(|view| OnlineRead { table: &view.table, keys: &key_sets[view.key_set].keys, columns: &view.positions })
-        .collect();
+    let reads: Vec<OnlineRead<'_>> =
+        plan.views.iter().map(|view| OnlineRead { wanted: &view.online, keys: &key_sets[view.key_set].keys }).collect();
     let (answers, failures) = read(plan, &reads, store, options).await?;
     let store_read = Instant::now();
 
@@ -200,7 +197,7 @@ pub async fn retrieve(
     let present: Arc<[FieldStatus]> = vec![FieldStatus::Present; n_rows].into();
     let mut columns: Vec<OnlineColumn> = Vec::with_capacity(entity_columns.len() + plan.outputs().count());
     columns.extend(entity_columns.iter().map(|(key, values)| OnlineColumn {
-        name: key.column.clone(),
+        name: key.column.as_str().into(),
         value_type: key.value_type,
         values: Arc::clone(values),
         statuses: Arc::clone(&present),
@@ -214,7 +211,7 @@ pub async fn retrieve(
         };
         for (feature, values) in view.features.iter().zip(&rows.values).filter(|(feature, _)| feature.returned) {
             columns.push(OnlineColumn {
-                name: feature.output.clone(),
+                name: Arc::clone(&feature.output),
                 value_type: feature.field.value_type,
                 values: Arc::clone(values),
                 statuses: Arc::clone(&rows.statuses),
@@ -227,9 +224,10 @@ pub async fn retrieve(
         let Some(transformer) = transformer else { continue };
         let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, n_rows)?;
         let computed = within(options.deadline, transformer.apply(&view.view, input)).await?;
-        for (feature, values) in view.features.iter().zip(computed_columns(view, &computed, n_rows)?) {
+        let computed = view.features.iter().zip(computed_columns(view, &computed, n_rows)?);
+        for (feature, values) in computed.filter(|(feature, _)| feature.returned) {
             columns.push(OnlineColumn {
-                name: feature.output.clone(),
+                name: Arc::clone(&feature.output),
                 value_type: feature.field.value_type,
                 values,
                 statuses: Arc::clone(&present),
@@ -299,7 +297,7 @@ async fn read(
 }
 
 fn utc(micros: Vec<<TimestampMicrosecondType as ArrowPrimitiveType>::Native>) -> TimestampMicrosecondArray {
-    TimestampMicrosecondArray::from(micros).with_timezone("UTC")
+    TimestampMicrosecondArray::from(micros).with_data_type(timestamp_type())
 }
 
 async fn checked(store: &dyn OnlineStore, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
@@ -311,13 +309,11 @@ async fn checked(store: &dyn OnlineStore, reads: &[OnlineRead<'_>]) -> Result<Ve
 /// Stores may be a team's own: what they answer is checked, so that a mistake there is not a wrong value here.
 fn check_answers(reads: &[OnlineRead<'_>], answers: &[OnlineRows], store: &dyn OnlineStore) -> Result<()> {
     let fits = |(read, answer): (&OnlineRead<'_>, &OnlineRows)| {
-        let typed = |(position, column): (&usize, &ArrayRef)| {
-            *column.data_type() == read.table.columns[*position].value_type.arrow_type()
-        };
+        let typed = |(field, column): (&Field, &ArrayRef)| *column.data_type() == field.value_type.arrow_type();
         answer.values.num_rows() == read.keys.len()
             && answer.event_timestamps.len() == read.keys.len()
-            && answer.values.num_columns() == read.columns.len()
-            && read.columns.iter().zip(answer.values.columns()).all(typed)
+            && answer.values.num_columns() == read.wanted.positions.len()
+            && read.wanted.fields().zip(answer.values.columns()).all(typed)
     };
     if reads.len() == answers.len() && reads.iter().zip(answers).all(fits) {
         return Ok(());
@@ -430,10 +426,13 @@ fn key_sets(
     key_version: u8,
 ) -> Result<Vec<KeySet>> {
     let key_set = |set: &PlannedKeySet| {
-        let encoder = EntityKeyEncoder::new(&set.fields, key_version)?;
+        let mut encoding = set.memo.get(|| Encoding::of(set, key_version))?;
+        if encoding.key_version != key_version {
+            encoding = Arc::new(Encoding::of(set, key_version)?);
+        }
         if set.join_keys.iter().all(|key| key.key == DUMMY_JOIN_KEY) {
             let dummy: ArrayRef = Arc::new(StringArray::from(vec![DUMMY_JOIN_KEY_VALUE]));
-            let keys = encoder.encode(record_batch(&set.fields, vec![dummy], 1)?)?;
+            let keys = encoding.encode(vec![dummy])?;
             return Ok(KeySet { keys, row_of_request: (n_rows != 1).then(|| vec![0; n_rows]) });
         }
         let columns = set.join_keys.iter().map(|key| {
@@ -446,11 +445,28 @@ fn key_sets(
                 false => crate::coerce_column(values, key.value_type, &key.column),
             }
         });
-        let columns = record_batch(&set.fields, columns.collect::<Result<_>>()?, n_rows)?;
-        let (keys, row_of_request) = distinct(encoder.encode(columns)?)?;
+        let (keys, row_of_request) = distinct(encoding.encode(columns.collect::<Result<_>>()?)?)?;
         Ok(KeySet { keys, row_of_request })
     };
     plan.key_sets.iter().map(key_set).collect()
+}
+
+/// How the keys of a set are encoded, which is the same for every request with the same plan.
+struct Encoding {
+    key_version: u8,
+    encoder: EntityKeyEncoder,
+    schema: SchemaRef,
+}
+
+impl Encoding {
+    fn of(set: &PlannedKeySet, key_version: u8) -> Result<Self> {
+        let encoder = EntityKeyEncoder::new(&set.fields, key_version)?;
+        Ok(Self { key_version, encoder, schema: plain_schema(&set.fields) })
+    }
+
+    fn encode(&self, columns: Vec<ArrayRef>) -> Result<EntityKeys> {
+        self.encoder.encode(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
 }
 
 /// The distinct keys in order of first appearance, and which of them each row has.
@@ -513,7 +529,7 @@ fn in_request_order(
     }
     let hides = options.ttl_policy == TtlPolicy::Hide && statuses.contains(&FieldStatus::OutsideMaxAge);
     let values = if row_of_request.is_none() && !hides {
-        answer.values.columns().to_vec()
+        answer.values.into_parts().1
     } else {
         let shown = |row: usize| !hides || statuses[row] != FieldStatus::OutsideMaxAge;
         let indices: UInt32Array = (0..n_rows).map(|row| shown(row).then(|| key_of(row) as u32)).collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{Field as ArrowField, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{Field as ArrowField, Schema, SchemaRef, TimestampMicrosecondType};
 use feast_core::{
     DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, EntityKeyEncoder, EntityKeys, Error, ErrorCode, Field, OnlineTable,
     OnlineWrite, Result, ValueType, list_names,
@@ -124,6 +124,12 @@ pub(crate) fn record_batch<'a>(
     let fields: Vec<_> = fields.into_iter().zip(&columns).map(plain).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+}
+
+/// The schema of a [`record_batch`] whose columns have the Arrow types of their fields.
+pub(crate) fn plain_schema<'a>(fields: impl IntoIterator<Item = &'a Field>) -> SchemaRef {
+    let plain = |field: &Field| ArrowField::new(&field.name, field.value_type.arrow_type(), true);
+    Arc::new(Schema::new(fields.into_iter().map(plain).collect::<Vec<_>>()))
 }
 
 /// [`record_batch`] for others: opaque types are marked.

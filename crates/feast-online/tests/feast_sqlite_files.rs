@@ -36,8 +36,8 @@ fn keys(ids: &[i64]) -> EntityKeys {
 }
 
 async fn read(store: &dyn OnlineStore, table: &OnlineTable, ids: &[i64]) -> OnlineRows {
-    let columns: Vec<usize> = (0..table.columns.len()).collect();
-    let read = OnlineRead { table, keys: &keys(ids), columns: &columns };
+    let wanted = table.clone().wanted(0..table.columns.len());
+    let read = OnlineRead { wanted: &wanted, keys: &keys(ids) };
     store.read(&[read]).await.unwrap().remove(0)
 }
 

@@ -98,7 +98,7 @@ impl OnlineStore for Counting {
         if self.stalls {
             std::future::pending::<()>().await;
         }
-        if reads.iter().any(|read| Some(read.table.view.as_str()) == self.broken) {
+        if reads.iter().any(|read| Some(read.wanted.table.view.as_str()) == self.broken) {
             return Err(Error::new(ErrorCode::FeatureViewNotFound, "the table is gone"));
         }
         let mut answers = self.store.read(reads).await?;
@@ -275,6 +275,17 @@ async fn old_values_follow_the_policy() {
     assert_eq!(with(TtlPolicy::Ignore).await[1..], ["rate 0.3 0.4 0.3", trips]);
     assert_eq!(with(TtlPolicy::Status).await[1..], ["rate 0.3 0.4? 0.3", trips]);
     assert_eq!(with(TtlPolicy::Hide).await[1..], ["rate 0.3 null? 0.3", trips]);
+}
+
+#[tokio::test]
+async fn what_a_plan_remembers_is_of_one_version_of_keys() {
+    let plan = plan(&["trips:trips"]);
+    let with = async |key_version: u8| {
+        let options = RetrieveOptions { key_version, ..RetrieveOptions::default() };
+        show(&ask(&plan, r#"{"driver_id": [1001]}"#, &options).await.unwrap()).remove(1)
+    };
+    // The rows were written with keys of version 3.
+    assert_eq!([with(3).await, with(2).await, with(3).await], ["trips 30", "trips null?", "trips 30"]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use prost_types::Timestamp;
 /// # Errors
 /// `Internal` when a column does not have the type it declares.
 pub fn online_response(features: &OnlineFeatures) -> Result<GetOnlineFeaturesResponse> {
-    let names = features.columns.iter().map(|column| column.name.clone()).collect();
+    let names = features.columns.iter().map(|column| column.name.to_string()).collect();
     let results: Result<Vec<FeatureVector>> = features
         .columns
         .iter()

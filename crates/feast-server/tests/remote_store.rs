@@ -77,19 +77,18 @@ async fn one_request_reads_what_the_servers_own_store_holds() {
     for (view, column) in [("driver_stats", drivers()), ("shapes", items()), ("driver_push", drivers())] {
         let table = table(&started.feast, view).await;
         let keys = keys(&table, column);
-        let columns: Vec<usize> = (0..table.columns.len()).rev().collect();
-        views.push((table, keys, columns));
+        let n_columns = table.columns.len();
+        views.push((table.wanted((0..n_columns).rev()), keys));
     }
-    let reads: Vec<OnlineRead<'_>> =
-        views.iter().map(|(table, keys, columns)| OnlineRead { table, keys, columns }).collect();
+    let reads: Vec<OnlineRead<'_>> = views.iter().map(|(wanted, keys)| OnlineRead { wanted, keys }).collect();
     let expected = started.feast.online_store().unwrap().read(&reads).await.unwrap();
     let answers = started.remote.read(&reads).await.unwrap();
     assert_eq!(started.requests.load(Ordering::Relaxed), 1);
-    for ((expected, answer), (table, ..)) in expected.iter().zip(&answers).zip(&views) {
+    for ((expected, answer), (wanted, _)) in expected.iter().zip(&answers).zip(&views) {
         for (expected, answer) in expected.values.columns().iter().zip(answer.values.columns()) {
-            assert_eq!(answer, expected, "{}", table.view);
+            assert_eq!(answer, expected, "{}", wanted.table.view);
         }
-        assert_eq!(answer.event_timestamps, expected.event_timestamps, "{}", table.view);
+        assert_eq!(answer.event_timestamps, expected.event_timestamps, "{}", wanted.table.view);
     }
     assert!(answers[1].event_timestamps.is_null(3) && answers[1].event_timestamps.is_valid(5));
 }
@@ -100,7 +99,7 @@ async fn a_view_without_entities_is_read() {
     let table = table(&started.feast, "glob").await;
     assert_eq!(table.join_keys[0].name, DUMMY_JOIN_KEY);
     let keys = keys(&table, Arc::new(StringArray::from(vec![""])));
-    let read = OnlineRead { table: &table, keys: &keys, columns: &[0] };
+    let read = OnlineRead { wanted: &table.wanted([0]), keys: &keys };
     let expected = started.feast.online_store().unwrap().read(&[read]).await.unwrap();
     let answer = started.remote.read(&[read]).await.unwrap();
     assert_eq!(answer[0].values, expected[0].values);
@@ -115,9 +114,9 @@ async fn what_is_written_arrives_and_the_newest_event_wins() {
     let shapes = table(&started.feast, "shapes").await;
     let source = keys(&shapes, Arc::new(StringArray::from(vec!["1", "5"])));
     let target = keys(&shapes, Arc::new(StringArray::from(vec!["copy", "copy of 5"])));
-    let columns: Vec<usize> = (0..shapes.columns.len()).collect();
+    let wanted = shapes.clone().wanted(0..shapes.columns.len());
     let local = started.feast.online_store().unwrap();
-    let rows = |keys| OnlineRead { table: &shapes, keys, columns: &columns };
+    let rows = |keys| OnlineRead { wanted: &wanted, keys };
     let original = local.read(&[rows(&source)]).await.unwrap().remove(0);
     let at = |micros: i64| TimestampMicrosecondArray::from(vec![micros; 2]).with_timezone("UTC");
     let (event, created) = (at(fixture::NOON + 1_000_001), at(fixture::NOON + 2_000_000));
@@ -150,7 +149,8 @@ async fn what_the_server_refuses_is_said() {
     let stats = table(&started.feast, "driver_stats").await;
     let unknown = OnlineTable { view: "nowhere".to_owned(), tags: Tags::new(), ..stats.clone() };
     let driver = keys(&stats, Arc::new(Int64Array::from(vec![1001])));
-    let error = started.remote.read(&[OnlineRead { table: &unknown, keys: &driver, columns: &[0] }]).await.unwrap_err();
+    let error =
+        started.remote.read(&[OnlineRead { wanted: &unknown.clone().wanted([0]), keys: &driver }]).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::FeatureViewNotFound, "{error:?}");
     assert!(error.to_string().contains("nowhere") && error.hint().unwrap().contains("feast apply"), "{error:?}");
     let rows = stats.columns.iter().map(|column| arrow::array::new_null_array(&column.value_type.arrow_type(), 1));
@@ -167,7 +167,7 @@ async fn what_the_server_refuses_is_said() {
     assert_eq!(error.code(), ErrorCode::FeatureViewNotFound, "{error:?}");
     let mut foreign = stats.clone();
     foreign.columns[0] = feast_core::Field::new("unknown", ValueType::Int64);
-    let read = OnlineRead { table: &foreign, keys: &driver, columns: &[0] };
+    let read = OnlineRead { wanted: &foreign.wanted([0]), keys: &driver };
     let error = started.remote.read(&[read]).await.unwrap_err();
     assert!(error.to_string().contains("unknown"), "{error:?}");
 }

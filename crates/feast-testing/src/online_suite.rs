@@ -201,7 +201,8 @@ async fn ensure(store: &dyn OnlineStore, tables: &[&OnlineTable]) {
 }
 
 async fn read(store: &dyn OnlineStore, table: &OnlineTable, keys: &EntityKeys, columns: &[usize]) -> OnlineRows {
-    let read = OnlineRead { table, keys, columns };
+    let wanted = table.clone().wanted(columns.iter().copied());
+    let read = OnlineRead { wanted: &wanted, keys };
     let mut answers = store.read(&[read]).await.expect("the rows are read");
     assert_eq!(answers.len(), 1, "one answer per read");
     let answer = answers.remove(0);
@@ -244,7 +245,7 @@ pub async fn missing_tables_say_what_to_do(started: &StartedStore) {
     }
     let keys = keys(&[1]);
     for _ in 0..2 {
-        let read = OnlineRead { table: &missing, keys: &keys, columns: &[0] };
+        let read = OnlineRead { wanted: &missing.clone().wanted([0]), keys: &keys };
         let error = store.read(&[read]).await.expect_err("there is no table");
         assert!(error.hint().is_some_and(|hint| hint.contains("feast apply")), "{error:?}");
         let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![1])), Arc::new(Int64Array::from(vec![1]))];
@@ -399,9 +400,9 @@ pub async fn one_call_reads_several_tables(store: &dyn OnlineStore) {
     write(store, &second, &[row(1, NOON, 2), row(2, NOON, 3)]).await;
     let (one, two) = (keys(&[1]), keys(&[2, 1]));
     let reads = [
-        OnlineRead { table: &second, keys: &two, columns: &[0] },
-        OnlineRead { table: &first, keys: &one, columns: &[1, 0] },
-        OnlineRead { table: &second, keys: &one, columns: &[1] },
+        OnlineRead { wanted: &second.clone().wanted([0]), keys: &two },
+        OnlineRead { wanted: &first.clone().wanted([1, 0]), keys: &one },
+        OnlineRead { wanted: &second.clone().wanted([1]), keys: &one },
     ];
     let answers = store.read(&reads).await.expect("the rows are read");
     let values: Vec<Vec<i64>> = answers
@@ -632,7 +633,7 @@ pub async fn dropping_removes_the_rows(started: &StartedStore) {
     store.update(&[TableChange::Drop(table.clone())]).await.expect("the table is dropped");
     if !started.has(Limit::NoTables) {
         let keys = keys(&[1]);
-        let read = OnlineRead { table: &table, keys: &keys, columns: &[0] };
+        let read = OnlineRead { wanted: &table.clone().wanted([0]), keys: &keys };
         assert!(store.read(&[read]).await.is_err(), "the table is gone");
     }
     ensure(store, &[&table]).await;

@@ -127,9 +127,9 @@ impl FeatureStore {
 
     /// Reads the values of some entity, which need not exist.
     async fn readable(&self, online: &dyn OnlineStore, table: &OnlineTable) -> Result<()> {
-        let columns: Vec<usize> = (0..table.columns.len()).collect();
+        let wanted = table.clone().wanted(0..table.columns.len());
         let keys = self.any_key(table)?;
-        online.read(&[OnlineRead { table, keys: &keys, columns: &columns }]).await.map(drop)
+        online.read(&[OnlineRead { wanted: &wanted, keys: &keys }]).await.map(drop)
     }
 
     fn any_key(&self, table: &OnlineTable) -> Result<EntityKeys> {

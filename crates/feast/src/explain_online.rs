@@ -187,7 +187,7 @@ fn explained_view(view: &PlannedView, columns: &[&OnlineColumn]) -> ExplainedVie
     let found = |status: &&FieldStatus| matches!(status, FieldStatus::Present | FieldStatus::OutsideMaxAge);
     ExplainedView {
         view: view.name.clone(),
-        table: view.table.name(),
+        table: view.online.table.name(),
         join_keys: view.join_keys.iter().map(|key| key.column.clone()).collect(),
         features: view.features.len(),
         rows_found: columns.first().map_or(0, |column| column.statuses.iter().filter(found).count()),
@@ -201,11 +201,11 @@ fn explained_values(plan: &RetrievalPlan, features: &OnlineFeatures, now: Timest
     let mut add = |row: usize, view: &str, column: &OnlineColumn, cause: Cause, why: String| {
         let same = |known: &&mut ExplainedValues| known.row == row && known.view == view && known.cause == cause;
         match explained.iter_mut().find(same) {
-            Some(known) => known.features.push(column.name.clone()),
+            Some(known) => known.features.push(column.name.to_string()),
             None => explained.push(ExplainedValues {
                 row,
                 view: view.to_owned(),
-                features: vec![column.name.clone()],
+                features: vec![column.name.to_string()],
                 cause,
                 why,
             }),

@@ -135,7 +135,7 @@ impl OnDemandSteps {
         let mut fields: Vec<ArrowField> = returned.iter().map(|position| input.field(*position).clone()).collect();
         let taken: HashSet<String> = fields[..joined.entity_columns].iter().map(|field| field.name().clone()).collect();
         for feature in plan.on_demand.iter().flat_map(|view| &view.features) {
-            if taken.contains(&feature.output) {
+            if taken.contains(&*feature.output) {
                 return Err(Error::new(
                     ErrorCode::FeatureNameCollision,
                     format!(
@@ -147,7 +147,7 @@ impl OnDemandSteps {
             }
             let value_type = feature.field.value_type;
             fields.push(match value_type.is_opaque() {
-                true => ArrowField::new(&feature.output, DataType::Utf8, true),
+                true => ArrowField::new(&*feature.output, DataType::Utf8, true),
                 false => value_type.arrow_field(&feature.output),
             });
         }

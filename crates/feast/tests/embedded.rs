@@ -242,7 +242,7 @@ async fn the_newest_row_of_each_key_is_served() {
     let store = applied(folder.path()).await;
     assert_eq!(materialize(&store, Window::Between(at(T0 - 86_400), at(T0))).await, 2);
     let answer = online(&store, &["driver_stats:conv_rate", "driver_stats:city"], &[1001, 1002, 9999]).await.unwrap();
-    let names: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();
+    let names: Vec<&str> = answer.columns.iter().map(|column| &*column.name).collect();
     assert_eq!(names, ["driver_id", "conv_rate", "city"]);
     let rates: Vec<Option<f32>> = answer.columns[1].values.as_primitive::<Float32Type>().iter().collect();
     assert_eq!(rates, [Some(0.3), Some(0.4), None]);

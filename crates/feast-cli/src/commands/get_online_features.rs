@@ -72,8 +72,8 @@ impl GetOnlineFeatures {
         // As in Feast, a list of values per column.
         let mut by_column = Map::new();
         for column in &answer.columns {
-            let values = rows.iter().map(|row| row.get(&column.name).cloned().unwrap_or_default());
-            by_column.insert(column.name.clone(), values.collect());
+            let values = rows.iter().map(|row| row.get(&*column.name).cloned().unwrap_or_default());
+            by_column.insert(column.name.to_string(), values.collect());
         }
         terminal.print_value(&by_column.into(), format);
         Ok(Exit::Done)

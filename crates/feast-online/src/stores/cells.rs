@@ -59,9 +59,9 @@ pub(super) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(read: &'a OnlineRead<'a>) -> Self {
-        let (mut names, mut slots) = (Vec::with_capacity(read.columns.len()), HashMap::new());
-        for position in read.columns {
-            let name = read.table.columns[*position].name.as_str();
+        let (mut names, mut slots) = (Vec::with_capacity(read.wanted.positions.len()), HashMap::new());
+        for field in read.wanted.fields() {
+            let name = field.name.as_str();
             slots.entry(name).or_insert_with(|| {
                 names.push(name);
                 names.len() - 1
@@ -95,24 +95,25 @@ impl<'a> Wanted<'a> {
     /// The columns. `bytes` gives the serialized value of a cell.
     pub(super) fn finish<'g, T>(&self, grid: &'g Grid<T>, bytes: impl Fn(&'g T) -> &'g [u8]) -> Result<OnlineRows> {
         let n_keys = self.read.keys.len();
-        let fields: Vec<Field> =
-            self.read.columns.iter().map(|position| self.read.table.columns[*position].clone()).collect();
+        let fields = self.read.wanted.fields();
         let mut columns = Vec::with_capacity(fields.len());
-        for field in &fields {
+        for field in fields.clone() {
             let slot = self.slots[field.name.as_str()];
             let mut column = ColumnDecoder::new(field.value_type, n_keys);
             for row in 0..n_keys {
                 match &grid.cells[row * self.names.len() + slot] {
                     None => column.push_null(),
                     Some(cell) => column.push(bytes(cell)).map_err(|error| {
-                        error.with_context("feature", &field.name).with_context("feature view", &self.read.table.view)
+                        error
+                            .with_context("feature", &field.name)
+                            .with_context("feature view", &self.read.wanted.table.view)
                     })?,
                 }
             }
-            columns.push(column.finish());
+            columns.push(column.finish()?);
         }
         let times = TimestampMicrosecondArray::from(grid.times.clone()).with_timezone("UTC");
-        Ok(OnlineRows { values: record_batch(&fields, columns, n_keys)?, event_timestamps: times })
+        Ok(OnlineRows { values: record_batch(fields, columns, n_keys)?, event_timestamps: times })
     }
 }
 

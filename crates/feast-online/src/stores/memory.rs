@@ -75,17 +75,16 @@ impl OnlineStore for MemoryStore {
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
         let tables = self.tables.read().map_err(poisoned)?;
         let read_one = |read: &OnlineRead<'_>| {
-            let table = tables.get(&read.table.name()).ok_or_else(|| missing_table(read.table, self))?;
-            let wanted: Vec<Field> =
-                read.columns.iter().map(|position| read.table.columns[*position].clone()).collect();
-            let positions = table.positions(wanted.iter().map(|column| column.name.as_str()));
+            let table = tables.get(&read.wanted.table.name()).ok_or_else(|| missing_table(&read.wanted.table, self))?;
+            let wanted = read.wanted.fields();
+            let positions = table.positions(wanted.clone().map(|column| column.name.as_str()));
             let mut times = TimestampMicrosecondBuilder::with_capacity(read.keys.len()).with_timezone("UTC");
             let mut columns: Vec<ColumnDecoder> =
-                wanted.iter().map(|column| ColumnDecoder::new(column.value_type, read.keys.len())).collect();
+                wanted.clone().map(|column| ColumnDecoder::new(column.value_type, read.keys.len())).collect();
             for key in read.keys.encoded.iter() {
                 let row = table.rows.get(key.unwrap_or_default());
                 times.append_option(row.map(|row| row.recency.event));
-                for ((column, position), field) in columns.iter_mut().zip(&positions).zip(&wanted) {
+                for ((column, position), field) in columns.iter_mut().zip(&positions).zip(wanted.clone()) {
                     match (row, position) {
                         (Some(row), Some(position)) => column
                             .push(&row.cells[*position])
@@ -94,8 +93,8 @@ impl OnlineStore for MemoryStore {
                     }
                 }
             }
-            let values = columns.into_iter().map(ColumnDecoder::finish).collect();
-            Ok(OnlineRows { values: record_batch(&wanted, values, read.keys.len())?, event_timestamps: times.finish() })
+            let values = columns.into_iter().map(ColumnDecoder::finish).collect::<Result<_>>()?;
+            Ok(OnlineRows { values: record_batch(wanted, values, read.keys.len())?, event_timestamps: times.finish() })
         };
         reads.iter().map(read_one).collect()
     }

@@ -156,8 +156,8 @@ impl OnlineStore for RemoteStore {
         let layout = Layout::of(reads)?;
         let mut features: Vec<Value> = Vec::new();
         for read in reads.iter().filter(|read| !read.keys.is_empty()) {
-            for column in read.columns {
-                let reference = Value::from(format!("{}:{}", read.table.view, read.table.columns[*column].name));
+            for field in read.wanted.fields() {
+                let reference = Value::from(format!("{}:{}", read.wanted.table.view, field.name));
                 if !features.contains(&reference) {
                     features.push(reference);
                 }
@@ -380,7 +380,7 @@ impl Layout {
             }
             let mut columns = Vec::new();
             for (field, column) in read.keys.columns.schema_ref().fields().iter().zip(read.keys.columns.columns()) {
-                let declared = read.table.join_keys.iter().find(|key| key.name == *field.name());
+                let declared = read.wanted.table.join_keys.iter().find(|key| key.name == *field.name());
                 let value_type = declared.map_or(ValueType::String, |key| key.value_type);
                 columns.push((field.name().clone(), json_values(&Field::new(field.name(), value_type), column)?));
             }
@@ -447,10 +447,10 @@ impl Answer<'_> {
     /// The rows of one read, which start at `start`.
     fn rows(&self, read: &OnlineRead<'_>, start: usize) -> Result<OnlineRows> {
         let n_keys = read.keys.len();
-        let fields: Vec<Field> = read.columns.iter().map(|column| read.table.columns[*column].clone()).collect();
+        let fields = read.wanted.fields();
         let mut columns = Vec::with_capacity(fields.len());
         let mut times: Vec<Option<i64>> = vec![None; n_keys];
-        for field in &fields {
+        for field in fields.clone() {
             if n_keys == 0 {
                 columns.push(arrow::array::new_empty_array(&field.value_type.arrow_type()));
                 continue;
@@ -458,11 +458,11 @@ impl Answer<'_> {
             let wrong = || {
                 Error::unavailable(format!(
                     "the feature server did not answer `{}:{}` for every row",
-                    read.table.view, field.name
+                    read.wanted.table.view, field.name
                 ))
                 .with_hint("see whether its definitions are the same as here")
             };
-            let name = format!("{}__{}", read.table.view, field.name);
+            let name = format!("{}__{}", read.wanted.table.view, field.name);
             let position = self.metadata.feature_names.iter().position(|known| *known == name).ok_or_else(wrong)?;
             let column = self.results.get(position).ok_or_else(wrong)?;
             let statuses = column.statuses.get(start..start + n_keys).ok_or_else(wrong)?;
@@ -477,7 +477,7 @@ impl Answer<'_> {
             }
         }
         let event_timestamps = TimestampMicrosecondArray::from(times).with_timezone("UTC");
-        Ok(OnlineRows { values: record_batch(&fields, columns, n_keys)?, event_timestamps })
+        Ok(OnlineRows { values: record_batch(fields, columns, n_keys)?, event_timestamps })
     }
 }
 
@@ -571,18 +571,16 @@ mod tests {
             keys(&[("driver", ids(&[7])), ("shop", texts(&["b"]))]),
             keys(&[("day", ids(&[5, 6]))]),
         ];
-        let tables: Vec<OnlineTable> = lists
-            .iter()
-            .map(|(join_keys, _)| OnlineTable {
-                project: "p".to_owned(),
-                view: "v".to_owned(),
-                join_keys: join_keys.clone(),
-                columns: Vec::new(),
-                tags: feast_core::Tags::new(),
-            })
-            .collect();
+        let table = |join_keys: &[Field]| OnlineTable {
+            project: "p".to_owned(),
+            view: "v".to_owned(),
+            join_keys: join_keys.to_vec(),
+            columns: Vec::new(),
+            tags: feast_core::Tags::new(),
+        };
+        let tables: Vec<_> = lists.iter().map(|(join_keys, _)| table(join_keys).wanted([])).collect();
         let reads: Vec<OnlineRead<'_>> =
-            lists.iter().zip(&tables).map(|((_, keys), table)| OnlineRead { table, keys, columns: &[] }).collect();
+            lists.iter().zip(&tables).map(|((_, keys), wanted)| OnlineRead { wanted, keys }).collect();
         let layout = Layout::of(&reads).unwrap();
         assert_eq!(layout.starts, [0, 0, 0, 3, 0]);
         assert_eq!(

@@ -28,11 +28,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
-    UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray,
+    TimestampMicrosecondBuilder, UInt64Array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type, SchemaRef};
 use async_trait::async_trait;
 use feast_core::{
     EntityKeys, Error, ErrorCode, Field, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
@@ -50,7 +50,7 @@ use super::forking::{self, CloseIdle};
 use super::memory::missing_table;
 use super::newest::{Recency, newest_rows};
 use super::options;
-use crate::write::record_batch;
+use crate::write::plain_schema;
 
 /// How long a call waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -189,6 +189,10 @@ impl SqliteStore {
             let database = database;
             call(&database)
         };
+        // Outside of a task, this thread belongs to somebody who waits for this call and nothing else.
+        if tokio::task::try_id().is_none() {
+            return work();
+        }
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|error| Error::internal("a call to SQLite panicked").with_source(error))?
@@ -210,7 +214,7 @@ impl fmt::Display for SqliteStore {
 #[async_trait]
 impl OnlineStore for SqliteStore {
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
-        let reads: Vec<OwnedRead> = reads.iter().map(OwnedRead::of).collect();
+        let reads: Vec<OwnedRead> = reads.iter().map(OwnedRead::of).collect::<Result<_>>()?;
         let _permit = self.database.read_permits.acquire().await.map_err(|_| Error::internal("the store is closed"))?;
         self.blocking(move |database| database.read(&reads)).await
     }
@@ -265,31 +269,84 @@ impl OnlineStore for SqliteStore {
 
 /// A read that can move to another thread.
 struct OwnedRead {
-    table: OnlineTable,
+    wanted: Arc<Wanted>,
     keys: BinaryArray,
-    wanted: Vec<Field>,
-    /// Whether every feature of the table is wanted.
+}
+
+/// What is read of a table, which is the same for every request with the same plan.
+struct Wanted {
+    /// The table, without what reading does not need.
+    table: OnlineTable,
+    /// Its name in the database.
+    name: String,
+    fields: Vec<Field>,
+    /// Where each feature is among the fields.
+    positions: HashMap<Vec<u8>, usize>,
+    schema: SchemaRef,
+    /// The statement that reads one entity: with our column for parts of seconds, and without.
+    exact: String,
+    whole_seconds: String,
+    /// Whether every feature of the table is wanted, so that the statement names none.
     all: bool,
 }
 
 impl OwnedRead {
+    fn of(read: &OnlineRead<'_>) -> Result<Self> {
+        let wanted = read.wanted.memo.get(|| Ok::<_, Error>(Wanted::of(read)))?;
+        Ok(Self { wanted, keys: read.keys.encoded.clone() })
+    }
+}
+
+impl Wanted {
     fn of(read: &OnlineRead<'_>) -> Self {
         let table = OnlineTable {
-            project: read.table.project.clone(),
-            view: read.table.view.clone(),
+            project: read.wanted.table.project.clone(),
+            view: read.wanted.table.view.clone(),
             join_keys: Vec::new(),
             columns: Vec::new(),
             tags: feast_core::Tags::new(),
         };
-        let wanted = read.columns.iter().map(|position| {
-            let column = &read.table.columns[*position];
-            Field::new(&column.name, column.value_type)
-        });
+        let wanted = read.wanted.fields().map(|field| Field::new(&field.name, field.value_type));
+        let fields: Vec<Field> = wanted.collect();
+        let name = table.name();
+        let all = fields.len() == read.wanted.table.columns.len();
+        let filter = match all {
+            true => String::new(),
+            false => format!(" AND feature_name IN ({})", vec!["?"; fields.len()].join(", ")),
+        };
+        let select = |fraction: &str| {
+            let table = quoted(&name);
+            format!("SELECT feature_name, value, event_ts, {fraction} FROM {table} WHERE entity_key = ?{filter}")
+        };
+        let positions = fields.iter().enumerate().map(|(position, field)| (field.name.clone().into_bytes(), position));
         Self {
+            positions: positions.collect(),
+            schema: plain_schema(&fields),
+            exact: select("event_ts_micros"),
+            whole_seconds: select("NULL"),
             table,
-            keys: read.keys.encoded.clone(),
-            wanted: wanted.collect(),
-            all: read.columns.len() == read.table.columns.len(),
+            name,
+            fields,
+            all,
+        }
+    }
+}
+
+/// All that is read sees the file as of one moment.
+struct Moment<'c>(&'c Connection);
+
+impl<'c> Moment<'c> {
+    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.prepare_cached("ROLLBACK").and_then(|mut rollback| rollback.execute([]));
+        if let Err(error) = ended {
+            tracing::debug!(%error, "the end of a read transaction");
         }
     }
 }
@@ -460,7 +517,7 @@ impl Database {
     fn read(&self, reads: &[OwnedRead]) -> Result<Vec<OnlineRows>> {
         let Some(mut reader) = self.reader()? else {
             return match reads.first() {
-                Some(read) => Err(missing_table(&read.table, self)),
+                Some(read) => Err(missing_table(&read.wanted.table, self)),
                 None => Ok(Vec::new()),
             };
         };
@@ -476,53 +533,44 @@ impl Database {
 
     fn read_with(&self, reader: &mut Opened, reads: &[OwnedRead]) -> Result<Vec<OnlineRows>> {
         // One transaction: all tables as of one moment.
-        let transaction = reader.connection.unchecked_transaction().map_err(|error| self.failed("read", error))?;
+        let moment = Moment::begin(&reader.connection).map_err(|error| self.failed("read", error))?;
         let mut answers = Vec::with_capacity(reads.len());
         for read in reads {
-            let name = read.table.name();
-            let exact = match reader.exact.get(&name) {
+            let name = &read.wanted.name;
+            let exact = match reader.exact.get(name) {
                 Some((exact, known)) if *exact || known.elapsed() < LOOK_AGAIN => *exact,
                 _ => {
-                    let shape = Shape::of(&transaction, &name)
+                    let shape = Shape::of(moment.0, name)
                         .map_err(|error| self.failed("read", error))?
-                        .ok_or_else(|| missing_table(&read.table, self))?;
+                        .ok_or_else(|| missing_table(&read.wanted.table, self))?;
                     reader.exact.insert(name.clone(), (shape.exact, Instant::now()));
                     shape.exact
                 }
             };
-            answers.push(self.read_table(&transaction, &name, exact, read)?);
+            answers.push(self.read_table(moment.0, exact, read)?);
         }
         Ok(answers)
     }
 
-    fn read_table(&self, connection: &Connection, name: &str, exact: bool, read: &OwnedRead) -> Result<OnlineRows> {
+    fn read_table(&self, connection: &Connection, exact: bool, read: &OwnedRead) -> Result<OnlineRows> {
+        let Wanted { table, fields, .. } = &*read.wanted;
         let failed = |error: rusqlite::Error| match &error {
             rusqlite::Error::SqliteFailure(_, Some(message)) if message.starts_with("no such table") => {
-                missing_table(&read.table, self)
+                missing_table(table, self)
             }
             _ => self.failed("read", error),
         };
-        let fraction = if exact { "event_ts_micros" } else { "NULL" };
-        let filter = match read.all {
-            true => String::new(),
-            false => format!(" AND feature_name IN ({})", vec!["?"; read.wanted.len()].join(", ")),
-        };
-        let sql = format!(
-            "SELECT feature_name, value, event_ts, {fraction} FROM {} WHERE entity_key = ?{filter}",
-            quoted(name)
-        );
-        let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
-        if !read.all {
-            for (position, column) in read.wanted.iter().enumerate() {
+        let sql = if exact { &read.wanted.exact } else { &read.wanted.whole_seconds };
+        let mut statement = connection.prepare_cached(sql).map_err(failed)?;
+        if !read.wanted.all {
+            for (position, column) in fields.iter().enumerate() {
                 statement.raw_bind_parameter(position + 2, column.name.as_str()).map_err(failed)?;
             }
         }
-        let position_of: HashMap<&[u8], usize> =
-            read.wanted.iter().enumerate().map(|(position, column)| (column.name.as_bytes(), position)).collect();
         let mut columns: Vec<ColumnDecoder> =
-            read.wanted.iter().map(|column| ColumnDecoder::new(column.value_type, read.keys.len())).collect();
+            fields.iter().map(|column| ColumnDecoder::new(column.value_type, read.keys.len())).collect();
         let mut times = TimestampMicrosecondBuilder::with_capacity(read.keys.len()).with_timezone("UTC");
-        let mut found = vec![false; read.wanted.len()];
+        let mut found = vec![false; fields.len()];
         for key in read.keys.iter() {
             statement.raw_bind_parameter(1, key.unwrap_or_default()).map_err(failed)?;
             let mut newest: Option<i64> = None;
@@ -533,15 +581,13 @@ impl Database {
                 let micros = with_fraction(seconds, row.get_ref(3).map_err(failed)?);
                 newest = newest.max(Some(micros));
                 let name = row.get_ref(0).map_err(failed)?.as_bytes().unwrap_or_default();
-                let Some(position) = position_of.get(name) else { continue };
+                let Some(position) = read.wanted.positions.get(name) else { continue };
                 let cell = match row.get_ref(1).map_err(failed)? {
                     ValueRef::Blob(cell) => cell,
                     _ => &[],
                 };
                 columns[*position].push(cell).map_err(|error| {
-                    error
-                        .with_context("feature", &read.wanted[*position].name)
-                        .with_context("feature view", &read.table.view)
+                    error.with_context("feature", &fields[*position].name).with_context("feature view", &table.view)
                 })?;
                 found[*position] = true;
             }
@@ -551,11 +597,10 @@ impl Database {
             }
             times.append_option(newest);
         }
-        let values = columns.into_iter().map(ColumnDecoder::finish).collect();
-        Ok(OnlineRows {
-            values: record_batch(&read.wanted, values, read.keys.len())?,
-            event_timestamps: times.finish(),
-        })
+        let values = columns.into_iter().map(ColumnDecoder::finish).collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(read.keys.len()));
+        let values = RecordBatch::try_new_with_options(Arc::clone(&read.wanted.schema), values, &options)?;
+        Ok(OnlineRows { values, event_timestamps: times.finish() })
     }
 
     fn write(&self, rows: OwnedRows) -> Result<()> {
@@ -1002,7 +1047,7 @@ mod tests {
         let vector = [Some(vector.iter().copied().map(Some))];
         let vector = Arc::new(arrow::array::ListArray::from_iter_primitive::<Float32Type, _, _>(vector)) as ArrayRef;
         let number = Arc::new(arrow::array::Int64Array::from(vec![7])) as ArrayRef;
-        let rows = record_batch(&table.columns, vec![vector, number], 1).unwrap();
+        let rows = crate::write::record_batch(&table.columns, vec![vector, number], 1).unwrap();
         let event_timestamps = TimestampMicrosecondArray::from(vec![event]);
         let write = OnlineWrite {
             table,
@@ -1066,7 +1111,7 @@ mod tests {
         let encoder = feast_core::EntityKeyEncoder::new(&vectors().join_keys, 3).unwrap();
         let keys = encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
         let table = vectors();
-        let reads = [OnlineRead { table: &table, keys: &keys, columns: &[1] }];
+        let reads = [OnlineRead { wanted: &table.clone().wanted([1]), keys: &keys }];
         assert_eq!(store.read(&reads).await.unwrap()[0].event_timestamps.value(0), 1);
         let connection = Connection::open(folder.path().join("data/online.db")).unwrap();
         let narrow = "DROP TABLE p_vectors; CREATE TABLE p_vectors (entity_key BLOB, feature_name TEXT, value BLOB, \

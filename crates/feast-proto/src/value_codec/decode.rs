@@ -6,10 +6,15 @@ use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Float32Builder, Float64Builder, Int32Builder, Int64Builder, ListBuilder,
     StringBuilder, TimestampMicrosecondBuilder,
 };
-use feast_core::{Error, Result, ValueType};
+use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use feast_core::{Error, Result, ValueType, timestamp_type};
 
+use super::columns::{Booleans, Numbers, Strings};
 use super::nested::check_opaque;
-use super::wire::{LENGTH, Raw, boolean, integer, micros, mismatch, number, read_items, read_value, text, wire_of};
+use super::wire::{
+    LENGTH, Raw, boolean, integer, is_text, micros, mismatch, number, read_items, read_value, text, wire_of,
+};
+
 /// Turns `Value` messages of one feature into a column of its declared type.
 ///
 /// Rows are pushed in order. After an error the decoder is of no use any more.
@@ -21,14 +26,14 @@ pub struct ColumnDecoder {
 
 #[derive(Debug)]
 pub(super) enum Column {
-    Bytes(BinaryBuilder),
-    Text(StringBuilder),
-    Int32(Int32Builder),
-    Int64(Int64Builder),
-    Double(Float64Builder),
-    Float(Float32Builder),
-    Bool(BooleanBuilder),
-    Timestamp(TimestampMicrosecondBuilder),
+    Bytes(Strings),
+    Text(Strings),
+    Int32(Numbers<Int32Type>),
+    Int64(Numbers<Int64Type>),
+    Double(Numbers<Float64Type>),
+    Float(Numbers<Float32Type>),
+    Bool(Booleans),
+    Timestamp(Numbers<TimestampMicrosecondType>),
     BytesList(ListBuilder<BinaryBuilder>),
     TextList(ListBuilder<StringBuilder>),
     Int32List(ListBuilder<Int32Builder>),
@@ -37,59 +42,32 @@ pub(super) enum Column {
     FloatList(ListBuilder<Float32Builder>),
     BoolList(ListBuilder<BooleanBuilder>),
     TimestampList(ListBuilder<TimestampMicrosecondBuilder>),
-    Opaque(BinaryBuilder),
-}
-
-/// The same for every kind of column.
-macro_rules! for_column {
-    ($column:expr, $builder:ident => $do:expr) => {
-        match $column {
-            Column::Bytes($builder) => $do,
-            Column::Text($builder) => $do,
-            Column::Int32($builder) => $do,
-            Column::Int64($builder) => $do,
-            Column::Double($builder) => $do,
-            Column::Float($builder) => $do,
-            Column::Bool($builder) => $do,
-            Column::Timestamp($builder) => $do,
-            Column::BytesList($builder) => $do,
-            Column::TextList($builder) => $do,
-            Column::Int32List($builder) => $do,
-            Column::Int64List($builder) => $do,
-            Column::DoubleList($builder) => $do,
-            Column::FloatList($builder) => $do,
-            Column::BoolList($builder) => $do,
-            Column::TimestampList($builder) => $do,
-            Column::Opaque($builder) => $do,
-        }
-    };
+    Opaque(Strings),
 }
 
 impl ColumnDecoder {
     /// A decoder for values declared as `value_type`, with room for `capacity` rows.
     pub fn new(value_type: ValueType, capacity: usize) -> Self {
         use ValueType as T;
-        let micros = |capacity| TimestampMicrosecondBuilder::with_capacity(capacity).with_timezone("UTC");
+        let micros = || TimestampMicrosecondBuilder::new().with_timezone("UTC");
         let column = match value_type {
-            T::Bytes => Column::Bytes(BinaryBuilder::with_capacity(capacity, 0)),
-            T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal => {
-                Column::Text(StringBuilder::with_capacity(capacity, 0))
-            }
-            T::Int32 => Column::Int32(Int32Builder::with_capacity(capacity)),
-            T::Int64 => Column::Int64(Int64Builder::with_capacity(capacity)),
-            T::Double => Column::Double(Float64Builder::with_capacity(capacity)),
-            T::Float => Column::Float(Float32Builder::with_capacity(capacity)),
-            T::Bool => Column::Bool(BooleanBuilder::with_capacity(capacity)),
-            T::UnixTimestamp => Column::Timestamp(micros(capacity)),
+            T::Bytes => Column::Bytes(Strings::with_capacity(capacity)),
+            T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal => Column::Text(Strings::with_capacity(capacity)),
+            T::Int32 => Column::Int32(Numbers::with_capacity(capacity)),
+            T::Int64 => Column::Int64(Numbers::with_capacity(capacity)),
+            T::Double => Column::Double(Numbers::with_capacity(capacity)),
+            T::Float => Column::Float(Numbers::with_capacity(capacity)),
+            T::Bool => Column::Bool(Booleans::with_capacity(capacity)),
+            T::UnixTimestamp => Column::Timestamp(Numbers::with_capacity(capacity)),
             _ => match value_type.item() {
-                None => Column::Opaque(BinaryBuilder::with_capacity(capacity, 0)),
+                None => Column::Opaque(Strings::with_capacity(capacity)),
                 Some(T::Bytes) => Column::BytesList(ListBuilder::with_capacity(BinaryBuilder::new(), capacity)),
                 Some(T::Int32) => Column::Int32List(ListBuilder::with_capacity(Int32Builder::new(), capacity)),
                 Some(T::Int64) => Column::Int64List(ListBuilder::with_capacity(Int64Builder::new(), capacity)),
                 Some(T::Double) => Column::DoubleList(ListBuilder::with_capacity(Float64Builder::new(), capacity)),
                 Some(T::Float) => Column::FloatList(ListBuilder::with_capacity(Float32Builder::new(), capacity)),
                 Some(T::Bool) => Column::BoolList(ListBuilder::with_capacity(BooleanBuilder::new(), capacity)),
-                Some(T::UnixTimestamp) => Column::TimestampList(ListBuilder::with_capacity(micros(0), capacity)),
+                Some(T::UnixTimestamp) => Column::TimestampList(ListBuilder::with_capacity(micros(), capacity)),
                 Some(_) => Column::TextList(ListBuilder::with_capacity(StringBuilder::new(), capacity)),
             },
         };
@@ -98,7 +76,23 @@ impl ColumnDecoder {
 
     /// Adds a row without a value.
     pub fn push_null(&mut self) {
-        for_column!(&mut self.column, builder => builder.append_null());
+        match &mut self.column {
+            Column::Bytes(column) | Column::Text(column) | Column::Opaque(column) => column.append_null(),
+            Column::Int32(column) => column.append_null(),
+            Column::Int64(column) => column.append_null(),
+            Column::Double(column) => column.append_null(),
+            Column::Float(column) => column.append_null(),
+            Column::Bool(column) => column.append_null(),
+            Column::Timestamp(column) => column.append_null(),
+            Column::BytesList(column) => column.append_null(),
+            Column::TextList(column) => column.append_null(),
+            Column::Int32List(column) => column.append_null(),
+            Column::Int64List(column) => column.append_null(),
+            Column::DoubleList(column) => column.append_null(),
+            Column::FloatList(column) => column.append_null(),
+            Column::BoolList(column) => column.append_null(),
+            Column::TimestampList(column) => column.append_null(),
+        }
     }
 
     /// Adds a row from a serialized `Value`; zero bytes are null.
@@ -123,13 +117,16 @@ impl ColumnDecoder {
         match &mut self.column {
             Column::Opaque(builder) => {
                 check_opaque(cell, wanted)?;
-                builder.append_value(cell);
+                builder.append_value(cell)?;
             }
             Column::Bytes(builder) => match (stored, raw) {
-                (ValueType::Bytes, Raw::Length(bytes)) => builder.append_value(bytes),
+                (ValueType::Bytes, Raw::Length(bytes)) => builder.append_value(bytes)?,
                 _ => return Err(mismatch()),
             },
-            Column::Text(builder) => builder.append_value(text(stored, raw)?.ok_or_else(mismatch)?),
+            Column::Text(builder) => match raw {
+                Raw::Length(bytes) if is_text(stored) => builder.append_value(bytes)?,
+                _ => return Err(mismatch()),
+            },
             Column::Int32(builder) => {
                 let value = integer(stored, raw).ok_or_else(mismatch)?;
                 builder.append_value(i32::try_from(value).map_err(|_| mismatch().with_context("value", value))?);
@@ -138,9 +135,10 @@ impl ColumnDecoder {
             Column::Double(builder) => builder.append_value(number(stored, raw).ok_or_else(mismatch)?),
             Column::Float(builder) => builder.append_value(number(stored, raw).ok_or_else(mismatch)? as f32),
             Column::Bool(builder) => builder.append_value(boolean(stored, raw).ok_or_else(mismatch)?),
-            Column::Timestamp(builder) => {
-                builder.append_option(micros(integer(stored, raw).ok_or_else(mismatch)?)?);
-            }
+            Column::Timestamp(builder) => match micros(integer(stored, raw).ok_or_else(mismatch)?)? {
+                Some(micros) => builder.append_value(micros),
+                None => builder.append_null(),
+            },
             Column::BytesList(builder) => {
                 let (item, body) = list()?;
                 read_items(body, item, |raw| match (item, raw) {
@@ -234,8 +232,28 @@ impl ColumnDecoder {
     }
 
     /// The column, of the Arrow type of the declared value type.
-    pub fn finish(mut self) -> ArrayRef {
-        for_column!(&mut self.column, builder => Arc::new(builder.finish()))
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a text that is not UTF-8.
+    pub fn finish(self) -> Result<ArrayRef> {
+        Ok(match self.column {
+            Column::Bytes(bytes) | Column::Opaque(bytes) => bytes.finish_bytes(),
+            Column::Text(texts) => texts.finish_texts()?,
+            Column::Int32(numbers) => Arc::new(numbers.finish()),
+            Column::Int64(numbers) => Arc::new(numbers.finish()),
+            Column::Double(numbers) => Arc::new(numbers.finish()),
+            Column::Float(numbers) => Arc::new(numbers.finish()),
+            Column::Bool(truths) => truths.finish(),
+            Column::Timestamp(micros) => Arc::new(micros.finish().with_data_type(timestamp_type())),
+            Column::BytesList(mut lists) => Arc::new(lists.finish()),
+            Column::TextList(mut lists) => Arc::new(lists.finish()),
+            Column::Int32List(mut lists) => Arc::new(lists.finish()),
+            Column::Int64List(mut lists) => Arc::new(lists.finish()),
+            Column::DoubleList(mut lists) => Arc::new(lists.finish()),
+            Column::FloatList(mut lists) => Arc::new(lists.finish()),
+            Column::BoolList(mut lists) => Arc::new(lists.finish()),
+            Column::TimestampList(mut lists) => Arc::new(lists.finish()),
+        })
     }
 }
 

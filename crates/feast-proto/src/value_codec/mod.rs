@@ -5,6 +5,7 @@
 //! Timestamps are whole seconds, rounded towards the past. Sets are lists. Types without an Arrow type of their own
 //! ([`ValueType::is_opaque`]) stay serialized messages and are validated when they come in.
 
+mod columns;
 mod decode;
 mod encode;
 mod nested;
@@ -49,7 +50,7 @@ mod tests {
                 decoder.push(cells.value(row)).map_err(|error| error.with_context("row", row))?;
             }
         }
-        Ok(decoder.finish())
+        decoder.finish()
     }
 
     fn unhex(hex: &str) -> Vec<u8> {

@@ -83,7 +83,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// The payload of one field.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Raw<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
@@ -154,7 +154,46 @@ impl<'a> Reader<'a> {
 }
 
 /// The member of a `Value` that is set; of several the last. Fields that this version does not know are skipped.
+#[inline]
 pub(super) fn read_value(bytes: &[u8]) -> Result<Option<(ValueType, Raw<'_>)>> {
+    match only_member(bytes) {
+        Some(found) => Ok(Some(found)),
+        None => read_members(bytes),
+    }
+}
+
+/// The member of a value as nearly all are: one, with a tag of one byte, and short. `None` for any other, also for one
+/// that is malformed.
+#[inline]
+fn only_member(bytes: &[u8]) -> Option<(ValueType, Raw<'_>)> {
+    let (tag @ 8..0x80, rest) = bytes.split_first().map(|(tag, rest)| (*tag, rest))? else { return None };
+    let value_type = ValueType::from_number(i32::from(tag >> 3))?;
+    let raw = match u32::from(tag & 7) {
+        VARINT if (1..10).contains(&rest.len()) => {
+            let mut value = 0;
+            for (position, byte) in rest.iter().enumerate() {
+                if (byte & 0x80 == 0) != (position + 1 == rest.len()) {
+                    return None;
+                }
+                value |= u64::from(byte & 0x7f) << (7 * position);
+            }
+            Raw::Varint(value)
+        }
+        FIXED64 => Raw::Fixed64(rest.try_into().ok()?),
+        FIXED32 => Raw::Fixed32(rest.try_into().ok()?),
+        LENGTH => {
+            let (length, body) = rest.split_first()?;
+            if *length >= 0x80 || usize::from(*length) != body.len() {
+                return None;
+            }
+            Raw::Length(body)
+        }
+        _ => return None,
+    };
+    (wire_of(value_type) == u32::from(tag & 7)).then_some((value_type, raw))
+}
+
+fn read_members(bytes: &[u8]) -> Result<Option<(ValueType, Raw<'_>)>> {
     let mut reader = Reader(bytes);
     let mut found = None;
     while let Some((field, raw)) = reader.field()? {
@@ -237,10 +276,15 @@ pub(super) fn boolean(stored: ValueType, raw: Raw<'_>) -> Option<bool> {
     }
 }
 
-pub(super) fn text<'a>(stored: ValueType, raw: Raw<'a>) -> Result<Option<&'a str>> {
+/// Types whose values are kept as text.
+pub(super) fn is_text(value_type: ValueType) -> bool {
     use ValueType as T;
-    match (stored, raw) {
-        (T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal, Raw::Length(bytes)) => utf8(bytes).map(Some),
+    matches!(value_type, T::String | T::Json | T::Uuid | T::TimeUuid | T::Decimal)
+}
+
+pub(super) fn text<'a>(stored: ValueType, raw: Raw<'a>) -> Result<Option<&'a str>> {
+    match raw {
+        Raw::Length(bytes) if is_text(stored) => utf8(bytes).map(Some),
         _ => Ok(None),
     }
 }
@@ -266,3 +310,33 @@ pub(super) const MAP_KEYS: [(ValueType, u32); 10] = [
     (ValueType::TimeUuid, 9),
     (ValueType::Decimal, 10),
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn an_only_member_is_what_the_long_way_finds(
+            tag in 0u8..=0x85,
+            rest in prop::collection::vec(prop_oneof![Just(0u8), 0u8..12, any::<u8>()], 0..12),
+        ) {
+            let bytes = [&[tag][..], &rest].concat();
+            if let Some(found) = only_member(&bytes) {
+                prop_assert_eq!(read_members(&bytes).unwrap(), Some(found));
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_values_need_no_long_way() {
+        let values: [&[u8]; 5] = [&[0x20, 7], &[0x20, 0xff, 1], &[0x12, 1, b'a'], &[0x12, 0], &[0x3d, 0, 0, 0, 0]];
+        assert_eq!(values.map(|bytes| only_member(bytes).is_some()), [true, true, true, true, false]);
+        assert!(only_member(&[0x35, 0, 0, 0, 0]).is_some() && only_member(&[0x29, 0, 0, 0, 0, 0, 0, 0, 0]).is_some());
+    }
+}

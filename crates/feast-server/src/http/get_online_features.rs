@@ -68,7 +68,7 @@ async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> 
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(ARROW_STREAM));
         response
     } else {
-        json_bytes(encode(&features, asked.body.with_versions.then_some(plan.as_ref()))?)
+        json_bytes(encode(&features, &plan, asked.body.with_versions)?)
     };
     let timings = features.timings;
     let times = PhaseTimes {
@@ -189,7 +189,8 @@ fn refuse_large_answer(columns: usize, rows: usize, limit: usize) -> Answer<()> 
 }
 
 /// Writes the answer as Feast does: `results` with one entry per column, then `metadata` with their names.
-fn encode(features: &OnlineFeatures, with_versions_of: Option<&RetrievalPlan>) -> Result<Vec<u8>> {
+fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) -> Result<Vec<u8>> {
+    let names = plan.memo.get(|| Ok::<_, Error>(OutputNames::of(plan)))?;
     let mut out = Vec::with_capacity(features.columns.len() * (features.n_rows + 2) * BYTES_PER_VALUE);
     out.extend_from_slice(b"{\"results\":[");
     // Columns of one view share statuses and times: they are written once and copied.
@@ -212,18 +213,40 @@ fn encode(features: &OnlineFeatures, with_versions_of: Option<&RetrievalPlan>) -
         out.push(b'}');
     }
     out.extend_from_slice(b"],\"metadata\":{\"feature_names\":[");
-    for (number, column) in features.columns.iter().enumerate() {
-        if number > 0 {
-            out.push(b',');
-        }
+    // The columns of the caller come first, in the caller's order.
+    for column in &features.columns[..features.columns.len() - names.n_outputs] {
         put_text(&mut out, &column.name);
+        out.push(b',');
+    }
+    out.extend_from_slice(&names.json);
+    if out.last() == Some(&b',') {
+        out.pop();
     }
     out.push(b']');
-    if let Some(plan) = with_versions_of {
+    if with_versions {
         put_versions(&mut out, plan);
     }
     out.extend_from_slice(b"}}");
     Ok(out)
+}
+
+/// The names of the outputs of a plan, in order.
+struct OutputNames {
+    n_outputs: usize,
+    /// With a comma behind each.
+    json: Vec<u8>,
+}
+
+impl OutputNames {
+    fn of(plan: &RetrievalPlan) -> Self {
+        let mut names = Self { n_outputs: 0, json: Vec::new() };
+        for output in plan.outputs() {
+            put_text(&mut names.json, &output.output);
+            names.json.push(b',');
+            names.n_outputs += 1;
+        }
+        names
+    }
 }
 
 fn is_shared(a: &OnlineColumn, b: &OnlineColumn) -> bool {

@@ -1,8 +1,8 @@
 //! The registry for others, over gRPC and REST.
 
 mod datasets;
-mod lineage;
 mod limits;
+mod lineage;
 mod page;
 mod read;
 mod rest;

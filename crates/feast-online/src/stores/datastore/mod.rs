@@ -306,8 +306,8 @@ impl OnlineStore for DatastoreStore {
         let mut keys: Vec<m::Key> = Vec::new();
         let mut asked: HashSet<(String, Option<EntityId>)> = HashSet::new();
         for reading in &readings {
-            let table = self.table_key(client, reading.read.table);
-            let name = reading.read.table.name();
+            let table = self.table_key(client, &reading.read.wanted.table);
+            let name = reading.read.wanted.table.name();
             if asked.insert((name.clone(), None)) {
                 keys.push(table.clone());
             }
@@ -328,7 +328,7 @@ impl OnlineStore for DatastoreStore {
             .into_iter()
             .map(|reading| match reading.has_table {
                 true => reading.wanted.finish(&reading.grid, Vec::as_slice),
-                false => Err(missing_table(reading.read.table, self)),
+                false => Err(missing_table(&reading.read.wanted.table, self)),
             })
             .collect()
     }
@@ -438,10 +438,10 @@ impl<'a> Reading<'a> {
     fn keep(&mut self, entity: &m::Entity) -> Result<()> {
         let path = entity.key.as_ref().map(|key| key.path.as_slice()).unwrap_or_default();
         let (table, rest) = match path {
-            [project, view, rest @ ..] if project.name == self.read.table.project => (view, rest),
+            [project, view, rest @ ..] if project.name == self.read.wanted.table.project => (view, rest),
             _ => return Ok(()),
         };
-        if table.name != self.read.table.view {
+        if table.name != self.read.wanted.table.view {
             return Ok(());
         }
         let [row] = rest else {
@@ -451,7 +451,7 @@ impl<'a> Reading<'a> {
         let Some(row) = EntityId::parse(&row.name).and_then(|id| self.rows.get(&id)) else { return Ok(()) };
         let event = recency(entity).ok_or_else(|| {
             Error::unavailable("an entity of Datastore has no `event_ts`")
-                .with_context("feature view", &self.read.table.view)
+                .with_context("feature view", &self.read.wanted.table.view)
                 .with_hint("write the row again; something other than Feast wrote the entity")
         })?;
         self.wanted.keep_time(&mut self.grid, *row, event.event);

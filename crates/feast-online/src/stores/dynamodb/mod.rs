@@ -99,8 +99,8 @@ impl DynamoStore {
     /// Which of some tables is missing, as an error.
     async fn missing(&self, client: &Client, reads: &[OnlineRead<'_>], refusal: Refusal) -> Result<Error> {
         for read in reads {
-            if !self.has_table(client, &self.config.table_name(read.table)).await? {
-                return Ok(missing_table(read.table, self));
+            if !self.has_table(client, &self.config.table_name(&read.wanted.table)).await? {
+                return Ok(missing_table(&read.wanted.table, self));
             }
         }
         Ok(refusal.into_error(self))
@@ -109,7 +109,7 @@ impl DynamoStore {
     async fn read_all(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
         let current = self.client()?;
         let client = &current.1;
-        let tables: Vec<String> = reads.iter().map(|read| self.config.table_name(read.table)).collect();
+        let tables: Vec<String> = reads.iter().map(|read| self.config.table_name(&read.wanted.table)).collect();
         let sizes: Vec<usize> = reads.iter().map(|read| read.keys.len()).collect();
         let mut readings: Vec<Reading<'_>> = reads.iter().map(Reading::of).collect();
         let mut waiting: VecDeque<Work> = VecDeque::new();

@@ -100,7 +100,7 @@ impl<'a> Reading<'a> {
     pub(super) fn keep(&mut self, item: &Item<'_>) -> Result<()> {
         let strange = |what: String| {
             Error::unavailable(format!("an item of DynamoDB has {what}"))
-                .with_context("feature view", &self.read.table.view)
+                .with_context("feature view", &self.read.wanted.table.view)
                 .with_context("entity_id", &item.entity_id.0)
                 .with_hint("write the row again; something other than Feast wrote the item")
         };

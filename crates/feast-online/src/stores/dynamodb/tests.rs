@@ -75,8 +75,8 @@ fn int(value: i64) -> ArrayRef {
 }
 
 async fn read(store: &DynamoStore, table: &OnlineTable, ids: &[i64]) -> Result<OnlineRows> {
-    let columns: Vec<usize> = (0..table.columns.len()).collect();
-    let mut answers = store.read(&[OnlineRead { table, keys: &keys(ids), columns: &columns }]).await?;
+    let wanted = table.clone().wanted(0..table.columns.len());
+    let mut answers = store.read(&[OnlineRead { wanted: &wanted, keys: &keys(ids) }]).await?;
     Ok(answers.remove(0))
 }
 

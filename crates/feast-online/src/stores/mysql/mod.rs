@@ -127,8 +127,8 @@ impl Dialect for Mysql {
             .collect();
         let mut statements: Vec<String> = Vec::new();
         for (number, read) in reads.iter().enumerate() {
-            let micros = micros("event_ts", self.is_exact(connection, read.table).await?);
-            let table = quoted(&read.table.name());
+            let micros = micros("event_ts", self.is_exact(connection, &read.wanted.table).await?);
+            let table = quoted(&read.wanted.table.name());
             let names = name_list(wanted[number].names.iter().copied());
             for keys in keys[number].chunks(MOST_KEYS).filter(|_| !names.is_empty()) {
                 let keys = key_list(keys.iter().map(String::as_str));
@@ -149,8 +149,9 @@ impl Dialect for Mysql {
         for statement in &statements {
             rows.extend(connection.query::<Row, _>(statement).await.map_err(|error| {
                 // The message names the table.
-                let named = |read: &&OnlineRead<'_>| error.to_string().contains(&format!(".{}'", read.table.name()));
-                self.table_failure("read", reads.iter().find(named).unwrap_or(&reads[0]).table, error)
+                let named =
+                    |read: &&OnlineRead<'_>| error.to_string().contains(&format!(".{}'", read.wanted.table.name()));
+                self.table_failure("read", &reads.iter().find(named).unwrap_or(&reads[0]).wanted.table, error)
             })?);
         }
         let positions: Vec<HashMap<&[u8], usize>> = keys

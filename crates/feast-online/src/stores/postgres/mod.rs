@@ -127,20 +127,21 @@ impl Dialect for Postgres {
     async fn read(&self, client: &mut ClientWrapper, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>, Failure> {
         let client = &*client;
         // Prepared once per connection, all together; then read all together.
-        let texts: Vec<String> = reads.iter().map(|read| read_statement(&self.qualified(&read.table.name()))).collect();
+        let texts: Vec<String> =
+            reads.iter().map(|read| read_statement(&self.qualified(&read.wanted.table.name()))).collect();
         let mut preparing = Vec::with_capacity(reads.len());
         for text in &texts {
             preparing.push(client.prepare_typed_cached(text, &[Type::BYTEA_ARRAY, Type::TEXT_ARRAY]));
         }
         let mut queries = Vec::with_capacity(reads.len());
         for (statement, read) in futures::future::join_all(preparing).await.into_iter().zip(reads) {
-            let statement = statement.map_err(|error| self.table_failure("read", read.table, error))?;
+            let statement = statement.map_err(|error| self.table_failure("read", &read.wanted.table, error))?;
             queries.push(read_table(client, statement, read));
         }
         let answers = futures::future::join_all(queries).await;
         let answers = answers.into_iter().zip(reads).map(|(answer, read)| {
             answer.map_err(|unread| match unread {
-                Unread::Refused(error) => self.table_failure("read", read.table, error),
+                Unread::Refused(error) => self.table_failure("read", &read.wanted.table, error),
                 Unread::Malformed(error) => Failure::from(error),
             })
         });

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -243,25 +244,22 @@ async fn exchange_all(
     patience: Duration,
 ) -> Result<(), Failure> {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let (mut incoming, mut outgoing) = (BytesMut::with_capacity(1 << 16), BytesMut::new());
-    let mut scanner = Scanner::default();
+    let (mut incoming, mut outgoing) = (Incoming::default(), BytesMut::new());
     let (mut needs_flush, mut wanted) = (false, true);
     // A server that is silent for too long while calls wait is taken for gone.
     let mut last_sign = Instant::now();
     let watchdog = sleep_until(last_sign + patience);
     tokio::pin!(watchdog);
     while wanted || !waiting.is_empty() {
-        if incoming.capacity() - incoming.len() < 1 << 14 {
-            incoming.reserve(1 << 16);
-        }
+        incoming.make_room();
         tokio::select! {
             biased;
-            read = reader.read_buf(&mut incoming) => {
+            read = reader.read_buf(&mut incoming.bytes) => {
                 if read.map_err(|error| lost(&error))? == 0 {
                     return Err(Failure::Lost("the server closed it".to_owned()));
                 }
                 last_sign = Instant::now();
-                take_replies(&mut incoming, &mut scanner, waiting)?;
+                incoming.hand_out(waiting)?;
             }
             request = requests.recv(), if wanted && outgoing.len() < MOST_OUTGOING && waiting.len() < MOST_WAITING => {
                 let Some(mut request) = request else {
@@ -271,7 +269,8 @@ async fn exchange_all(
                 if waiting.is_empty() {
                     last_sign = Instant::now();
                 }
-                // Whatever else waits goes out in the same packet.
+                // Whatever else waits goes out in the same packet, also that of tasks that are ready and did not run yet.
+                yield_now().await;
                 loop {
                     outgoing.extend_from_slice(&request.commands);
                     let ends = Vec::with_capacity(request.n_replies);
@@ -308,23 +307,38 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), outgoing: &mut BytesMut) -
     Ok(true)
 }
 
-/// Hands out what has arrived.
-fn take_replies(
-    incoming: &mut BytesMut,
-    scanner: &mut Scanner,
-    waiting: &mut VecDeque<Pending>,
-) -> Result<(), Failure> {
-    while let Some(end) = scanner.next(incoming)? {
-        // A reply that nobody asked for: whose the following ones would be is unknown.
-        let Some(pending) = waiting.front_mut() else { return Err(Failure::Malformed) };
-        pending.ends.push(end);
-        if pending.ends.len() == pending.n_replies {
-            let bytes = incoming.split_to(end).freeze();
-            scanner.taken();
-            if let Some(Pending { ends, answer, .. }) = waiting.pop_front() {
-                drop(answer.send(Ok(Answer { bytes, ends })));
-            }
+/// What has arrived.
+#[derive(Default)]
+struct Incoming {
+    bytes: BytesMut,
+    scanner: Scanner,
+    /// How long answers are, the longest of the last ones: a buffer that has to grow is copied.
+    usual: usize,
+}
+
+impl Incoming {
+    /// Makes room for the next read.
+    fn make_room(&mut self) {
+        if self.bytes.capacity() - self.bytes.len() < 1 << 14 {
+            self.bytes.reserve(self.usual.clamp(1 << 16, 1 << 23));
         }
     }
-    Ok(())
+
+    /// Gives whole answers to those who wait for them.
+    fn hand_out(&mut self, waiting: &mut VecDeque<Pending>) -> Result<(), Failure> {
+        while let Some(end) = self.scanner.next(&self.bytes)? {
+            // A reply that nobody asked for: whose the following ones would be is unknown.
+            let Some(pending) = waiting.front_mut() else { return Err(Failure::Malformed) };
+            pending.ends.push(end);
+            if pending.ends.len() == pending.n_replies {
+                let bytes = self.bytes.split_to(end).freeze();
+                self.scanner.taken();
+                self.usual = bytes.len().max(self.usual - self.usual / 8);
+                if let Some(Pending { ends, answer, .. }) = waiting.pop_front() {
+                    drop(answer.send(Ok(Answer { bytes, ends })));
+                }
+            }
+        }
+        Ok(())
+    }
 }

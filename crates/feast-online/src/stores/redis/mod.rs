@@ -171,17 +171,17 @@ impl OnlineStore for RedisStore {
         let mut groups: Vec<ReadGroup<'_>> = Vec::new();
         for (position, read) in reads.iter().enumerate() {
             match groups.iter_mut().find(|group| group.shares_hashes_with(read)) {
-                Some(group) => group.add(position, read),
-                None => groups.push(ReadGroup::new(position, read)),
+                Some(group) => group.add(position, read)?,
+                None => groups.push(ReadGroup::new(position, read)?),
             }
         }
         for group in &mut groups {
-            group.choose_way(self.widths.get(group));
+            group.choose_way(&self.widths);
         }
         // As a rule all groups go in one pipeline; there are several when there are very many keys.
         let mut rest = groups.as_mut_slice();
         while !rest.is_empty() {
-            let mut pipeline = Pipeline::default();
+            let mut pipeline = if self.client.is_cluster() { Pipeline::default() } else { Pipeline::for_one() };
             let asked: Vec<usize> = rest
                 .iter()
                 .map(|group| {
@@ -190,15 +190,12 @@ impl OnlineStore for RedisStore {
                 })
                 .collect();
             let replies = self.client.execute(Purpose::Read, pipeline).await?;
-            let mut command = 0;
+            let mut replies = (0..).map(|command| self.reply(&replies, command));
             for (group, asked) in rest.iter_mut().zip(asked) {
-                for _ in 0..asked {
-                    group.decode(self.reply(&replies, command)?).map_err(|trouble| match trouble {
-                        Trouble::Malformed => self.malformed(),
-                        Trouble::Wrong(error) => error,
-                    })?;
-                    command += 1;
-                }
+                group.decode(replies.by_ref().take(asked)).map_err(|trouble| match trouble {
+                    Trouble::Malformed => self.malformed(),
+                    Trouble::Wrong(error) => error,
+                })?;
             }
             let done = rest.iter().take_while(|group| group.is_done()).count();
             rest = &mut rest[done..];

@@ -10,14 +10,28 @@ pub(super) struct Pipeline {
     ends: Vec<usize>,
     /// The hash slot of the key of each command.
     slots: Vec<u16>,
+    /// Whether all commands go to one server, so that nobody asks for slots.
+    is_for_one: bool,
 }
 
 impl Pipeline {
     pub(super) fn with_capacity(commands: usize, bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            ends: Vec::with_capacity(commands),
-            slots: Vec::with_capacity(commands),
+        let mut pipeline = Self::default();
+        pipeline.reserve(commands, bytes);
+        pipeline
+    }
+
+    /// Commands for one server.
+    pub(super) fn for_one() -> Self {
+        Self { is_for_one: true, ..Self::default() }
+    }
+
+    /// Makes room for more commands.
+    pub(super) fn reserve(&mut self, commands: usize, bytes: usize) {
+        self.bytes.reserve(bytes);
+        self.ends.reserve(commands);
+        if !self.is_for_one {
+            self.slots.reserve(commands);
         }
     }
 
@@ -51,7 +65,9 @@ impl Pipeline {
     /// Ends a command; its key says where in a cluster it belongs.
     pub(super) fn end(&mut self, key: Option<&[u8]>) {
         self.ends.push(self.bytes.len());
-        self.slots.push(key.map_or(0, hash_slot));
+        if !self.is_for_one {
+            self.slots.push(key.map_or(0, hash_slot));
+        }
     }
 
     pub(super) fn len(&self) -> usize {

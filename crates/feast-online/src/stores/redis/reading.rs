@@ -5,17 +5,18 @@
 //! where a request wants at least half of the fields of a hash, it takes all of them. How many there are is learned from
 //! replies: those of `HGETALL` tell, and beside `HMGET` one hash is asked.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::TimestampMicrosecondBuilder;
-use feast_core::{EntityKeys, Error, OnlineRead, OnlineRows, Result};
+use arrow::array::{NullBufferBuilder, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::datatypes::SchemaRef;
+use feast_core::{EntityKeys, Error, OnlineRead, OnlineRows, Result, WantedColumns, timestamp_type};
 use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::HashMap;
 
 use super::layout::{feature_fields, read_time, time_field};
 use super::protocol::{Element, Malformed, Pipeline, Reply, put_argument};
-use crate::write::record_batch;
+use crate::write::plain_schema;
 
 /// Requests for fewer fields ask for them one by one, whatever the hash holds.
 const FEW_FIELDS: usize = 8;
@@ -29,9 +30,11 @@ pub(super) struct Widths {
 
 impl Widths {
     fn key(&self, group: &ReadGroup<'_>) -> u64 {
-        let names = group.keys.columns.schema_ref().fields().iter().map(|field| field.name().as_str());
+        let mut hasher = self.hasher.build_hasher();
+        group.project.hash(&mut hasher);
+        group.keys.columns.schema_ref().fields().iter().for_each(|field| field.name().hash(&mut hasher));
         // Two that are taken for one are read correctly all the same.
-        self.hasher.hash_one((group.project, names.collect::<Vec<_>>()))
+        hasher.finish()
     }
 
     /// The most fields, where it is known.
@@ -60,17 +63,16 @@ impl From<Malformed> for Trouble {
 }
 
 /// Reads of views that share hashes: the same keys in the same project.
+///
+/// The fields are those of the first view, then those of the second… A field that two views want is asked for twice.
 pub(super) struct ReadGroup<'a> {
     project: &'a str,
     keys: &'a EntityKeys,
     views: Vec<ViewRead<'a>>,
-    /// The wanted fields, each once.
-    fields: Vec<FieldName>,
-    /// Where the fields of features are among them.
-    positions: HashMap<[u8; 4], usize>,
-    /// The fields of the last hash in their order: as a rule the next hash has the same.
-    order: Vec<Seen>,
+    n_fields: usize,
     way: Way,
+    /// Where fields are among the wanted ones, for hashes that are read as a whole.
+    index: Index,
     /// Keys whose replies were decoded.
     decoded: usize,
     /// The most fields that a hash had, as far as was seen.
@@ -88,129 +90,114 @@ enum Way {
     Whole,
 }
 
-/// The name of a field.
-enum FieldName {
-    Feature([u8; 4]),
-    Time(Vec<u8>),
+/// What Redis calls the wanted columns of a view, which is the same for every request with the same plan.
+struct ViewFields {
+    /// Names of the fields of the columns.
+    features: Vec<[u8; 4]>,
+    /// Name of the field of the event time.
+    time: Vec<u8>,
+    /// All of these names as arguments of a command.
+    arguments: Vec<u8>,
+    schema: SchemaRef,
 }
 
-impl FieldName {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Feature(name) => name,
-            Self::Time(name) => name,
-        }
+impl ViewFields {
+    fn of(read: &OnlineRead<'_>) -> Self {
+        let table = &read.wanted.table;
+        let columns = read.wanted.fields();
+        let mut name_of = feature_fields(&table.view);
+        let features: Vec<[u8; 4]> = columns.clone().map(|column| name_of(&column.name)).collect();
+        let time = time_field(&table.view);
+        let mut arguments = Vec::new();
+        features.iter().for_each(|name| put_argument(&mut arguments, name));
+        put_argument(&mut arguments, &time);
+        Self { features, time, arguments, schema: plain_schema(columns) }
     }
-}
 
-/// A field of a hash.
-struct Seen {
-    name: Vec<u8>,
-    /// Where it is among the wanted ones, if anybody wants it.
-    position: Option<usize>,
+    /// How many fields there are.
+    fn len(&self) -> usize {
+        self.features.len() + 1
+    }
 }
 
 /// One read, and what of it was decoded.
 struct ViewRead<'a> {
     position: usize,
-    read: OnlineRead<'a>,
-    /// Positions in the fields of the group.
-    fields: Vec<usize>,
-    time_field: usize,
+    wanted: &'a WantedColumns,
+    fields: Arc<ViewFields>,
     columns: Vec<ColumnDecoder>,
-    times: TimestampMicrosecondBuilder,
+    /// Event times in microseconds.
+    times: Vec<i64>,
+    is_there: NullBufferBuilder,
 }
 
 impl<'a> ReadGroup<'a> {
-    pub(super) fn new(position: usize, read: &OnlineRead<'a>) -> Self {
+    pub(super) fn new(position: usize, read: &OnlineRead<'a>) -> Result<Self> {
         let mut group = Self {
-            project: &read.table.project,
+            project: &read.wanted.table.project,
             keys: read.keys,
             views: Vec::new(),
-            fields: Vec::new(),
-            positions: HashMap::new(),
-            order: Vec::new(),
+            n_fields: 0,
             way: Way::Fields,
+            index: Index::default(),
             decoded: 0,
             widest: 0,
         };
-        group.add(position, read);
-        group
+        group.add(position, read)?;
+        Ok(group)
     }
 
     pub(super) fn shares_hashes_with(&self, read: &OnlineRead<'_>) -> bool {
-        self.project == read.table.project
+        self.project == read.wanted.table.project
             && (std::ptr::eq(self.keys, read.keys) || self.keys.encoded == read.keys.encoded)
     }
 
-    pub(super) fn add(&mut self, position: usize, read: &OnlineRead<'a>) {
-        let (table, n_keys) = (read.table, self.keys.len());
-        let columns = read.columns.iter().map(|column| &table.columns[*column]);
-        self.fields.reserve(read.columns.len() + 1);
-        self.positions.reserve(read.columns.len());
-        let mut name_of = feature_fields(&table.view);
-        let fields = columns.clone().map(|column| self.feature(name_of(&column.name))).collect();
-        let view = ViewRead {
+    pub(super) fn add(&mut self, position: usize, read: &OnlineRead<'a>) -> Result<()> {
+        let fields: Arc<ViewFields> = read.wanted.memo.get(|| Ok::<_, Error>(ViewFields::of(read)))?;
+        let n_keys = self.keys.len();
+        self.n_fields += fields.len();
+        self.views.push(ViewRead {
             position,
-            read: *read,
+            wanted: read.wanted,
+            columns: read.wanted.fields().map(|field| ColumnDecoder::new(field.value_type, n_keys)).collect(),
             fields,
-            time_field: self.time(time_field(&table.view)),
-            columns: columns.map(|column| ColumnDecoder::new(column.value_type, n_keys)).collect(),
-            times: TimestampMicrosecondBuilder::with_capacity(n_keys).with_timezone("UTC"),
-        };
-        self.views.push(view);
+            times: Vec::with_capacity(n_keys),
+            is_there: NullBufferBuilder::new(n_keys),
+        });
+        Ok(())
     }
 
-    /// The position of the field of a feature.
-    fn feature(&mut self, name: [u8; 4]) -> usize {
-        let next = self.fields.len();
-        let position = *self.positions.entry(name).or_insert(next);
-        if position == next {
-            self.fields.push(FieldName::Feature(name));
+    /// Decides how to read, given how wide the hashes are as a rule.
+    pub(super) fn choose_way(&mut self, widths: &Widths) {
+        if self.n_fields < FEW_FIELDS {
+            return;
         }
-        position
-    }
-
-    /// The position of the field of a time, of which there is one per view.
-    fn time(&mut self, name: Vec<u8>) -> usize {
-        self.position(&name).unwrap_or_else(|| {
-            self.fields.push(FieldName::Time(name));
-            self.fields.len() - 1
-        })
-    }
-
-    /// The position of a wanted field.
-    fn position(&self, name: &[u8]) -> Option<usize> {
-        match <[u8; 4]>::try_from(name) {
-            Ok(name) => self.positions.get(&name).copied(),
-            Err(_) => {
-                let mut times = self.views.iter().map(|view| view.time_field);
-                times.find(|position| self.fields[*position].bytes() == name)
-            }
-        }
-    }
-
-    /// Decides how to read, given how wide the hashes are.
-    pub(super) fn choose_way(&mut self, width: Option<usize>) {
-        let wanted = self.fields.len();
-        self.way = match width {
-            _ if wanted < FEW_FIELDS => Way::Fields,
-            Some(width) if width <= 2 * wanted => Way::Whole,
+        self.way = match widths.get(self) {
+            Some(width) if width <= 2 * self.n_fields => Way::Whole,
             _ => Way::FieldsAndWidth,
         };
+        if self.way == Way::Whole {
+            self.index = Index::of(&self.views);
+        }
     }
 
     /// Appends the commands for up to so many more keys, and gives how many commands there are.
     pub(super) fn ask(&self, pipeline: &mut Pipeline, most: usize) -> usize {
         let before = pipeline.len();
         let end = self.keys.len().min(self.decoded + most);
-        let mut fields = Vec::new();
-        self.fields.iter().for_each(|field| put_argument(&mut fields, field.bytes()));
+        let arguments = match self.way {
+            Way::Whole => 0,
+            _ => self.views.iter().map(|view| view.fields.arguments.len()).sum(),
+        };
         let mut key = Vec::new();
         for position in self.decoded..end {
             key.clear();
             key.extend_from_slice(self.keys.encoded.value(position));
             key.extend_from_slice(self.project.as_bytes());
+            if position == self.decoded {
+                // All keys are about as long as each other.
+                pipeline.reserve(end - position + 1, (end - position) * (key.len() + arguments + 32));
+            }
             if self.way == Way::FieldsAndWidth && position == 0 {
                 pipeline.begin(2);
                 pipeline.argument(b"HLEN");
@@ -222,64 +209,52 @@ impl<'a> ReadGroup<'a> {
                 pipeline.argument(b"HGETALL");
                 pipeline.argument(&key);
             } else {
-                pipeline.begin(2 + self.fields.len());
+                pipeline.begin(2 + self.n_fields);
                 pipeline.argument(b"HMGET");
                 pipeline.argument(&key);
-                pipeline.arguments(&fields);
+                self.views.iter().for_each(|view| pipeline.arguments(&view.fields.arguments));
             }
             pipeline.end(Some(&key));
         }
         pipeline.len() - before
     }
 
-    /// Takes the next reply.
-    pub(super) fn decode(&mut self, mut reply: Reply<'_>) -> Result<(), Trouble> {
-        let mut cells: Vec<Option<&[u8]>> = Vec::with_capacity(self.fields.len());
-        match reply.next()? {
-            Element::Integer(width) => {
-                self.widest = self.widest.max(usize::try_from(width).unwrap_or(0));
-                return Ok(());
-            }
-            Element::Array(length) if self.way == Way::Whole => {
-                cells.resize(self.fields.len(), None);
-                let n_fields = length / 2;
-                self.widest = self.widest.max(n_fields);
-                for at in 0..n_fields {
-                    let name = reply.text()?.ok_or(Malformed)?;
-                    let cell = reply.text()?;
-                    let position = match self.order.get(at) {
-                        Some(seen) if seen.name == name => seen.position,
-                        _ => self.look_up(at, name),
-                    };
-                    if let Some(position) = position {
-                        cells[position] = cell;
+    /// Takes the next replies.
+    pub(super) fn decode<'r>(&mut self, replies: impl Iterator<Item = Result<Reply<'r>>>) -> Result<(), Trouble> {
+        // The cells of a hash that is read as a whole; its fields come in any order.
+        let mut cells: Vec<Option<&[u8]>> = Vec::new();
+        for reply in replies {
+            let mut reply = reply.map_err(Trouble::Wrong)?;
+            match reply.next()? {
+                Element::Integer(width) => {
+                    self.widest = self.widest.max(usize::try_from(width).unwrap_or(0));
+                    continue;
+                }
+                Element::Array(length) if self.way == Way::Whole => {
+                    self.widest = self.widest.max(length / 2);
+                    cells.clear();
+                    cells.resize(self.n_fields, None);
+                    for at in 0..length / 2 {
+                        let name = reply.text()?.ok_or(Malformed)?;
+                        let cell = reply.text()?;
+                        if let Some(position) = self.index.position(at, name, &self.views) {
+                            cells[position] = cell;
+                        }
                     }
+                    self.index.twins.iter().for_each(|(twin, position)| cells[*twin] = cells[*position]);
+                    let mut cells = cells.iter();
+                    let mut next = || Ok(cells.next().copied().flatten());
+                    self.views.iter_mut().try_for_each(|view| view.push(&mut next))?;
                 }
-            }
-            Element::Array(_) => {
-                for _ in 0..self.fields.len() {
-                    cells.push(reply.text()?);
+                Element::Array(_) => {
+                    let mut next = || reply.text();
+                    self.views.iter_mut().try_for_each(|view| view.push(&mut next))?;
                 }
+                _ => return Err(Trouble::Malformed),
             }
-            _ => return Err(Trouble::Malformed),
+            self.decoded += 1;
         }
-        self.views.iter_mut().try_for_each(|view| view.push(&cells))?;
-        self.decoded += 1;
         Ok(())
-    }
-
-    /// Where a field is among the wanted ones; remembered for the next hash.
-    fn look_up(&mut self, at: usize, name: &[u8]) -> Option<usize> {
-        let position = self.position(name);
-        match self.order.get_mut(at) {
-            Some(seen) => {
-                seen.name.clear();
-                seen.name.extend_from_slice(name);
-                seen.position = position;
-            }
-            None => self.order.push(Seen { name: name.to_vec(), position }),
-        }
-        position
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -288,47 +263,118 @@ impl<'a> ReadGroup<'a> {
 
     /// The rows of each read, with its position in the request.
     pub(super) fn finish(self) -> Result<Vec<(usize, OnlineRows)>> {
-        let n_keys = self.keys.len();
-        self.views.into_iter().map(|view| Ok((view.position, view.finish(n_keys)?))).collect()
+        self.views.into_iter().map(|view| Ok((view.position, view.finish()?))).collect()
     }
 }
 
+/// Where fields are among the wanted ones.
+#[derive(Default)]
+struct Index {
+    features: HashMap<[u8; 4], usize>,
+    /// Wanted fields that have the same name as one before.
+    twins: Vec<(usize, usize)>,
+    /// The fields of the last hash in their order: as a rule the next hash has the same.
+    order: Vec<Seen>,
+}
+
+/// A field of a hash.
+struct Seen {
+    name: Vec<u8>,
+    /// Where it is among the wanted ones, if anybody wants it.
+    position: Option<usize>,
+}
+
+impl Index {
+    fn of(views: &[ViewRead<'_>]) -> Self {
+        let mut index = Self::default();
+        let mut start = 0;
+        for (number, view) in views.iter().enumerate() {
+            for (at, name) in view.fields.features.iter().enumerate() {
+                let first = *index.features.entry(*name).or_insert(start + at);
+                if first != start + at {
+                    index.twins.push((start + at, first));
+                }
+            }
+            start += view.fields.len();
+            if let Some(first) = time_position(&views[..number], &view.fields.time) {
+                index.twins.push((start - 1, first));
+            }
+        }
+        index
+    }
+
+    /// The position of the field that is `at` that place in its hash.
+    fn position(&mut self, at: usize, name: &[u8], views: &[ViewRead<'_>]) -> Option<usize> {
+        if let Some(seen) = self.order.get(at).filter(|seen| seen.name == name) {
+            return seen.position;
+        }
+        let position = match <[u8; 4]>::try_from(name) {
+            Ok(name) => self.features.get(&name).copied(),
+            Err(_) => time_position(views, name),
+        };
+        let seen = Seen { name: name.to_vec(), position };
+        match self.order.get_mut(at) {
+            Some(other) => *other = seen,
+            None => self.order.push(seen),
+        }
+        position
+    }
+}
+
+/// The position of the field of an event time, of which each view has one, behind its features.
+fn time_position(views: &[ViewRead<'_>], name: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    views.iter().find_map(|view| {
+        end += view.fields.len();
+        (view.fields.time == name).then_some(end - 1)
+    })
+}
+
 impl ViewRead<'_> {
-    /// Adds one row.
-    fn push(&mut self, cells: &[Option<&[u8]>]) -> Result<(), Trouble> {
-        let table = self.read.table;
+    /// Adds one row: the cells of the features, then that of the event time.
+    fn push<'r>(&mut self, next: &mut impl FnMut() -> Result<Option<&'r [u8]>, Malformed>) -> Result<(), Trouble> {
+        let wanted = self.wanted;
         let mut is_there = false;
-        for ((decoder, field), column) in self.columns.iter_mut().zip(&self.fields).zip(self.read.columns) {
-            let Some(cell) = cells[*field] else {
+        for (at, decoder) in self.columns.iter_mut().enumerate() {
+            let Some(cell) = next()? else {
                 decoder.push_null();
                 continue;
             };
             is_there = true;
             decoder.push(cell).map_err(|error| {
-                let error = error.with_context("feature", &table.columns[*column].name);
-                Trouble::Wrong(error.with_context("feature view", &table.view))
+                let error = error.with_context("feature", &wanted.table.columns[wanted.positions[at]].name);
+                Trouble::Wrong(error.with_context("feature view", &wanted.table.view))
             })?;
         }
-        match cells[self.time_field] {
+        let micros = match next()? {
             // Values without a time: nobody knows since when.
-            None => self.times.append_option(is_there.then_some(0)),
-            Some(bytes) => match read_time(bytes) {
-                Some(micros) => self.times.append_value(micros),
-                None => {
+            None => 0,
+            Some(bytes) => {
+                is_there = true;
+                read_time(bytes).ok_or_else(|| {
                     let error = Error::unavailable("an event time in the online store is no timestamp")
-                        .with_context("feature view", &table.view)
+                        .with_context("feature view", &wanted.table.view)
                         .with_hint("another program writes to the same keys: give the store a database of its own");
-                    return Err(Trouble::Wrong(error));
-                }
-            },
-        }
+                    Trouble::Wrong(error)
+                })?
+            }
+        };
+        self.times.push(micros);
+        self.is_there.append(is_there);
         Ok(())
     }
 
-    fn finish(mut self, n_keys: usize) -> Result<OnlineRows> {
-        let table = self.read.table;
-        let wanted = self.read.columns.iter().map(|column| &table.columns[*column]);
-        let values = self.columns.into_iter().map(ColumnDecoder::finish).collect();
-        Ok(OnlineRows { values: record_batch(wanted, values, n_keys)?, event_timestamps: self.times.finish() })
+    fn finish(mut self) -> Result<OnlineRows> {
+        let table = &self.wanted.table;
+        let n_keys = self.times.len();
+        let columns = self.columns.into_iter().zip(self.wanted.fields()).map(|(decoder, field)| {
+            let wrong = |error: Error| error.with_context("feature", &field.name);
+            decoder.finish().map_err(|error| wrong(error).with_context("feature view", &table.view))
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(n_keys));
+        let schema = Arc::clone(&self.fields.schema);
+        let values = RecordBatch::try_new_with_options(schema, columns.collect::<Result<_>>()?, &options)?;
+        let times = TimestampMicrosecondArray::new(self.times.into(), self.is_there.finish());
+        Ok(OnlineRows { values, event_timestamps: times.with_data_type(timestamp_type()) })
     }
 }

@@ -62,8 +62,8 @@ pub(in super::super) async fn read(
     table: &OnlineTable,
     id: i64,
 ) -> Result<(Option<i64>, Vec<Option<i64>>)> {
-    let columns: Vec<usize> = (0..table.columns.len()).collect();
-    let mut answers = store.read(&[OnlineRead { table, keys: &keys(&[id]), columns: &columns }]).await?;
+    let wanted = table.clone().wanted(0..table.columns.len());
+    let mut answers = store.read(&[OnlineRead { wanted: &wanted, keys: &keys(&[id]) }]).await?;
     let answer = answers.remove(0);
     let number = |column: &ArrayRef| column.is_valid(0).then(|| column.as_primitive::<Int64Type>().value(0));
     let time = answer.event_timestamps.is_valid(0).then(|| answer.event_timestamps.value(0));

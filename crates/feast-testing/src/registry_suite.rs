@@ -330,7 +330,7 @@ fn record(name: &str, version_number: i32) -> VersionRecord {
 
 /// Everything a snapshot of a definition tells.
 fn told(record: &VersionRecord) -> String {
-    let read = PastDefinition::Read(record.view().unwrap());
+    let read = PastDefinition::Read(record.view().unwrap_or_else(|error| panic!("{error}")));
     format!("{:?}", VersionRecord { definition: read, ..record.clone() })
 }
 

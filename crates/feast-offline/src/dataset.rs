@@ -518,8 +518,15 @@ pub(crate) fn failed(path: &Path, error: std::io::Error) -> Error {
         .with_hint("check that the folder exists, that this user may write to it, and that the disk has room")
 }
 
-/// The error for rows that could not be encoded.
-pub(crate) fn unwritable(path: &Path, error: parquet::errors::ParquetError) -> Error {
+/// The error for rows that could not be encoded; one of ours that passed through Parquet stays what it was.
+pub(crate) fn unwritable(path: &Path, error: ParquetError) -> Error {
+    let error = match error {
+        ParquetError::External(error) => match error.downcast::<Error>() {
+            Ok(ours) => return *ours,
+            Err(other) => ParquetError::External(other),
+        },
+        error => error,
+    };
     Error::unavailable(format!("could not write Parquet to `{}`", path.display()))
         .with_source(error)
         .with_hint("check the types of the columns, and that the disk has room")

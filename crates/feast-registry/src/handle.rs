@@ -223,14 +223,16 @@ impl Shared {
             },
             None => Arc::new(self.store.load().await?),
         };
-        if known.is_some_and(|known| !accept(&known, &snapshot)) {
+        if known.as_ref().is_some_and(|known| !accept(known, &snapshot)) {
             return Err(Error::unavailable(format!("{} is gone, what it held last is still served", self.store))
                 .with_hint("put it back, or run `feast apply`"));
         }
         self.current.store(Some(Arc::clone(&snapshot)));
-        let version = snapshot.version.as_ref().map(ToString::to_string);
-        let took_ms = started.elapsed().as_secs_f64() * 1000.0;
-        tracing::info!(registry = %self.store, version, took_ms, "the registry was read anew");
+        if known.is_some() {
+            let version = snapshot.version.as_ref().map(ToString::to_string);
+            let took_ms = started.elapsed().as_secs_f64() * 1000.0;
+            tracing::info!(registry = %self.store, version, took_ms, "the registry was read anew");
+        }
         Ok(snapshot)
     }
 

@@ -31,14 +31,17 @@ impl FeatureStore {
     /// `InvalidRequest` naming the states that can follow; `FeatureViewNotFound`; those of the commit.
     pub async fn set_state(&self, name: &str, state: FeatureViewState) -> Result<ObjectRef> {
         let changed = self.change_view(name, |view| {
-            let (from, next) = (view.meta.state, view.meta.state.successors());
+            let before = view.meta.state;
+            // A view is created when it is applied, whether or not that was written down.
+            let from = if before == FeatureViewState::Unspecified { FeatureViewState::Created } else { before };
+            let next = from.successors();
             if from != state && !next.contains(&state) {
                 let next = list_names(next.iter().map(|state| state.name()));
                 return Err(Error::invalid_request(format!("{} cannot go from {from} to {state}", view.reference()))
                     .with_hint(format!("from {from} it can go to {next}")));
             }
             view.meta.state = state;
-            Ok(from != state)
+            Ok(before != state)
         });
         Ok(changed.await?.0)
     }

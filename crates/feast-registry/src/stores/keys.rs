@@ -69,14 +69,16 @@ const STORE_CLASSES: &[(&str, &[&str])] =
 /// `InvalidConfiguration` for a key that there is not, that means nothing for this type, or whose value has another
 /// form; `Unsupported` for what is not there yet.
 pub fn check_options(registry_type: &str, path: &str, options: &Map<String, Value>) -> Result<Vec<String>> {
-    for (name, value) in options {
-        let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-            let of_type = KEYS.iter().filter(|key| is_for(key, registry_type)).map(|key| key.name);
-            return Err(Error::invalid_configuration(format!(
-                "`registry.{name}` is not a key of the registry configuration"
-            ))
-            .with_hint_opt(did_you_mean(name, of_type)));
-        };
+    let known = |name: &String| KEYS.iter().find(|key| key.name == name);
+    if let Some(name) = options.keys().find(|name| known(name).is_none()) {
+        let of_type = KEYS.iter().filter(|key| is_for(key, registry_type)).map(|key| key.name);
+        return Err(Error::invalid_configuration(format!(
+            "`registry.{name}` is not a key of the registry configuration"
+        ))
+        .with_hint_opt(did_you_mean(name, of_type)));
+    }
+    for (key, value) in options.iter().filter_map(|(name, value)| Some((known(name)?, value))) {
+        let name = key.name;
         // Null is "not given": Feast's classes write all their fields.
         if value.is_null() {
             continue;

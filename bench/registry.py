@@ -232,7 +232,7 @@ def server(bench: Bench, side: Side, views: int, rounds: int) -> None:
             define(changes, "[7]", f"change {number}")
             subprocess.run([side.program("feast"), "apply"], cwd=changes, check=True, capture_output=True)
             time.sleep(1.5)
-    for took in re.findall(r"the registry was read anew.*?took_ms=([0-9.]+)", log.read_text()):
+    for took in re.findall(r"the registry was read anew.*?took_ms\"?[=:]([0-9.]+)", log.read_text()):
         bench.add("refresh after one change", side, views, {"wall_ms": float(took)})
 
 

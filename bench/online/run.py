@@ -35,7 +35,7 @@ from pathlib import Path
 from servers import Server, cpu_seconds, free_port, memory_mib, redis, run, say, serving
 
 HERE = Path(__file__).parent
-KEYS, FEATURES = 5000, 10
+KEYS, FEATURES, VIEWS = 5000, 10, 25
 #        entities, views
 CASES = {
     "1 x 10, 1 view": (1, 1),
@@ -163,6 +163,14 @@ def load(
     }
 
 
+def fields_of(views: int) -> list[str]:
+    """Names as long as Feast's, view by view, as they lie in its hashes."""
+    of_view = [
+        [f"{view * FEATURES + at:04x}" for at in range(FEATURES)] + [f"_ts:view_{view:02}"] for view in range(views)
+    ]
+    return [field for fields in of_view for field in fields]
+
+
 def fill(port: int, fields: list[str]) -> None:
     """Hashes as large as Feast's for the floors."""
     with socket.create_connection(("127.0.0.1", port)) as stream:
@@ -176,10 +184,14 @@ def fill(port: int, fields: list[str]) -> None:
 
 
 def redis_floor(bench: Bench, entities: int, views: int, connections: int, is_write: bool) -> dict[str, float]:
-    """HMGET or HSET of as many fields of as many keys, pipelined by redis-benchmark."""
+    """HMGET or HSET of as many fields of as many keys, pipelined by redis-benchmark.
+
+    The fields asked for are the first of each hash, which Redis finds soonest where it keeps hashes as lists; where they
+    lie in the hashes of the repository depends on the order of the materialization.
+    """
     port, process = bench.redis
-    fields = [f"{at:04x}" for at in range(views * FEATURES)] + [f"_ts:view_{view:02}" for view in range(views)]
-    fill(port, fields)
+    fields = fields_of(views)
+    fill(port, fields_of(VIEWS))
     words = [word for field in fields for word in (field, "x" * 8)] if is_write else fields
     command = ["HSET" if is_write else "HMGET", "floor:__rand_int__", *words]
 

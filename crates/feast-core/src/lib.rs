@@ -28,6 +28,7 @@ mod feature_service;
 mod feature_view;
 mod field;
 mod object;
+mod objects;
 mod permission;
 mod project;
 mod saved_dataset;
@@ -61,6 +62,7 @@ pub use infer::{SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
 pub use memo::Memo;
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
+pub use objects::Objects;
 pub use online::{
     KnownStore, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, StoredTable, TableChange,
     WantedColumns, timestamp_type,

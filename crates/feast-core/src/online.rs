@@ -50,7 +50,12 @@ impl OnlineTable {
 
     /// `<project>_<view>`, the name of the table in stores that have tables.
     pub fn name(&self) -> String {
-        format!("{}_{}", self.project, self.view)
+        Self::name_of(&self.project, &self.view)
+    }
+
+    /// The name of the table of a view.
+    pub fn name_of(project: &str, view: &str) -> String {
+        format!("{project}_{view}")
     }
 }
 

@@ -10,8 +10,9 @@ use hashbrown::{Equivalent, HashMap};
 use indexmap::IndexMap;
 
 use crate::{
-    DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, ObjectKind, ObjectRef, Permission,
-    Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference, did_you_mean,
+    DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, ObjectKind, ObjectRef, Objects,
+    Permission, Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference,
+    did_you_mean,
 };
 
 /// Names one state of a registry. Two equal versions have equal contents.
@@ -29,14 +30,14 @@ impl fmt::Display for RegistryVersion {
 #[allow(missing_docs, reason = "the names say it")]
 pub struct ProjectContents {
     pub project: Project,
-    pub entities: IndexMap<String, Arc<Entity>>,
-    pub data_sources: IndexMap<String, Arc<DataSource>>,
+    pub entities: Objects<Entity>,
+    pub data_sources: Objects<DataSource>,
     /// Batch, stream, on-demand and label views.
-    pub feature_views: IndexMap<String, Arc<FeatureView>>,
-    pub feature_services: IndexMap<String, Arc<FeatureService>>,
-    pub saved_datasets: IndexMap<String, Arc<SavedDataset>>,
-    pub validation_references: IndexMap<String, Arc<ValidationReference>>,
-    pub permissions: IndexMap<String, Arc<Permission>>,
+    pub feature_views: Objects<FeatureView>,
+    pub feature_services: Objects<FeatureService>,
+    pub saved_datasets: Objects<SavedDataset>,
+    pub validation_references: Objects<ValidationReference>,
+    pub permissions: Objects<Permission>,
 }
 
 impl ProjectContents {
@@ -78,15 +79,14 @@ impl ProjectContents {
 
     /// Puts the objects of each kind in the order of their names, views of the same kind beside each other.
     pub fn sort(&mut self) {
-        self.entities.sort_unstable_keys();
-        self.data_sources.sort_unstable_keys();
-        self.feature_views.sort_unstable_by(|name, view, other_name, other| {
-            (view.object_kind(), name).cmp(&(other.object_kind(), other_name))
-        });
-        self.feature_services.sort_unstable_keys();
-        self.saved_datasets.sort_unstable_keys();
-        self.validation_references.sort_unstable_keys();
-        self.permissions.sort_unstable_keys();
+        self.entities.sort_by_name();
+        self.data_sources.sort_by_name();
+        self.feature_views
+            .sort_by(|name, view, other, after| (view.object_kind(), name).cmp(&(after.object_kind(), other)));
+        self.feature_services.sort_by_name();
+        self.saved_datasets.sort_by_name();
+        self.validation_references.sort_by_name();
+        self.permissions.sort_by_name();
     }
 
     /// The object with this kind and name.

@@ -127,12 +127,15 @@ fn check_project_name(desired: &ProjectContents, problems: &mut Vec<Problem>) {
 
 /// Names of views are unique among all kinds, ignoring case: they become names of tables.
 fn check_view_names(desired: &ProjectContents, registered: Option<&ProjectContents>, problems: &mut Vec<Problem>) {
-    let mut seen: BTreeMap<String, ObjectRef> = registered
-        .iter()
-        .flat_map(|contents| contents.feature_views.values())
-        .filter(|view| !desired.feature_views.contains_key(&view.name))
-        .map(|view| (view.name.to_lowercase(), view.reference()))
-        .collect();
+    let mut seen: BTreeMap<String, ObjectRef> = BTreeMap::new();
+    let wanted: HashSet<String> = desired.feature_views.keys().map(|name| name.to_lowercase()).collect();
+    for view in registered.iter().flat_map(|contents| contents.feature_views.values()) {
+        // Of thousands, few have such a name.
+        let name = view.name.to_lowercase();
+        if wanted.contains(&name) && !desired.feature_views.contains_key(&view.name) {
+            seen.insert(name, view.reference());
+        }
+    }
     for view in desired.feature_views.values() {
         let reference = view.reference();
         if let Some(other) = seen.insert(view.name.to_lowercase(), reference.clone())

@@ -92,7 +92,7 @@ fn at_depth(message: core::DataSource, depth: usize) -> Decoded<DataSource> {
 }
 
 /// The kind that Feast writes beside the options.
-fn kind_of(options: &DataSourceOptions) -> SourceType {
+pub(crate) fn kind_of(options: &DataSourceOptions) -> SourceType {
     match options {
         DataSourceOptions::None => SourceType::Invalid,
         DataSourceOptions::File { .. } => SourceType::BatchFile,
@@ -270,7 +270,7 @@ fn file_format_message(format: &FileFormat) -> core::FileFormat {
 }
 
 #[expect(deprecated, reason = "file sources of Delta tables still have it")]
-fn file_format(format: core::FileFormat) -> Option<FileFormat> {
+pub(crate) fn file_format(format: core::FileFormat) -> Option<FileFormat> {
     use core::file_format::Format;
     Some(match format.format? {
         Format::ParquetFormat(_) => FileFormat::Parquet,

@@ -373,7 +373,7 @@ fn label(message: core::LabelView) -> Decoded<FeatureView> {
 }
 
 /// Registries from before versions have none, which means the same as `latest`.
-fn version(text: String) -> String {
+pub(crate) fn version(text: String) -> String {
     if text.is_empty() { LATEST.to_owned() } else { text }
 }
 
@@ -401,6 +401,6 @@ fn meta(message: core::FeatureViewMeta) -> Decoded<FeatureViewMeta> {
     })
 }
 
-fn state(number: i32) -> Decoded<FeatureViewState> {
+pub(crate) fn state(number: i32) -> Decoded<FeatureViewState> {
     from_number(&FeatureViewState::ALL, number, "state")
 }

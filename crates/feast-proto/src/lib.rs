@@ -28,6 +28,7 @@ mod feature_service;
 mod feature_view;
 mod field;
 mod permission;
+mod plain;
 mod project;
 mod saved_dataset;
 mod shard_progress;

@@ -10,7 +10,7 @@ use prost::Message;
 use crate::core;
 use crate::feature_view::ViewMessage;
 use crate::malformed::{Decoded, decode};
-use crate::{data_source, entity, feature_service, feature_view, permission, project, saved_dataset};
+use crate::{data_source, entity, feature_service, feature_view, permission, plain, project, saved_dataset};
 
 macro_rules! messages {
     ($($kind:ident: $full_name:literal;)*) => {
@@ -156,7 +156,7 @@ pub fn encode_object(object: &RegistryObject, project: &str) -> Vec<u8> {
 /// # Errors
 /// `CorruptRegistry` when the bytes are not such a message or say something that has no meaning.
 pub fn decode_object(kind: ObjectKind, bytes: &[u8]) -> Result<RegistryObject> {
-    from_message(AnyMessage::decode(kind, bytes)?)
+    plain::read(kind, bytes).map_or_else(|| from_message(AnyMessage::decode(kind, bytes)?), Ok)
 }
 
 /// Reads a serialized `feast.core.SavedDatasetStorage`.

@@ -306,14 +306,17 @@ impl FeatureStore {
     /// Views of two projects whose tables would be one: `a` with `b_c`, and `a_b` with `c`.
     fn shared_tables(&self, desired: &ProjectContents, snapshot: &RegistrySnapshot) -> Vec<Problem> {
         // Names of tables are compared as databases do, ignoring case.
-        let mut taken: BTreeMap<String, (&str, String)> = BTreeMap::new();
-        let recorded: HashSet<&ManagedTable> = snapshot.managed_tables.iter().collect();
+        let wanted: HashSet<String> =
+            online_tables(self.project(), desired).iter().map(|table| table.name().to_lowercase()).collect();
+        let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
         for (project, contents) in snapshot.projects.iter().filter(|(project, _)| *project != self.project()) {
-            for table in online_tables(project, contents) {
+            for view in contents.feature_views.values().filter(|view| view.has_online_table()) {
+                let table = OnlineTable::name_of(project, &view.name);
+                let name = table.to_lowercase();
                 // Another project may have an online store of its own.
-                let ours = self.managed_table(&table.name()).is_some_and(|own| recorded.contains(&own));
-                if ours {
-                    taken.insert(table.name().to_lowercase(), (project, table.view));
+                let ours = |own: ManagedTable| snapshot.managed_tables.contains(&own);
+                if wanted.contains(&name) && self.managed_table(&table).is_some_and(ours) {
+                    taken.insert(name, (project, &view.name));
                 }
             }
         }
@@ -335,7 +338,7 @@ impl FeatureStore {
     fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> Result<RegistryChanges> {
         let now = Utc::now();
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
-        let recorded = Recorded::of(snapshot, self.project());
+        let recorded = Recorded::of(snapshot, self.project(), plan.diff.changes.iter().map(|change| &change.object));
         let mut changes = Vec::new();
         for change in &plan.diff.changes {
             match &change.definition {
@@ -408,6 +411,9 @@ fn words(error: &Error) -> String {
 fn staying(current: &ProjectContents, desired: &ProjectContents, options: &ApplyOptions) -> ProjectContents {
     let deleted = |kind: ObjectKind, name: &str| options.delete.iter().any(|o| o.kind == kind && o.name == name);
     let mut staying = current.clone();
+    if !options.prune && options.delete.is_empty() {
+        return staying;
+    }
     staying.entities.retain(|name, _| {
         name == DUMMY_ENTITY
             || !(deleted(ObjectKind::Entity, name) || options.prune && !desired.entities.contains_key(name))

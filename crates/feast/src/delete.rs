@@ -85,7 +85,7 @@ impl FeatureStore {
             .commit_with(|snapshot| {
                 let stored = snapshot.projects.get(self.project()).and_then(|c| c.get(&object.reference()));
                 let now = chrono::Utc::now();
-                let recorded = Recorded::of(snapshot, self.project());
+                let recorded = Recorded::of(snapshot, self.project(), [&object.reference()]);
                 let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), &recorded, now)?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object) {
                     // The state is the one recorded thing that callers set by hand.

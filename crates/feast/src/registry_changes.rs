@@ -40,7 +40,7 @@ impl FeatureStore {
                 if stored.as_ref().is_some_and(|stored| says_the_same(stored, &object)) {
                     return Ok(RegistryChanges::default());
                 }
-                let recorded = Recorded::of(snapshot, project);
+                let recorded = Recorded::of(snapshot, project, [&object.reference()]);
                 let (mut stamped, records) = versions::stamp(&object, stored.as_ref(), &recorded, Utc::now())?;
                 if let (RegistryObject::FeatureView(new), RegistryObject::FeatureView(sent)) = (&mut stamped, &object)
                     && sent.meta.state != FeatureViewState::Unspecified

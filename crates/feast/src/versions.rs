@@ -3,12 +3,12 @@
 //! A new view starts with snapshot 0; a change of its schema or its code makes the next one; a change of
 //! descriptions, tags or owners makes none.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use feast_core::{
-    Error, FeatureView, FeatureViewKind, Field, Meta, PastDefinition, RegistryObject, RegistrySnapshot, Result,
-    SavedDatasetMeta, Timestamp, ValueType, VersionRecord,
+    Error, FeatureView, FeatureViewKind, Field, Meta, ObjectRef, PastDefinition, RegistryObject, RegistrySnapshot,
+    Result, SavedDatasetMeta, Timestamp, ValueType, VersionRecord,
 };
 use uuid::Uuid;
 
@@ -23,11 +23,20 @@ pub(crate) struct Recorded<'a> {
 }
 
 impl<'a> Recorded<'a> {
-    pub(crate) fn of(snapshot: &'a RegistrySnapshot, project: &'a str) -> Self {
+    /// Of the snapshots of these objects.
+    pub(crate) fn of<'b>(
+        snapshot: &'a RegistrySnapshot,
+        project: &'a str,
+        objects: impl IntoIterator<Item = &'b ObjectRef>,
+    ) -> Self {
+        let views = objects.into_iter().filter(|object| object.kind.is_feature_view());
+        let views: HashSet<&str> = views.map(|object| object.name.as_str()).collect();
         let mut newest: HashMap<&str, i32> = HashMap::new();
-        for record in snapshot.versions.iter().filter(|record| record.project == project) {
-            let known = newest.entry(&record.feature_view).or_insert(record.version_number);
-            *known = record.version_number.max(*known);
+        for record in snapshot.versions.iter().filter(|record| views.contains(record.feature_view.as_str())) {
+            if record.project == project {
+                let known = newest.entry(&record.feature_view).or_insert(record.version_number);
+                *known = record.version_number.max(*known);
+            }
         }
         Self { snapshot, project, newest }
     }
@@ -174,7 +183,7 @@ mod tests {
         let mut view = FeatureView::new("rides", FeatureViewKind::Batch(BatchFeatures::default()));
         let stamped = |view: &FeatureView| {
             let object = RegistryObject::FeatureView(Arc::new(view.clone()));
-            stamp(&object, None, &Recorded::of(&RegistrySnapshot::default(), "p"), Utc::now())
+            stamp(&object, None, &Recorded::of(&RegistrySnapshot::default(), "p", []), Utc::now())
         };
         view.version = "newest".to_owned();
         let error = stamped(&view).unwrap_err();

@@ -180,7 +180,7 @@ pub(super) async fn write(
             vec![Value::text(commit_id), Value::Integer(1)],
         )
         .await?;
-    let current = registry.standing(&registry.writes, session, &tables).await?;
+    let current = registry.standing(&registry.writes, session, &tables, state).await?;
     let version = current.as_ref().map(Standing::version);
     if version.as_ref() != base {
         return Err(conflict(registry, base, version.as_ref()).into());

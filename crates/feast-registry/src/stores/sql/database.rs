@@ -1,6 +1,7 @@
 //! What the registry needs of a database: sessions that run statements, and the few words in which dialects differ.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, Result};
@@ -103,6 +104,30 @@ pub(super) trait Session: Send {
     /// Whether it may be kept for later.
     fn may_be_kept(&self) -> bool {
         true
+    }
+
+    /// Whether the tables that were there once stay there.
+    fn tables_stay(&self) -> bool {
+        true
+    }
+
+    /// What this session sees of the database, where that costs nothing to ask.
+    async fn seen(&mut self) -> Result<Option<Seen>> {
+        Ok(None)
+    }
+}
+
+/// What one session sees of a database: as long as it is the same, nobody but the session itself has changed anything.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    /// Names the session.
+    pub(super) session: Arc<()>,
+    pub(super) number: i64,
+}
+
+impl PartialEq for Seen {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.session, &other.session) && self.number == other.number
     }
 }
 

@@ -39,7 +39,7 @@ use feast_core::{
     CommitRecord, Error, ErrorCode, RegistryChanges, RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion,
     Result, list_names,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use self::database::{Database, Session, Value};
@@ -110,10 +110,22 @@ impl SqlRegistry {
         self.reads.as_ref().unwrap_or(&self.writes)
     }
 
+    /// The state of now.
+    async fn current(&self) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.state.lock().await;
+        let mut lease = self.reads().lease().await?;
+        let session = &mut *lease.session;
+        session.execute(self.reads().database.dialect().begin_read, Vec::new()).await?;
+        self.read(session, &mut state).await?;
+        session.execute("COMMIT", Vec::new()).await?;
+        lease.give_back();
+        Ok(state)
+    }
+
     /// The tables that are there, of those that we know.
     async fn tables(&self, pool: &Pool, session: &mut dyn Session) -> Result<HashSet<&'static str>> {
         // Files come and go, servers keep their tables.
-        if self.complete.load(Ordering::Acquire) && session.may_be_kept() {
+        if self.complete.load(Ordering::Acquire) && session.tables_stay() {
             return Ok(table_names().collect());
         }
         let mut found = HashSet::new();
@@ -159,19 +171,12 @@ impl fmt::Display for SqlRegistry {
 #[async_trait]
 impl RegistryStore for SqlRegistry {
     async fn load(&self) -> Result<RegistrySnapshot> {
-        let mut state = self.state.lock().await;
-        let mut lease = self.reads().lease().await?;
-        let session = &mut *lease.session;
-        session.execute(self.reads().database.dialect().begin_read, Vec::new()).await?;
-        self.read(session, &mut state).await?;
-        session.execute("COMMIT", Vec::new()).await?;
-        lease.give_back();
-        Ok(state.snapshot())
+        Ok(self.current().await?.snapshot())
     }
 
     async fn load_newer(&self, known: &RegistrySnapshot) -> Result<Option<RegistrySnapshot>> {
-        let loaded = self.load().await?;
-        Ok((loaded.version != known.version).then_some(loaded))
+        let state = self.current().await?;
+        Ok((state.version != known.version).then(|| state.snapshot()))
     }
 
     async fn commit(&self, base: Option<&RegistryVersion>, changes: &RegistryChanges) -> Result<RegistryVersion> {
@@ -203,6 +208,9 @@ impl RegistryStore for SqlRegistry {
                 let version = standing.version();
                 if state.version.as_ref() == base {
                     state.apply(difference, standing, read_at);
+                } else {
+                    // A session does not see its own commits as changes.
+                    state.seen = None;
                 }
                 Ok(version)
             }
@@ -221,10 +229,11 @@ impl RegistryStore for SqlRegistry {
     }
 
     async fn version(&self) -> Result<Option<RegistryVersion>> {
+        let state = self.state.lock().await;
         let pool = self.reads();
         let mut lease = pool.lease().await?;
         let tables = self.tables(pool, &mut *lease.session).await?;
-        let standing = self.standing(pool, &mut *lease.session, &tables).await?;
+        let standing = self.standing(pool, &mut *lease.session, &tables, &state).await?;
         lease.give_back();
         Ok(standing.as_ref().map(Standing::version))
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::database::{Database, Row, Session, Value};
+use super::database::{Database, Row, Seen, Session, Value};
 use super::options::PoolOptions;
 
 /// How often a connection is tried when the server cannot be reached, and the longest first pause between.
@@ -37,6 +37,14 @@ impl Session for Echoed {
 
     fn may_be_kept(&self) -> bool {
         self.0.may_be_kept()
+    }
+
+    fn tables_stay(&self) -> bool {
+        self.0.tables_stay()
+    }
+
+    async fn seen(&mut self) -> Result<Option<Seen>> {
+        self.0.seen().await
     }
 }
 

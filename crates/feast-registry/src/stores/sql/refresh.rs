@@ -11,7 +11,7 @@ use chrono::Utc;
 use feast_core::{Error, RegistryVersion, Result};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::database::{Dialect, Row, Session, Value};
+use super::database::{Dialect, Row, Seen, Session, Value};
 use super::pool::Pool;
 use super::state::{Difference, Key, Stamp, State, StoredRow, Summary};
 use super::tables::{COMMITS, OBJECT_TABLES, ObjectTable, VERSIONS};
@@ -24,12 +24,14 @@ pub(super) struct Standing {
     pub(super) commits: i64,
     /// A summary of each table, and at last of the older definitions.
     pub(super) summaries: Vec<Summary>,
+    /// What the session saw that was asked.
+    pub(super) seen: Option<Seen>,
 }
 
 impl Standing {
     /// Of a registry without rows.
     pub(super) fn empty() -> Self {
-        Self { commits: 0, summaries: vec![Summary::default(); OBJECT_TABLES.len() + 1] }
+        Self { commits: 0, summaries: vec![Summary::default(); OBJECT_TABLES.len() + 1], seen: None }
     }
 
     /// Its name.
@@ -54,13 +56,19 @@ impl RawRow {
 }
 
 impl SqlRegistry {
-    /// Where the tables stand; `None` when there is no registry.
+    /// Where the tables stand; `None` when there is no registry. They stand where they stood when `state` was read if the
+    /// session has seen no change since.
     pub(super) async fn standing(
         &self,
         pool: &Pool,
         session: &mut dyn Session,
         tables: &HashSet<&'static str>,
+        state: &State,
     ) -> Result<Option<Standing>> {
+        let seen = session.seen().await?;
+        if seen.is_some() && seen == state.seen {
+            return Ok(state.standing());
+        }
         let dialect = pool.database.dialect();
         let summed = |place: usize, table: &str, time: &str, message: &str| {
             let sum = |what: String| format!("CAST(COALESCE(SUM({what}), 0) AS {})", dialect.integer);
@@ -105,19 +113,20 @@ impl SqlRegistry {
         if commits.n_rows == 0 && summaries.iter().all(|summary| summary.n_rows == 0) {
             return Ok(None);
         }
-        Ok(Some(Standing { commits: commits.times, summaries }))
+        Ok(Some(Standing { commits: commits.times, summaries, seen }))
     }
 
     /// Brings `state` to what the database has, in a transaction that sees one state of it.
     pub(super) async fn read(&self, session: &mut dyn Session, state: &mut State) -> Result<()> {
         let pool = self.reads();
         let tables = self.tables(pool, session).await?;
-        let Some(standing) = self.standing(pool, session, &tables).await? else {
+        let Some(standing) = self.standing(pool, session, &tables, state).await? else {
             *state = State::empty();
             return Ok(());
         };
         // Equal versions have equal contents: those of our own last commit, for instance.
         if state.version == Some(standing.version()) {
+            state.seen = standing.seen;
             return Ok(());
         }
         let dialect = pool.database.dialect();

@@ -1,8 +1,11 @@
-//! SQLite: a file, opened for each session, so that no lock and no connection is carried into a forked child.
+//! SQLite: a file. Its sessions are kept while the file is the one that they opened, and hold no lock between two
+//! transactions: nothing is carried into a forked child. With a write-ahead log that does not hold, so there each session
+//! opens the file anew.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +13,7 @@ use feast_core::{Error, Result};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 
-use super::database::{Database, Dialect, Refusal, Row, Session, Value, refused};
+use super::database::{Database, Dialect, Refusal, Row, Seen, Session, Value, refused};
 use super::options::{DatabaseUrl, seconds, unknown_option};
 
 const DIALECT: Dialect = Dialect {
@@ -66,8 +69,9 @@ impl Database for SqliteFile {
         let what = self.to_string();
         let (path, lock_timeout) = (self.path.clone(), self.lock_timeout);
         let opened = blocking(move || open(&path, lock_timeout)).await?;
-        let connection = opened.map_err(|error| translated(&what, error))?;
-        Ok(Box::new(SqliteSession { connection: Some(connection), what }))
+        let (connection, file) = opened.map_err(|error| translated(&what, error))?;
+        let (path, name) = (self.path.clone(), Arc::default());
+        Ok(Box::new(SqliteSession { connection: Some(connection), what, path, file, name }))
     }
 
     async fn prepare_write(&self) -> Result<()> {
@@ -83,17 +87,37 @@ impl Database for SqliteFile {
     }
 }
 
-/// Opens the file. One that does not exist is an empty database that is not written: only a commit makes the file.
-fn open(path: &Path, lock_timeout: Duration) -> rusqlite::Result<Connection> {
-    let exists = path.exists();
-    let connection = if exists {
-        let writable = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        Connection::open_with_flags(path, writable)?
-    } else {
-        Connection::open_in_memory()?
-    };
+/// Opens the file; tells which one it was when the session may be kept. One that does not exist is an empty database that
+/// is not written: only a commit makes the file.
+fn open(path: &Path, lock_timeout: Duration) -> rusqlite::Result<(Connection, Option<FileId>)> {
+    // Before it is opened: another file that takes its place meanwhile must not be taken for it.
+    let file = file_id(path);
+    if !path.exists() {
+        return Ok((Connection::open_in_memory()?, None));
+    }
+    let writable = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, writable)?;
     connection.busy_timeout(lock_timeout)?;
-    Ok(connection)
+    Ok((connection, file))
+}
+
+/// Device and number of a file.
+type FileId = (u64, u64);
+
+/// Which file this is; `None` when there is none, or one with a write-ahead log.
+#[cfg(unix)]
+fn file_id(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let metadata = std::fs::metadata(path).ok().filter(|_| !Path::new(&log).exists())?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn file_id(_: &Path) -> Option<FileId> {
+    None
 }
 
 /// Makes the file and its folder, where they are missing.
@@ -117,6 +141,10 @@ struct SqliteSession {
     /// `None` after a call that was given up.
     connection: Option<Connection>,
     what: String,
+    path: PathBuf,
+    /// What it opened; `None` for a session that is not kept.
+    file: Option<FileId>,
+    name: Arc<()>,
 }
 
 impl SqliteSession {
@@ -162,12 +190,22 @@ impl Session for SqliteSession {
     }
 
     async fn is_alive(&mut self) -> bool {
-        self.connection.is_some()
+        self.connection.is_some() && self.may_be_kept()
     }
 
-    /// Opening the file costs little, may find it made or gone, and what is closed is not carried into a forked child.
     fn may_be_kept(&self) -> bool {
+        self.file.is_some() && self.file == file_id(&self.path)
+    }
+
+    /// Files come and go.
+    fn tables_stay(&self) -> bool {
         false
+    }
+
+    async fn seen(&mut self) -> Result<Option<Seen>> {
+        let number =
+            self.with(|connection| connection.pragma_query_value(None, "data_version", |row| row.get(0))).await?;
+        Ok(Some(Seen { session: Arc::clone(&self.name), number }))
     }
 }
 

@@ -2,7 +2,6 @@
 //! objects that did not.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -12,6 +11,7 @@ use feast_core::{
 };
 use indexmap::IndexMap;
 
+use super::database::Seen;
 use super::refresh::Standing;
 use super::tables::OBJECT_TABLES;
 use super::versions::{ChangedVersions, StoredVersion, VersionKey};
@@ -77,9 +77,7 @@ impl StoredRow {
 
 /// A short name of some bytes.
 pub(super) fn digest(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
+    twox_hash::XxHash64::oneshot(0, bytes)
 }
 
 /// One state of the registry.
@@ -93,6 +91,10 @@ pub(super) struct State {
     pub(super) versions: BTreeMap<VersionKey, StoredVersion>,
     /// Seconds since the epoch when it was the database's.
     pub(super) read_at: i64,
+    /// What the session saw then that read it.
+    pub(super) seen: Option<Seen>,
+    /// The number of our commits.
+    commits: i64,
     /// What readers get of all this.
     shown: Shown,
 }
@@ -102,6 +104,8 @@ struct Shown {
     projects: IndexMap<String, Arc<ProjectContents>>,
     versions: Arc<Vec<Arc<VersionRecord>>>,
     managed_tables: Arc<Vec<ManagedTable>>,
+    /// Seconds since the epoch of the youngest row.
+    updated: Option<i64>,
 }
 
 /// What differs between two states.
@@ -132,6 +136,7 @@ impl State {
                 Some(kind) => touched.entry(key.0.clone()).or_default().push(ObjectRef::new(kind, &key.1)),
                 None => touched_tables = true,
             }
+            self.shown.updated = self.shown.updated.max(row.as_ref().map(|row| row.stamp.time));
             match row {
                 Some(row) => drop(self.tables[place].insert(key, row)),
                 None => drop(self.tables[place].remove(&key)),
@@ -158,7 +163,9 @@ impl State {
             self.shown.versions = Arc::new(self.versions.values().filter_map(|row| row.record.clone()).collect());
         }
         self.version = Some(standing.version());
+        self.commits = standing.commits;
         self.summaries = standing.summaries;
+        self.seen = standing.seen;
         self.read_at = read_at;
     }
 
@@ -191,15 +198,23 @@ impl State {
         self.shown.projects.sort_unstable_keys();
     }
 
+    /// Where the tables stood.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.version.as_ref().map(|_| Standing {
+            commits: self.commits,
+            summaries: self.summaries.clone(),
+            seen: self.seen.clone(),
+        })
+    }
+
     /// The state for readers.
     pub(super) fn snapshot(&self) -> RegistrySnapshot {
-        let times = self.tables.iter().flat_map(BTreeMap::values).map(|row| row.stamp.time);
         let mut snapshot = RegistrySnapshot::default();
         snapshot.version.clone_from(&self.version);
         snapshot.projects.clone_from(&self.shown.projects);
         snapshot.versions = Arc::clone(&self.shown.versions);
         snapshot.managed_tables = Arc::clone(&self.shown.managed_tables);
-        snapshot.updated = times.max().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+        snapshot.updated = self.shown.updated.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         snapshot
     }
 }

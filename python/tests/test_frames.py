@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+import zoneinfo
 
 import numpy as np
 import pandas as pd
@@ -134,3 +135,40 @@ def test_integers_never_become_floats_in_pandas():
     frame = _frames.to_pandas(gaps)
     assert (str(frame["i"].dtype), str(frame["b"].dtype)) == ("Int64", "boolean")
     assert frame["i"][0] == 2**62 + 1
+
+
+class Moment(dt.datetime):
+    """Subtracts as pendulum's times do, which Airflow hands to its tasks."""
+
+    def __sub__(self, other):
+        return f"from {other} to {self}"
+
+
+def test_moments_of_every_library_are_the_same_microsecond():
+    naive = (2026, 11, 1, 5, 30, 0, 1)
+    expected = 1793511000000001
+    paris = zoneinfo.ZoneInfo("Europe/Paris")
+    for moment in (
+        dt.datetime(*naive),
+        dt.datetime(*naive, tzinfo=dt.UTC),
+        dt.datetime(*naive, tzinfo=dt.UTC).astimezone(paris),
+        Moment(*naive),
+        Moment(*naive, tzinfo=dt.UTC),
+        Moment(2026, 11, 1, 6, 30, 0, 1, tzinfo=paris),
+        pd.Timestamp(dt.datetime(*naive), tz="UTC").tz_convert("Asia/Tokyo"),
+    ):
+        assert _frames.microseconds(moment, "start_date") == expected, repr(moment)
+
+
+def test_the_second_of_two_equal_hours_is_later():
+    zone = zoneinfo.ZoneInfo("America/New_York")
+    for kind in (dt.datetime, Moment):
+        first, second = (kind(2026, 11, 1, 1, 30, tzinfo=zone, fold=fold) for fold in (0, 1))
+        hour = _frames.microseconds(second, "end") - _frames.microseconds(first, "end")
+        assert hour == 3_600_000_000
+
+
+@pytest.mark.parametrize("moment", ["2026-11-01", dt.date(2026, 11, 1), pd.NaT, None, 5])
+def test_what_is_no_moment_is_named(moment):
+    with pytest.raises(TypeError, match="`end_date` must be a datetime"):
+        _frames.microseconds(moment, "end_date")

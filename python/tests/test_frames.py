@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from feast import _frames
+from feast.errors import FeastExtrasDependencyImportError
 
 
 def table(data) -> pa.Table:
@@ -172,3 +173,10 @@ def test_the_second_of_two_equal_hours_is_later():
 def test_what_is_no_moment_is_named(moment):
     with pytest.raises(TypeError, match="`end_date` must be a datetime"):
         _frames.microseconds(moment, "end_date")
+
+
+def test_what_is_missing_can_be_installed():
+    # No package index has feast-rs: its extras cannot be installed by name.
+    for extras, packages in {"pandas": "pandas pyarrow", "polars": "polars"}.items():
+        told = str(FeastExtrasDependencyImportError(extras, "no frames"))
+        assert told == f"no frames; install it with: pip install {packages}"

@@ -52,7 +52,14 @@ def to_stream(data: Any, parameter: str) -> Any:
         return from_columns(data, parameter)
     raise TypeError(
         f"`{parameter}` must be a pandas, Polars or Arrow frame, or a mapping from columns to lists, "
-        f"but is of class {type(data).__name__}"
+        f"but is of class {_named(type(data))}"
+    )
+
+
+def _named(kind: type) -> str:
+    """A class by its full name: several libraries have a `DataFrame`."""
+    return (
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     )
 
 

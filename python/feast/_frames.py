@@ -16,14 +16,17 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 def microseconds(moment: dt.datetime, parameter: str) -> int:
     """Microseconds since 1970 in UTC; a time without a zone is UTC."""
-    if not isinstance(moment, dt.datetime):
+    # pandas' NaT is a datetime, too, and equals nothing.
+    if not isinstance(moment, dt.datetime) or moment != moment:  # noqa: PLR0124
         raise TypeError(
             f"`{parameter}` must be a datetime, but is {moment!r:.80} ({type(moment).__name__}); "
             "write for instance `datetime(2026, 11, 23)`"
         )
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return (moment - EPOCH) // dt.timedelta(microseconds=1)
+    # Subclasses subtract in ways of their own: pendulum's, which Airflow hands out, gives no timedelta.
+    plain = dt.datetime.combine(moment.date(), moment.timetz())
+    if plain.tzinfo is None:
+        plain = plain.replace(tzinfo=dt.UTC)
+    return (plain - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def is_pandas(data: Any) -> bool:
@@ -49,7 +52,14 @@ def to_stream(data: Any, parameter: str) -> Any:
         return from_columns(data, parameter)
     raise TypeError(
         f"`{parameter}` must be a pandas, Polars or Arrow frame, or a mapping from columns to lists, "
-        f"but is of class {type(data).__name__}"
+        f"but is of class {_named(type(data))}"
+    )
+
+
+def _named(kind: type) -> str:
+    """A class by its full name: several libraries have a `DataFrame`."""
+    return (
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     )
 
 

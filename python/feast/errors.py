@@ -557,8 +557,17 @@ class FeastClassImportError(FeastError):
 class FeastExtrasDependencyImportError(FeastError):
     """An optional package is needed."""
 
+    # What the extras of that name bring. feast-rs itself is on no package index yet.
+    PACKAGES = {
+        "pandas": "pandas pyarrow",
+        "pytorch": "torch",
+        "ge": "great_expectations",
+        "ibis": "ibis-framework ibis-substrait",
+    }
+
     def __init__(self, extras_type: str, nested_error: str) -> None:
-        super().__init__(f"{nested_error}; install it with: pip install 'feast-rs[{extras_type}]'")
+        packages = self.PACKAGES.get(extras_type, extras_type)
+        super().__init__(f"{nested_error}; install it with: pip install {packages}")
 
 
 class FeastOfflineStoreUnsupportedDataSource(FeastError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+import zoneinfo
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from feast import _frames
+from feast.errors import FeastExtrasDependencyImportError
 
 
 def table(data) -> pa.Table:
@@ -134,3 +136,47 @@ def test_integers_never_become_floats_in_pandas():
     frame = _frames.to_pandas(gaps)
     assert (str(frame["i"].dtype), str(frame["b"].dtype)) == ("Int64", "boolean")
     assert frame["i"][0] == 2**62 + 1
+
+
+class Moment(dt.datetime):
+    """Subtracts as pendulum's times do, which Airflow hands to its tasks."""
+
+    def __sub__(self, other):
+        return f"from {other} to {self}"
+
+
+def test_moments_of_every_library_are_the_same_microsecond():
+    naive = (2026, 11, 1, 5, 30, 0, 1)
+    expected = 1793511000000001
+    paris = zoneinfo.ZoneInfo("Europe/Paris")
+    for moment in (
+        dt.datetime(*naive),
+        dt.datetime(*naive, tzinfo=dt.UTC),
+        dt.datetime(*naive, tzinfo=dt.UTC).astimezone(paris),
+        Moment(*naive),
+        Moment(*naive, tzinfo=dt.UTC),
+        Moment(2026, 11, 1, 6, 30, 0, 1, tzinfo=paris),
+        pd.Timestamp(dt.datetime(*naive), tz="UTC").tz_convert("Asia/Tokyo"),
+    ):
+        assert _frames.microseconds(moment, "start_date") == expected, repr(moment)
+
+
+def test_the_second_of_two_equal_hours_is_later():
+    zone = zoneinfo.ZoneInfo("America/New_York")
+    for kind in (dt.datetime, Moment):
+        first, second = (kind(2026, 11, 1, 1, 30, tzinfo=zone, fold=fold) for fold in (0, 1))
+        hour = _frames.microseconds(second, "end") - _frames.microseconds(first, "end")
+        assert hour == 3_600_000_000
+
+
+@pytest.mark.parametrize("moment", ["2026-11-01", dt.date(2026, 11, 1), pd.NaT, None, 5])
+def test_what_is_no_moment_is_named(moment):
+    with pytest.raises(TypeError, match="`end_date` must be a datetime"):
+        _frames.microseconds(moment, "end_date")
+
+
+def test_what_is_missing_can_be_installed():
+    # No package index has feast-rs: its extras cannot be installed by name.
+    for extras, packages in {"pandas": "pandas pyarrow", "polars": "polars"}.items():
+        told = str(FeastExtrasDependencyImportError(extras, "no frames"))
+        assert told == f"no frames; install it with: pip install {packages}"

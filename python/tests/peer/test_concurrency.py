@@ -36,15 +36,12 @@ def shared(request: Any, repository: Path) -> Any:
         use_database(repository, f"sqlite:///{repository}/data/registry.sqlite")
         yield repository
     elif request.param == "PostgreSQL":
-        use_database(repository, request.getfixturevalue("postgres"))
+        database = request.getfixturevalue("postgres")
+        use_database(repository, database.url(database.create()))
         yield repository
     else:
-        with servers.mysql() as server:
-            options = server.options(server.create())
-            use_database(
-                repository,
-                "mysql+pymysql://{user}:{password}@{host}:{port}/{database}".format(**options),
-            )
+        with servers.mysql() as database:
+            use_database(repository, database.url(database.create()))
             yield repository
 
 

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import databases
 import exchange
 import pyarrow
 import pyarrow.parquet
@@ -51,11 +50,13 @@ def start(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch, stack: ExitS
             f"registry_type: sql\n  cache_mode: thread\n  path: sqlite:///{folder}/registry.sqlite"
         )
     if kind == "PostgreSQL":
-        return f"registry_type: sql\n  cache_mode: thread\n  path: {stack.enter_context(databases.postgres())}"
+        database = stack.enter_context(servers.postgres())
     if kind == "MariaDB":
-        options = (server := stack.enter_context(servers.mysql())).options(server.create())
-        url = "mysql+pymysql://{user}:{password}@{host}:{port}/{database}".format(**options)
-        return f"registry_type: sql\n  cache_mode: thread\n  path: {url}"
+        database = stack.enter_context(servers.mysql())
+    if kind in ("PostgreSQL", "MariaDB"):
+        return (
+            f"registry_type: sql\n  cache_mode: thread\n  path: {database.url(database.create())}"
+        )
     if kind == "S3":
         address = stack.enter_context(servers.moto(folder / "log"))
         for name, value in {**KEYS, "FEAST_S3_ENDPOINT_URL": address}.items():

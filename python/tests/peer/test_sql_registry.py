@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import databases
 import pytest
+import servers
 from test_stores import HERE, SIDES, SPAN, command, repository, run
 
 __all__ = ["repository"]  # a fixture
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    with databases.postgres() as url:
-        yield url
+def postgres() -> Iterator[servers.Database]:
+    with servers.postgres() as database:
+        yield database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -27,14 +27,11 @@ def shared(request: Any, repository: Path) -> Path:
         (repository / "data").mkdir(exist_ok=True)
         url = f"sqlite:///{repository}/data/registry.sqlite"
     else:
-        # Each test has a schema of its own.
-        schema = (
-            "test_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:50]
-        )
-        url = request.getfixturevalue("postgres")
-        create = f"import psycopg; psycopg.connect({url.replace('+psycopg', '')!r}, autocommit=True).execute('CREATE SCHEMA {schema}')"
-        subprocess.run([SIDES["feast"], "-c", create], check=True)
-        url += f"?options=-csearch_path%3D{schema}"
+        # A schema that only the options of the URL name.
+        database = request.getfixturevalue("postgres")
+        name = database.create()
+        database.execute(name, "CREATE SCHEMA features")
+        url = f"{database.url(name)}?options=-csearch_path%3Dfeatures"
     use_database(repository, url)
     return repository
 

@@ -68,6 +68,13 @@ def listens(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+def without_privileges(command: list[str]) -> list[str]:
+    """A command for which the modes of files count, also when root runs it."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", *command]
+
+
 @contextmanager
 def folder_of(account: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A folder of the account that runs a server, and how to run as that account: servers refuse to be root."""
@@ -86,10 +93,17 @@ def folder_of(account: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 class Database:
     """A running database: its part of `feature_store.yaml`, and a client apart from the code under test."""
 
+    DRIVERS = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+
     def __init__(self, options: Callable[[str], dict[str, Any]], client: list[str]) -> None:
         self.options = options
         self.client = client
         self.count = 0
+
+    def url(self, database: str) -> str:
+        """A database as a SQL registry names it, in SQLAlchemy's grammar."""
+        of = self.options(database)
+        return f"{self.DRIVERS[of['type']]}://{of['user']}:{of['password']}@{of['host']}:{of['port']}/{database}"
 
     def execute(self, database: str, statement: str) -> list[str]:
         """Runs statements; gives the lines of their answers."""

@@ -256,9 +256,12 @@ async fn drive(stream: Box<dyn Stream>, mut requests: mpsc::Receiver<Request>, p
     requests.close();
     let Err(mut failure) = failure else { return };
     if let Failure::TooLong = failure {
-        if let Some(pending) = waiting.pop_front() {
-            drop(pending.answer.send(Err(failure)));
-        }
+        // Others that take so much would do the same to the next connection.
+        let most_elements = waiting.front().map(|pending| pending.expected.most_elements);
+        let (greedy, others): (VecDeque<_>, _) =
+            waiting.into_iter().partition(|pending| Some(pending.expected.most_elements) == most_elements);
+        greedy.into_iter().for_each(|pending| drop(pending.answer.send(Err(Failure::TooLong))));
+        waiting = others;
         failure = Failure::Lost("another call got too long a reply".to_owned());
     }
     while let Ok(request) = requests.try_recv() {

@@ -5,7 +5,8 @@
 
 Feast itself applies and materializes the repository; both sides read what it wrote. The client over HTTP is wrk. What
 bounds every server from above is measured too: the HTTP stack of this server with a constant body of the same size, and,
-for Redis, as many fields read or written, pipelined by Redis' own C client. CPU time is what a busy machine distorts
+for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
+HGETALL; writes beside as many HSET by Redis' own benchmark. CPU time is what a busy machine distorts
 least. When wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is
 divided by all requests, those that nobody waited for included; this server's only by those that it answered.
 
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from raw_redis import Redis, client, field, send_pipelines, write_pipelines
 from servers import Server, cpu_seconds, free_port, memory_mib, redis, run, say, serving
 
 HERE = Path(__file__).parent
@@ -183,17 +185,41 @@ def fill(port: int, fields: list[str]) -> None:
             answers.readline()
 
 
-def redis_floor(bench: Bench, entities: int, views: int, connections: int, is_write: bool) -> dict[str, float]:
-    """HMGET or HSET of as many fields of as many keys, pipelined by redis-benchmark.
+def read_floor(bench: Bench, case: str, connections: int, whole: bool) -> dict[str, float]:
+    """The fields of a request read from the hashes of the repository, or these hashes whole."""
+    port, process = bench.redis
+    entities, views = CASES[case]
+    # Other hashes are those of the floor of writes.
+    keys = [key for key in Redis(port).keys() if not key.startswith(b"floor:")]
+    fields = []
+    for view in range(views):
+        fields += [field(f"view_{view:02}", f"f{view:02}_{at}") for at in range(FEATURES)] + [b"_ts:view_%02d" % view]
+    file = bench.scratch / "pipelines.bin"
+    write_pipelines(file, keys, entities, [(b"HGETALL", []) if whole else (b"HMGET", fields)])
+    program = client(bench.scratch)
+    if not whole and None in (found := Redis(port).ask(b"HMGET", keys[0], *fields)):
+        sys.exit(f"error: {found.count(None)} of the fields of the floor are not in the hashes of the repository")
+    send_pipelines(program, port, file, connections, 0.2)
+    before = cpu_seconds(process)
+    told = send_pipelines(program, port, file, connections, bench.arguments.seconds)
+    return {
+        "rps": told["requests"] / (told["microseconds"] / 1e6),
+        "p50_ms": told["p50"] / 1000,
+        "p99_ms": told["p99"] / 1000,
+        "cpu_ms": 0.0,
+        "store_cpu_ms": (cpu_seconds(process) - before) * 1000 / told["requests"],
+        "memory_mib": 0.0,
+        "bad": 0,
+    }
 
-    The fields asked for are the first of each hash, which Redis finds soonest where it keeps hashes as lists; where they
-    lie in the hashes of the repository depends on the order of the materialization.
-    """
+
+def write_floor(bench: Bench, entities: int, views: int, connections: int) -> dict[str, float]:
+    """HSET of as many fields of as many keys, pipelined by redis-benchmark, into hashes as wide as the repository's."""
     port, process = bench.redis
     fields = fields_of(views)
     fill(port, fields_of(VIEWS))
-    words = [word for field in fields for word in (field, "x" * 8)] if is_write else fields
-    command = ["HSET" if is_write else "HMGET", "floor:__rand_int__", *words]
+    words = [word for field in fields for word in (field, "x" * 8)]
+    command = ["HSET", "floor:__rand_int__", *words]
 
     def measure(n: int) -> tuple[float, float, list[float]]:
         before, started = cpu_seconds(process), time.monotonic()
@@ -256,8 +282,9 @@ def measure_requests(bench: Bench) -> Iterator[dict]:
                         side = "floor: constant body" if server is constant else server.name
                         yield bench.row(case, connections, side, found)
                     if bench.redis:
-                        found = redis_floor(bench, *CASES[case], connections, is_write=False)
-                        yield bench.row(case, connections, "floor: HMGET", found)
+                        for name in ("HMGET", "HGETALL"):
+                            found = read_floor(bench, case, connections, name == "HGETALL")
+                            yield bench.row(case, connections, f"floor: {name}", found)
 
 
 def measure_push(bench: Bench) -> Iterator[dict]:
@@ -272,7 +299,7 @@ def measure_push(bench: Bench) -> Iterator[dict]:
                     found = load(server, file, connections, arguments.seconds, bench.redis_process, "/push")
                     yield bench.row(case, connections, server.name, found)
                 if bench.redis:
-                    found = redis_floor(bench, rows, 1, connections, is_write=True)
+                    found = write_floor(bench, rows, 1, connections)
                     yield bench.row(case, connections, "floor: HSET", found)
 
 

@@ -16,7 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::config::{Address, RedisConfig, RedisType};
-use super::connection::{Connection, Entrance, Failure};
+use super::connection::{Connection, Entrance, Expected, Failure};
 use super::protocol::{Answer, Commands, Pipeline, Reply};
 use crate::stores::forking;
 
@@ -156,13 +156,13 @@ impl Node {
         entrance: &Entrance,
         purpose: Purpose,
         commands: Bytes,
-        n_replies: usize,
+        expected: Expected,
     ) -> Result<Answer, Failure> {
         let lane = match purpose {
             Purpose::Read => self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES,
             Purpose::Write => READING_LANES,
         };
-        self.lanes[lane].connection(&self.address, entrance).await?.call(commands, n_replies).await
+        self.lanes[lane].connection(&self.address, entrance).await?.call(commands, expected).await
     }
 }
 
@@ -309,13 +309,18 @@ impl Client {
 
     /// Sends commands to where their keys are and gives all replies, errors of single commands included.
     pub(super) async fn execute(&self, purpose: Purpose, pipeline: Pipeline) -> Result<Replies> {
+        self.try_execute(purpose, pipeline).await.map_err(|failure| self.error(failure))
+    }
+
+    /// [`Client::execute`], for callers that can do something about a failure.
+    pub(super) async fn try_execute(&self, purpose: Purpose, pipeline: Pipeline) -> Result<Replies, Failure> {
         let commands = pipeline.finish();
         if commands.len() == 0 {
             return Ok(Replies { parts: Vec::new(), places: Vec::new() });
         }
         let deadline = Instant::now() + self.entrance.response_timeout;
         let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands)).await;
-        replies.unwrap_or(Err(Failure::Timeout)).map_err(|failure| self.error(failure))
+        replies.unwrap_or(Err(Failure::Timeout))
     }
 
     async fn execute_until(
@@ -464,7 +469,8 @@ impl Client {
             group.commands.iter().for_each(|command| bytes.extend_from_slice(commands.command(*command)));
             (bytes.freeze(), group.commands.len())
         };
-        group.node.call(&self.entrance, purpose, bytes, n_replies).await
+        let expected = Expected { n_replies, most_elements: commands.most_elements() };
+        group.node.call(&self.entrance, purpose, bytes, expected).await
     }
 
     async fn load_scripts(&self, node: &Node, purpose: Purpose) -> Result<(), Failure> {
@@ -473,7 +479,7 @@ impl Client {
             pipeline.push(&[b"SCRIPT", b"LOAD", script.source.as_bytes()]);
         }
         let commands = pipeline.finish();
-        let answer = node.call(&self.entrance, purpose, commands.all(), commands.len()).await?;
+        let answer = node.call(&self.entrance, purpose, commands.all(), Expected::from(&commands)).await?;
         match (0..commands.len()).find_map(|number| answer.error(number)) {
             None => Ok(()),
             Some(line) => Err(Failure::Unable(shortened(line))),
@@ -509,7 +515,7 @@ impl Client {
         let deadline = Instant::now() + self.entrance.response_timeout;
         let mut attempt = 0;
         loop {
-            let call = node.call(&self.entrance, Purpose::Write, commands.all(), commands.len());
+            let call = node.call(&self.entrance, Purpose::Write, commands.all(), Expected::from(&commands));
             let failure = match timeout_at(deadline, call).await.unwrap_or(Err(Failure::Timeout)) {
                 Ok(answer) => {
                     let places = (0..commands.len()).map(|position| (0, position)).collect();
@@ -539,14 +545,17 @@ impl Client {
         let question = question.finish();
         let mut trouble = None;
         for seed in &self.seeds {
-            let answer =
-                match state.node(seed.clone()).call(&self.sentinel_entrance, Purpose::Read, question.all(), 1).await {
-                    Ok(answer) => answer,
-                    Err(failure) => {
-                        trouble = Some(failure);
-                        continue;
-                    }
-                };
+            let answer = match state
+                .node(seed.clone())
+                .call(&self.sentinel_entrance, Purpose::Read, question.all(), (&question).into())
+                .await
+            {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    trouble = Some(failure);
+                    continue;
+                }
+            };
             let Some(address) = master_address(&answer)? else {
                 let line = answer.error(0).map_or_else(|| "they do not know it".to_owned(), shortened);
                 trouble = Some(Failure::Unable(format!("the sentinel at `{seed}` names no master: {line}")));
@@ -555,7 +564,7 @@ impl Client {
             let node = state.node(address);
             // Opening a connection asks for the role; an open one is closed by the server when its role changes.
             let ping = Pipeline::of(&[b"PING"]).finish();
-            match node.call(&self.entrance, Purpose::Read, ping.all(), 1).await {
+            match node.call(&self.entrance, Purpose::Read, ping.all(), (&ping).into()).await {
                 Ok(_) => {
                     *lock(&state.master) = Some(Arc::clone(&node));
                     return Ok(node);
@@ -580,7 +589,7 @@ impl Client {
         let seeds = self.seeds.iter().map(|seed| state.node(seed.clone()));
         let question = Pipeline::of(&[b"CLUSTER", b"SLOTS"]).finish();
         for node in seeds.chain(known) {
-            match node.call(&self.entrance, Purpose::Read, question.all(), 1).await {
+            match node.call(&self.entrance, Purpose::Read, question.all(), (&question).into()).await {
                 Ok(answer) => match answer.error(0) {
                     Some(line) => trouble = Failure::Unable(shortened(line)),
                     None => {
@@ -624,6 +633,7 @@ impl Client {
             Failure::Malformed => {
                 (ErrorCode::Unavailable, "check that the port in `online_store.connection_string` is that of Redis")
             }
+            Failure::TooLong => (ErrorCode::Unavailable, "look for hashes of very many fields in Redis"),
             Failure::Unable(line) => return self.server_error(line),
         };
         Error::new(code, "could not use the online store")

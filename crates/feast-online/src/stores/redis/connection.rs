@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::config::{Address, Login};
-use super::protocol::{Answer, Malformed, Pipeline, Reply, Scanner};
+use super::protocol::{Answer, Commands, Malformed, Pipeline, Reply, Scanner, Unusable};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
@@ -55,6 +55,8 @@ pub(super) enum Failure {
     Timeout,
     /// What came is not the protocol.
     Malformed,
+    /// A reply has more elements than the caller takes.
+    TooLong,
     /// The server answered that it cannot now; the line it sent.
     Unable(String),
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Failure {
             Self::Busy => write!(f, "more than {MOST_WAITING} calls wait for it"),
             Self::Timeout => f.write_str("it did not answer in time"),
             Self::Malformed => f.write_str("it does not speak the protocol of Redis"),
+            Self::TooLong => f.write_str("a reply is longer than anybody expected"),
             Self::Unable(line) => f.write_str(line),
         }
     }
@@ -79,6 +82,15 @@ impl std::error::Error for Failure {}
 impl From<Malformed> for Failure {
     fn from(_: Malformed) -> Self {
         Self::Malformed
+    }
+}
+
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Malformed => Self::Malformed,
+            Unusable::TooLong => Self::TooLong,
+        }
     }
 }
 
@@ -96,9 +108,23 @@ fn lost(error: &io::Error) -> Failure {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// The replies to some commands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) n_replies: usize,
+    /// The most elements that one may have; a connection that brings more is given up.
+    pub(super) most_elements: usize,
+}
+
+impl From<&Commands> for Expected {
+    fn from(commands: &Commands) -> Self {
+        Self { n_replies: commands.len(), most_elements: commands.most_elements() }
+    }
+}
+
 struct Request {
     commands: Bytes,
-    n_replies: usize,
+    expected: Expected,
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
@@ -124,9 +150,9 @@ impl Connection {
     }
 
     /// Sends commands and waits for their replies.
-    pub(super) async fn call(&self, commands: Bytes, n_replies: usize) -> Result<Answer, Failure> {
+    pub(super) async fn call(&self, commands: Bytes, expected: Expected) -> Result<Answer, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { commands, n_replies, answer }).map_err(|error| match error {
+        self.requests.try_send(Request { commands, expected, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Lost("it is closed".to_owned()),
         })?;
@@ -204,7 +230,7 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
     stream.flush().await.map_err(|error| lost(&error))?;
     let (mut bytes, mut scanner, mut ends) = (BytesMut::new(), Scanner::default(), Vec::new());
     while ends.len() < commands.len() {
-        match scanner.next(&bytes)? {
+        match scanner.next(&bytes, usize::MAX)? {
             Some(end) => ends.push(end),
             None => {
                 if stream.read_buf(&mut bytes).await.map_err(|error| lost(&error))? == 0 {
@@ -218,7 +244,7 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
 
 /// A call whose replies are on their way.
 struct Pending {
-    n_replies: usize,
+    expected: Expected,
     ends: Vec<usize>,
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
@@ -228,7 +254,16 @@ async fn drive(stream: Box<dyn Stream>, mut requests: mpsc::Receiver<Request>, p
     let mut waiting = VecDeque::new();
     let failure = exchange_all(stream, &mut requests, &mut waiting, patience).await;
     requests.close();
-    let Err(failure) = failure else { return };
+    let Err(mut failure) = failure else { return };
+    if let Failure::TooLong = failure {
+        // Others that take so much would do the same to the next connection.
+        let most_elements = waiting.front().map(|pending| pending.expected.most_elements);
+        let (greedy, others): (VecDeque<_>, _) =
+            waiting.into_iter().partition(|pending| Some(pending.expected.most_elements) == most_elements);
+        greedy.into_iter().for_each(|pending| drop(pending.answer.send(Err(Failure::TooLong))));
+        waiting = others;
+        failure = Failure::Lost("another call got too long a reply".to_owned());
+    }
     while let Ok(request) = requests.try_recv() {
         drop(request.answer.send(Err(failure.clone())));
     }
@@ -273,8 +308,8 @@ async fn exchange_all(
                 yield_now().await;
                 loop {
                     outgoing.extend_from_slice(&request.commands);
-                    let ends = Vec::with_capacity(request.n_replies);
-                    waiting.push_back(Pending { n_replies: request.n_replies, ends, answer: request.answer });
+                    let ends = Vec::with_capacity(request.expected.n_replies);
+                    waiting.push_back(Pending { expected: request.expected, ends, answer: request.answer });
                     if outgoing.len() >= MOST_OUTGOING {
                         break;
                     }
@@ -326,11 +361,13 @@ impl Incoming {
 
     /// Gives whole answers to those who wait for them.
     fn hand_out(&mut self, waiting: &mut VecDeque<Pending>) -> Result<(), Failure> {
-        while let Some(end) = self.scanner.next(&self.bytes)? {
+        loop {
+            let most_elements = waiting.front().map_or(usize::MAX, |pending| pending.expected.most_elements);
+            let Some(end) = self.scanner.next(&self.bytes, most_elements)? else { return Ok(()) };
             // A reply that nobody asked for: whose the following ones would be is unknown.
             let Some(pending) = waiting.front_mut() else { return Err(Failure::Malformed) };
             pending.ends.push(end);
-            if pending.ends.len() == pending.n_replies {
+            if pending.ends.len() == pending.expected.n_replies {
                 let bytes = self.bytes.split_to(end).freeze();
                 self.scanner.taken();
                 self.usual = bytes.len().max(self.usual - self.usual / 8);
@@ -339,6 +376,5 @@ impl Incoming {
                 }
             }
         }
-        Ok(())
     }
 }

@@ -46,7 +46,7 @@ use self::client::{Client, Purpose, Replies, Script};
 use self::connection::Failure;
 use self::layout::{KeySpace, check_fields, feature_field, put_time, time_field};
 use self::protocol::{Malformed, Pipeline, Reply, put_argument};
-use self::reading::{ReadGroup, Trouble, Widths};
+use self::reading::{ReadGroup, Shapes, Trouble};
 use super::newest::newest_rows;
 
 static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
@@ -73,7 +73,7 @@ const SCAN_STEP: &[u8] = b"1000";
 pub struct RedisStore {
     config: RedisConfig,
     client: Client,
-    widths: Widths,
+    shapes: Shapes,
 }
 
 impl RedisStore {
@@ -83,7 +83,7 @@ impl RedisStore {
     /// `InvalidConfiguration`.
     pub fn connect(options: &serde_json::Value) -> Result<Self> {
         let config = RedisConfig::parse(options)?;
-        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config, widths: Widths::default() })
+        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config, shapes: Shapes::default() })
     }
 
     fn malformed(&self) -> Error {
@@ -171,13 +171,11 @@ impl OnlineStore for RedisStore {
         let mut groups: Vec<ReadGroup<'_>> = Vec::new();
         for (position, read) in reads.iter().enumerate() {
             match groups.iter_mut().find(|group| group.shares_hashes_with(read)) {
-                Some(group) => group.add(position, read)?,
-                None => groups.push(ReadGroup::new(position, read)?),
+                Some(group) => group.add(position, read, &self.shapes)?,
+                None => groups.push(ReadGroup::new(position, read, &self.shapes)?),
             }
         }
-        for group in &mut groups {
-            group.choose_way(&self.widths);
-        }
+        groups.iter_mut().for_each(ReadGroup::choose_way);
         // As a rule all groups go in one pipeline; there are several when there are very many keys.
         let mut rest = groups.as_mut_slice();
         while !rest.is_empty() {
@@ -189,7 +187,14 @@ impl OnlineStore for RedisStore {
                     group.ask(&mut pipeline, room)
                 })
                 .collect();
-            let replies = self.client.execute(Purpose::Read, pipeline).await?;
+            let replies = match self.client.try_execute(Purpose::Read, pipeline).await {
+                Ok(replies) => replies,
+                Err(Failure::TooLong) if rest.iter().any(ReadGroup::reads_whole) => {
+                    rest.iter_mut().for_each(ReadGroup::fear_width);
+                    continue;
+                }
+                Err(failure) => return Err(self.client.error(failure)),
+            };
             let mut replies = (0..).map(|command| self.reply(&replies, command));
             for (group, asked) in rest.iter_mut().zip(asked) {
                 group.decode(replies.by_ref().take(asked)).map_err(|trouble| match trouble {
@@ -202,7 +207,6 @@ impl OnlineStore for RedisStore {
         }
         let mut answers: Vec<Option<OnlineRows>> = vec![None; reads.len()];
         for group in groups {
-            self.widths.learn(&group);
             for (position, rows) in group.finish()? {
                 answers[position] = Some(rows);
             }

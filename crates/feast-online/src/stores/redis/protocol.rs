@@ -12,6 +12,8 @@ pub(super) struct Pipeline {
     slots: Vec<u16>,
     /// Whether all commands go to one server, so that nobody asks for slots.
     is_for_one: bool,
+    /// The most elements that a reply may have.
+    most_elements: Option<usize>,
 }
 
 impl Pipeline {
@@ -24,6 +26,12 @@ impl Pipeline {
     /// Commands for one server.
     pub(super) fn for_one() -> Self {
         Self { is_for_one: true, ..Self::default() }
+    }
+
+    /// Says how many elements a reply to the next commands may have, nested ones aside. Once all who add commands say
+    /// it, a reply of more is not taken.
+    pub(super) fn expect(&mut self, most_elements: usize) {
+        self.most_elements = self.most_elements.max(Some(most_elements));
     }
 
     /// Makes room for more commands.
@@ -80,7 +88,8 @@ impl Pipeline {
 
     /// The commands, ready to be sent as a whole or one by one.
     pub(super) fn finish(self) -> Commands {
-        Commands { bytes: self.bytes.into(), ends: self.ends, slots: self.slots }
+        let most_elements = self.most_elements.unwrap_or(usize::MAX);
+        Commands { bytes: self.bytes.into(), ends: self.ends, slots: self.slots, most_elements }
     }
 }
 
@@ -90,11 +99,17 @@ pub(super) struct Commands {
     bytes: Bytes,
     ends: Vec<usize>,
     slots: Vec<u16>,
+    most_elements: usize,
 }
 
 impl Commands {
     pub(super) fn len(&self) -> usize {
         self.ends.len()
+    }
+
+    /// The most elements that a reply may have.
+    pub(super) fn most_elements(&self) -> usize {
+        self.most_elements
     }
 
     /// The hash slot of a command's key.
@@ -142,6 +157,20 @@ fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
 /// The server sent what is not its protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
+
+/// Why no more replies can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unusable {
+    Malformed,
+    /// A reply has more elements than it may have.
+    TooLong,
+}
+
+impl From<Malformed> for Unusable {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
 
 /// Kind, number or nothing, text, and where the next element starts.
 type Header<'a> = (u8, i64, &'a [u8], usize);
@@ -192,6 +221,18 @@ fn text_end(start: usize, length: i64) -> Result<(usize, usize), Malformed> {
     Ok((end, end.checked_add(2).ok_or(Malformed)?))
 }
 
+/// Where a text of less than 100 bytes starts, and how long it is.
+#[inline]
+fn short_text(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    match bytes.get(at..)?.first_chunk::<5>()? {
+        [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => Some((at + 4, usize::from(ones - b'0'))),
+        [b'$', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
+            Some((at + 5, usize::from(10 * (tens - b'0') + (ones - b'0'))))
+        }
+        _ => None,
+    }
+}
+
 /// Finds the ends of replies in bytes that arrive piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
@@ -201,9 +242,23 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// The end of the next reply, once all of it is in `bytes`, which may only have grown since the last call.
-    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    /// The end of the next reply of at most so many elements, once all of it is in `bytes`, which may only have grown
+    /// since the last call.
+    pub(super) fn next(&mut self, bytes: &[u8], most_elements: usize) -> Result<Option<usize>, Unusable> {
         loop {
+            // Nearly all elements are short texts in an array.
+            while self.open > 0 {
+                let Some((start, length)) = short_text(bytes, self.at) else { break };
+                let end = start + length + 2;
+                if end > bytes.len() {
+                    return Ok(None);
+                }
+                self.at = end;
+                self.open -= 1;
+                if self.open == 0 {
+                    return Ok(Some(end));
+                }
+            }
             let Some((kind, number, _, mut end)) = header(bytes, self.at)? else { return Ok(None) };
             if self.open == 0 {
                 self.open = 1;
@@ -215,6 +270,7 @@ impl Scanner {
                         return Ok(None);
                     }
                 }
+                b'*' if number as usize > most_elements && number > 0 => return Err(Unusable::TooLong),
                 b'*' if number > 0 => self.open = self.open.checked_add(number as u64).ok_or(Malformed)?,
                 _ => {}
             }
@@ -281,6 +337,23 @@ impl<'a> Reply<'a> {
             Element::Nil => Ok(None),
             _ => Err(Malformed),
         }
+    }
+
+    /// The texts of the next elements, in pairs.
+    pub(super) fn pairs(&mut self, n: usize, pairs: &mut Vec<(&'a [u8], &'a [u8])>) -> Result<(), Malformed> {
+        pairs.clear();
+        for _ in 0..n {
+            pairs.push((self.present_text()?, self.present_text()?));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn present_text(&mut self) -> Result<&'a [u8], Malformed> {
+        let Some((start, length)) = short_text(self.bytes, self.at) else { return self.text()?.ok_or(Malformed) };
+        let text = self.bytes.get(start..start + length).ok_or(Malformed)?;
+        self.at = start + length + 2;
+        Ok(text)
     }
 
     /// The length of the next element, which is an array.
@@ -383,7 +456,7 @@ mod tests {
         for step in 1..REPLIES.len() {
             let (mut scanner, mut ends) = (Scanner::default(), Vec::new());
             for arrived in (0..=REPLIES.len()).step_by(step).chain([REPLIES.len()]) {
-                while let Some(end) = scanner.next(&REPLIES[..arrived]).unwrap() {
+                while let Some(end) = scanner.next(&REPLIES[..arrived], 3).unwrap() {
                     ends.push(end);
                 }
             }
@@ -412,9 +485,10 @@ mod tests {
         #[test]
         fn any_bytes_are_no_panic(bytes in prop::collection::vec(prop::sample::select(&b"+-$*:019\r\n"[..]), 0..40)) {
             let mut scanner = Scanner::default();
-            while let Ok(Some(_)) = scanner.next(&bytes) {}
+            while let Ok(Some(_)) = scanner.next(&bytes, 9) {}
             let mut reply = Reply::new(&bytes);
             while reply.next().is_ok() {}
+            let _ = Reply::new(&bytes).pairs(3, &mut Vec::new());
             let _ = Reply::new(&bytes).skip();
         }
     }

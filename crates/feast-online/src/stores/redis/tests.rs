@@ -348,6 +348,100 @@ async fn whole_hashes_are_read_where_that_is_less_work() {
     assert_eq!(trips(&some[..6]).await, (12, 8), "less than half");
 }
 
+/// Hashes with twelve fields of `view` behind those of 16 other views.
+async fn layered(store: &RedisStore, ids: &[i64]) -> (OnlineTable, OnlineTable) {
+    let columns: Vec<Field> = (0..11).map(|number| Field::new(format!("f{number}"), ValueType::Int64)).collect();
+    let tables =
+        (0..16).map(|number| OnlineTable { columns: columns.clone(), ..drivers("proj", &format!("v{number}")) });
+    let tables: Vec<OnlineTable> = tables.collect();
+    let keys = keys(ids);
+    let times = TimestampMicrosecondArray::from(vec![T0; ids.len()]);
+    for table in &tables {
+        let arrays =
+            (0..11).map(|column| Arc::new(ids.iter().map(|id| id + column).collect::<Int64Array>()) as ArrayRef);
+        let rows = record_batch(&table.columns, arrays.collect(), ids.len()).unwrap();
+        let write = OnlineWrite { table, keys: &keys, rows: &rows, event_timestamps: &times, created_timestamps: None };
+        store.write(write).await.unwrap();
+    }
+    (tables[0].clone(), tables[15].clone())
+}
+
+#[tokio::test]
+async fn where_the_fields_lie_decides_how_they_are_read() {
+    let server = RedisServer::start();
+    let store = store(&server.address(), json!({}));
+    let (first, last) = layered(&store, &[1, 2]).await;
+    let keys = keys(&[2, 1]);
+    for (table, ways) in [(first, [(2, 0), (2, 2), (4, 2)]), (last, [(0, 2), (0, 4), (0, 6)])] {
+        server.command(&["CONFIG", "RESETSTAT"]);
+        // As a feature service does that names a view under three names.
+        let wanted = [0, 1, 2].map(|_| table.clone().wanted(0..11));
+        for way in ways {
+            let reads = wanted.each_ref().map(|wanted| OnlineRead { wanted, keys: &keys });
+            for answer in store.read(&reads).await.unwrap() {
+                let column = |at: usize| answer.values.column(at).as_primitive::<Int64Type>().values().to_vec();
+                assert_eq!((column(0), column(10)), (vec![2, 1], vec![12, 11]));
+            }
+            assert_eq!((calls(&server, "hmget"), calls(&server, "hgetall")), way, "{}", table.view);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_are_not_read_whole_for_some_fields() {
+    let server = RedisServer::start();
+    server.command(&["CONFIG", "SET", "hash-max-listpack-entries", "4"]);
+    let store = store(&server.address(), json!({}));
+    let (table, _) = layered(&store, &[1]).await;
+    let keys = keys(&[1]);
+    for _ in 0..3 {
+        let wanted = [0, 1, 2].map(|_| table.clone().wanted(0..11));
+        store.read(&wanted.each_ref().map(|wanted| OnlineRead { wanted, keys: &keys })).await.unwrap();
+    }
+    assert_eq!((calls(&server, "hmget"), calls(&server, "hgetall")), (3, 0));
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_ask_for_shapes_reads_all_the_same() {
+    let server = RedisServer::start();
+    let admin = store(&server.address(), json!({}));
+    let (table, _) = layered(&admin, &[1]).await;
+    server.command(&["ACL", "SETUSER", "reader", "on", ">secret", "~*", "+ping", "+hmget", "+hgetall"]);
+    let reader = store(&format!("{},username=reader,password=secret", server.address()), json!({}));
+    let wanted = table.wanted(0..11);
+    for _ in 0..3 {
+        let answer = reader.read(&[OnlineRead { wanted: &wanted, keys: &keys(&[1]) }]).await.unwrap().remove(0);
+        assert_eq!(answer.values.column(10).as_primitive::<Int64Type>().value(0), 11);
+    }
+}
+
+#[tokio::test]
+async fn a_hash_of_very_many_fields_is_not_taken_whole() {
+    let server = RedisServer::start();
+    let store = store(&server.address(), json!({}));
+    let (_, table) = layered(&store, &[1, 2]).await;
+    let wanted = [0, 1, 2].map(|_| table.clone().wanted(0..11));
+    let read = async |ids: &[i64]| {
+        let keys = keys(ids);
+        let reads = wanted.each_ref().map(|wanted| OnlineRead { wanted, keys: &keys });
+        let answers = store.read(&reads).await.unwrap();
+        answers[2].values.column(10).as_primitive::<Int64Type>().values().to_vec()
+    };
+    for _ in 0..2 {
+        assert_eq!(read(&[1, 2]).await, [11, 12]);
+    }
+    assert_eq!(calls(&server, "hgetall"), 2, "these are read whole");
+    let widen = "local key = redis.call('KEYS', '*')[1] \
+                 for at = 1, 100000 do redis.call('HSET', key, 'field' .. at, 'something of a length') end";
+    server.command(&["EVAL", widen, "0"]);
+    // Other calls of the connection that brought it go on.
+    let others = join_all((0..8).map(|_| read(&[2, 1]))).await;
+    assert!(others.iter().all(|values| *values == [12, 11]), "{others:?}");
+    let whole = calls(&server, "hgetall");
+    assert_eq!(read(&[1, 2]).await, [11, 12]);
+    assert_eq!(calls(&server, "hgetall"), whole, "never again");
+}
+
 #[tokio::test]
 async fn an_entity_is_absent_when_nothing_of_the_view_is_there() {
     let server = RedisServer::start();

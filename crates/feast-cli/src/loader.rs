@@ -132,7 +132,7 @@ impl DefinitionLoader for ChildPython {
                     format!("the definitions are Python, and `{shown}` cannot be started to load them"),
                 )
                 .with_hint(format!(
-                    "install Python 3 and `pip install feast-rs`, or name an interpreter that has it in {PYTHON_VARIABLE}"
+                    "install Python 3 and the wheel of feast-rs, or name an interpreter that has it in {PYTHON_VARIABLE}"
                 ))
                 .with_source(error)
             })?;
@@ -152,7 +152,7 @@ impl DefinitionLoader for ChildPython {
                 format!("the definitions are Python, and `{shown}` has no module `feast._repository` to load them"),
             )
             .with_hint(format!(
-                "run `{shown} -m pip install feast-rs`, or name an interpreter that has it in {PYTHON_VARIABLE}"
+                "install the wheel of feast-rs for `{shown}`, or name an interpreter that has it in {PYTHON_VARIABLE}"
             )))
         } else {
             Err(lost(&shown).with_context("exit", status))

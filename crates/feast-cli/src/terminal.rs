@@ -116,6 +116,14 @@ impl Terminal {
         }
     }
 
+    /// Says what was done, to people; whoever asks for structured data gets none, and the sentence beside it.
+    pub(crate) fn done(&self, line: impl Display) {
+        match self.format() {
+            None | Some(Format::Table) => self.print(line),
+            Some(_) => self.say(line),
+        }
+    }
+
     /// Whether it is pointless to print more.
     pub(crate) fn is_closed(&self) -> bool {
         self.lost.get().is_some()

@@ -199,7 +199,11 @@ impl Error {
     /// Adds a fact, such as the file that was read.
     #[must_use]
     pub fn with_context(mut self, name: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((name, value.to_string()));
+        let value = value.to_string();
+        // Two layers may name the same object.
+        if !self.0.context.iter().any(|(known, told)| *known == name && *told == value) {
+            self.0.context.push((name, value));
+        }
         self
     }
 

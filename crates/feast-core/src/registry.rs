@@ -531,6 +531,15 @@ pub trait RegistryStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// The stored version, cheap enough to poll; `None` when the registry does not exist.
     async fn version(&self) -> Result<Option<RegistryVersion>>;
 
+    /// Finds out whether commits are allowed, for work that takes long and ends with one. Changes nothing; a store that
+    /// cannot tell says yes.
+    ///
+    /// # Errors
+    /// `ReadOnlyRegistry` when commits would be refused.
+    async fn check_writable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Removes the registry with all its projects.
     async fn teardown(&self) -> Result<()>;
 

@@ -13,8 +13,10 @@
 
 mod aws;
 mod gcp;
+mod s3;
 mod tls;
 
 pub use aws::{AwsKey, AwsSigner, aws_profile_region};
 pub use gcp::GcpTokens;
+pub use s3::{bucket_retries, s3_builder};
 pub use tls::{TlsOptions, Verify, system_authorities};

@@ -166,7 +166,10 @@ fn ending(files: &Files) -> &str {
 /// What DataFusion has against a query, in one sentence.
 fn refused(sql: &str, error: DataFusionError) -> Error {
     let text = error.strip_backtrace();
-    let reason = text.lines().next().unwrap_or_default().trim_end_matches('.').to_owned();
+    let reason = text.lines().next().unwrap_or_default().trim_end_matches('.');
+    // The parser's words are shown as Rust shows an enum.
+    let of_parser = reason.strip_prefix("SQL error: ParserError(\"").and_then(|words| words.strip_suffix("\")"));
+    let reason = of_parser.unwrap_or(reason).replace("\\\"", "\"");
     Error::invalid_request(format!("the entity query cannot be run: {reason}"))
         .with_context("query", sql.trim())
         .with_hint("select the join keys and `event_timestamp`; the tables are the data sources, by name")

@@ -282,6 +282,17 @@ async fn a_reader_of_postgres_needs_select_only() {
     );
     let reader = database.url.replace(&format!("{}:{}", postgres::USER, postgres::PASSWORD), "reader:r");
     a_reader_may_only_read(&database, &reader).await;
+
+    // Without the rights that reading needs, nothing looks empty.
+    for (taken, what) in [
+        ("REVOKE SELECT ON feature_views FROM reader", "may not be read by this user"),
+        ("REVOKE USAGE ON SCHEMA public FROM PUBLIC", "its tables are in the schema `public`"),
+    ] {
+        (database.execute)(taken);
+        let error = open(&reader).load().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::PermissionDenied, "{error:?}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use chrono::Utc;
 use feast_core::{
     Action, DUMMY_ENTITY, DataSource, DataSourceOptions, Entity, Error, ErrorCode, FeatureView, ManagedTable,
     ObjectChange, ObjectKind, ObjectRef, OnlineTable, Problem, ProjectContents, RegistryChange, RegistryChanges,
-    RegistryDiff, RegistryObject, RegistrySnapshot, RegistryVersion, Result, SourceSchemas, TableChange,
+    RegistryDiff, RegistryObject, RegistrySnapshot, RegistryVersion, Result, SourceSchemas, TableChange, ValueType,
     changed_fields, diff, infer, validate,
 };
 use feast_registry::{COMMIT_ATTEMPTS, pause};
@@ -222,7 +222,10 @@ impl FeatureStore {
                         ObjectRef::new(ObjectKind::DataSource, name),
                         format!("cannot be read: {}", words(&error)),
                     )
-                    .with_hint(error.hint().unwrap_or("correct the source, or use `--skip-source-validation`")),
+                    .with_hint(format!(
+                        "{}, or use `--skip-source-validation`",
+                        error.hint().unwrap_or("correct the source")
+                    )),
                 ),
             }
         }
@@ -462,8 +465,15 @@ fn still_used(
 fn leaves_something_open(desired: &ProjectContents, source: &DataSource) -> bool {
     source.timestamp_field.is_empty()
         || desired.feature_views.values().any(|view| {
+            let typed = |name: &String| {
+                let entity = desired.entities.get(name);
+                entity.is_some_and(|entity| {
+                    entity.value_type != ValueType::Invalid
+                        || view.entity_columns.iter().chain(&view.features).any(|field| field.name == entity.join_key)
+                })
+            };
             view.batch_source().is_some_and(|own| own.name == source.name)
-                && (view.features.is_empty() || view.entity_columns.len() < view.entities.len())
+                && (view.features.is_empty() || !view.entities.iter().all(typed))
         })
 }
 

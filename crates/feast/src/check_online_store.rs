@@ -42,6 +42,8 @@ pub enum OnlineTableProblem {
     Missing,
     /// It was made by an older version, and lacks columns.
     MissingColumns(Vec<String>),
+    /// Nothing that has to be mended: Feast made it, and it keeps no parts of seconds.
+    WholeSeconds,
     /// It cannot be read.
     Unreadable(Error),
     /// No feature view of any project of the registry belongs to it.
@@ -62,7 +64,8 @@ impl OnlineStoreReport {
 
     /// How many tables need attention.
     pub fn n_problems(&self) -> usize {
-        self.tables.iter().filter(|table| table.problem.is_some()).count()
+        let needs_attention = |problem: &OnlineTableProblem| !matches!(problem, OnlineTableProblem::WholeSeconds);
+        self.tables.iter().filter(|table| table.problem.as_ref().is_some_and(needs_attention)).count()
     }
 }
 
@@ -103,7 +106,11 @@ impl FeatureStore {
                 (_, Err(error)) if error.code() == ErrorCode::FeatureViewNotFound => Some(OnlineTableProblem::Missing),
                 (_, Err(error)) => Some(OnlineTableProblem::Unreadable(error)),
                 (Some(found), Ok(())) if !found.missing_columns.is_empty() => {
-                    Some(OnlineTableProblem::MissingColumns(found.missing_columns.clone()))
+                    // The columns for parts of seconds are ours.
+                    Some(match found.missing_columns.iter().all(|column| column.ends_with("_micros")) {
+                        true => OnlineTableProblem::WholeSeconds,
+                        false => OnlineTableProblem::MissingColumns(found.missing_columns.clone()),
+                    })
                 }
                 _ => None,
             };

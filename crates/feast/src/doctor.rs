@@ -178,6 +178,11 @@ impl FeatureStore {
                     let columns = feast_core::list_names(columns.iter().map(String::as_str));
                     (Severity::Error, format!("lacks the columns {columns}"), apply.to_owned())
                 }
+                Some(OnlineTableProblem::WholeSeconds) => (
+                    Severity::Note,
+                    "was made by Feast and keeps whole seconds only".to_owned(),
+                    "run `feast apply`, where the order of events within a second matters".to_owned(),
+                ),
                 Some(OnlineTableProblem::Unreadable(error)) => {
                     (Severity::Error, error.to_string(), error.hint().unwrap_or("see what is in it").to_owned())
                 }

@@ -92,6 +92,10 @@ impl FeatureStore {
         }
         let views = self.views_to_materialize(&request.feature_views).await?;
         let contents = self.contents(false).await?;
+        if !views.is_empty() {
+            // Loading takes long, and is worth nothing when it cannot be recorded.
+            self.registry().store().check_writable().await?;
+        }
         let mut report = MaterializeReport::default();
         for view in views {
             let view = with_known_inputs(&view, &contents);
@@ -147,7 +151,10 @@ impl FeatureStore {
                         "{} is not configured to be served online from its source",
                         view.reference()
                     ))
-                    .with_hint("declare it with `online=True` and apply it"));
+                    .with_hint(match view.on_demand() {
+                        Some(_) => "declare it with `write_to_online_store=True` and apply it; it is computed when it is pushed",
+                        None => "declare it with `online=True` and apply it",
+                    }));
                 }
                 Ok(Arc::clone(view))
             })

@@ -19,7 +19,7 @@ impl Delete {
         session.wait(async {
             let object = store.find(&self.name).await?;
             store.delete(&object).await?;
-            session.terminal().print(format_args!("Deleted {} {}", object.kind, object.name));
+            session.terminal().done(format_args!("Deleted {} {}", object.kind, object.name));
             Ok(Exit::Done)
         })
     }

@@ -80,14 +80,14 @@ fn set_enabled(session: &Session, name: &str, enabled: bool) -> Outcome {
     let (view, is_change) = session.wait(store.set_enabled(name, enabled))?;
     let word = if enabled { "enabled" } else { "disabled" };
     let already = if is_change { "" } else { " already" };
-    session.terminal().print(format_args!("{view} is {word}{already}"));
+    session.terminal().done(format_args!("{view} is {word}{already}"));
     Ok(Exit::Done)
 }
 
 fn set_state(session: &Session, command: &SetState) -> Outcome {
     let store = session.store()?;
     let view = session.wait(store.set_state(&command.name, command.state))?;
-    session.terminal().print(format_args!("{view} is {}", command.state));
+    session.terminal().done(format_args!("{view} is {}", command.state));
     Ok(Exit::Done)
 }
 

@@ -85,7 +85,7 @@ impl Delete {
             let contents = store.contents(true).await?;
             let reference = require(&contents, kinds, &self.name)?.reference();
             store.delete(&reference).await?;
-            session.terminal().print(format_args!("Deleted {} {}", reference.kind, reference.name));
+            session.terminal().done(format_args!("Deleted {} {}", reference.kind, reference.name));
             Ok(Exit::Done)
         })
     }

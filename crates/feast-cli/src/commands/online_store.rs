@@ -86,6 +86,7 @@ fn described(table: &OnlineTableReport) -> (String, Option<String>) {
             let lacks = format!("lacks {}", list_names(columns.iter().map(String::as_str)));
             (lacks, Some("run `feast apply`".to_owned()))
         }
+        Some(OnlineTableProblem::WholeSeconds) => ("ok, keeps whole seconds only".to_owned(), None),
         Some(OnlineTableProblem::Unreadable(error)) => {
             (format!("unreadable: {error}"), error.hint().map(str::to_owned))
         }

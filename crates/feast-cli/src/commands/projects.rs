@@ -63,7 +63,7 @@ impl Projects {
                     return Err(Error::invalid_request("nothing was deleted").into());
                 }
                 session.wait(async { store.delete_project(&name).await })?;
-                session.terminal().print(format_args!("Deleted project {name}"));
+                session.terminal().done(format_args!("Deleted project {name}"));
                 Ok(Exit::Done)
             }
         }

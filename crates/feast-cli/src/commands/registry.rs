@@ -57,7 +57,7 @@ impl Registry {
             Self::CreateSchema => {
                 let store = session.store()?;
                 session.wait(async { store.registry().store().create_schema().await })?;
-                session.terminal().print(format_args!("{} is ready", store.registry().store()));
+                session.terminal().done(format_args!("{} is ready", store.registry().store()));
                 Ok(Exit::Done)
             }
             Self::Log(command) => command.run(session),

@@ -261,7 +261,7 @@ fn a_missing_python_is_told() {
     ----- stdout -----
     ----- stderr -----
     error: the definitions are Python, and `/nowhere/python3` cannot be started to load them: No such file or directory (os error 2)
-    hint: install Python 3 and `pip install feast-rs`, or name an interpreter that has it in FEAST_PYTHON
+    hint: install Python 3 and the wheel of feast-rs, or name an interpreter that has it in FEAST_PYTHON
     ");
 }
 
@@ -274,7 +274,7 @@ fn a_python_without_the_module_is_told() {
     ----- stdout -----
     ----- stderr -----
     error: the definitions are Python, and `[repository]/python` has no module `feast._repository` to load them
-    hint: run `[repository]/python -m pip install feast-rs`, or name an interpreter that has it in FEAST_PYTHON
+    hint: install the wheel of feast-rs for `[repository]/python`, or name an interpreter that has it in FEAST_PYTHON
     ");
 }
 

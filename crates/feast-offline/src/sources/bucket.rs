@@ -9,22 +9,19 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use feast_core::{Error, ErrorCode, Result};
+use feast_net::{bucket_retries, s3_builder};
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    RetryConfig, UpdateVersion, WriteMultipart, coalesce_ranges,
+    ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, UpdateVersion,
+    WriteMultipart, coalesce_ranges,
 };
 use tokio::runtime::Handle;
 
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-const MOST_RETRIES: usize = 5;
 /// Reads that lie so near to each other are one request.
 const COALESCED: u64 = 1 << 20;
 /// What is read at a time from a file that is read from one end to the other.
@@ -71,21 +68,15 @@ impl Bucket {
         let key: Vec<&str> = key.split('/').filter(|part| !part.is_empty()).collect();
         let key = key.join("/");
         // Timeouts (5 seconds to connect, 30 for a request) and all else of the client come from the environment too.
-        let plain = endpoint.starts_with("http://");
-        let retry =
-            RetryConfig { backoff: BackoffConfig::default(), max_retries: MOST_RETRIES, retry_timeout: RETRY_TIMEOUT };
         let store: std::result::Result<Arc<dyn ObjectStore>, _> = if scheme.starts_with('s') {
-            let mut builder = AmazonS3Builder::from_env().with_bucket_name(name).with_retry(retry);
-            if !endpoint.is_empty() {
-                builder = builder.with_endpoint(endpoint).with_allow_http(plain);
-            }
-            builder.build().map(|store| Arc::new(store) as _)
+            s3_builder(name, endpoint).build().map(|store| Arc::new(store) as _)
         } else {
-            let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name).with_retry(retry);
+            let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name).with_retry(bucket_retries());
             if !endpoint.is_empty() {
                 let allow_http = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
-                builder =
-                    builder.with_config(GoogleConfigKey::BaseUrl, endpoint).with_config(allow_http, plain.to_string());
+                builder = builder
+                    .with_config(GoogleConfigKey::BaseUrl, endpoint)
+                    .with_config(allow_http, endpoint.starts_with("http://").to_string());
             }
             builder.build().map(|store| Arc::new(store) as _)
         };

@@ -47,8 +47,8 @@ pub(super) fn parse<T: DeserializeOwned>(
     if let Some(key) = given.keys().find(|key| !keys.contains(&key.as_str())) {
         let valid = format!("its keys are {}", list_names(keys.iter().copied()));
         let hint = match did_you_mean(key, keys.iter().copied()) {
-            Some(closest) => format!("{closest} {valid}"),
-            None => valid,
+            Some(closest) if closest.starts_with("did you mean") => format!("{closest} {valid}"),
+            _ => valid,
         };
         return Err(Error::invalid_configuration(format!(
             "`online_store.{key}` is not a key of online store `{store}`"

@@ -110,6 +110,18 @@ impl RegistryStore for FileRegistry {
         self.blocking(move |path| version(path, &known)).await
     }
 
+    async fn check_writable(&self) -> Result<()> {
+        self.blocking(|path| {
+            let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.permissions().readonly() => Err(read_only(path)),
+                Ok(_) => lock(path).map(drop),
+                Err(_) => Ok(()),
+            }
+        })
+        .await
+    }
+
     async fn teardown(&self) -> Result<()> {
         self.blocking(teardown).await
     }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 const MOST_BYTES: usize = 1 << 20;
 
 pub(super) fn read_yaml(text: &str) -> Result<Value> {
+    // Editors on Windows put a byte order mark before it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MOST_BYTES {
         return Err(Error::invalid_configuration("the configuration is larger than 1 MiB")
             .with_hint("check that this is the right file"));

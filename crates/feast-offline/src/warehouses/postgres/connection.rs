@@ -212,8 +212,15 @@ impl Server {
             "08" | "53" | "57" | "58" => Error::unavailable(message).with_hint("run it again"),
             "40" => Error::new(ErrorCode::Conflict, message).with_hint("run it again"),
             _ if code == SqlState::INSUFFICIENT_PRIVILEGE => {
-                Error::new(ErrorCode::PermissionDenied, message).with_hint("give the user the right to do that")
+                Error::new(ErrorCode::PermissionDenied, message).with_hint(
+                    "give the user the right to do that; training sends the entity rows into a temporary table, which takes \
+                     the right TEMPORARY on the database",
+                )
             }
+            _ if code == SqlState::READ_ONLY_SQL_TRANSACTION => Error::new(ErrorCode::PermissionDenied, message).with_hint(
+                "training sends the entity rows into a temporary table: name a server that is no replica and a user whose \
+                 transactions may write",
+            ),
             _ if code == SqlState::UNDEFINED_TABLE => {
                 Error::new(ErrorCode::FileNotFound, message).with_hint("check the table of the source, and `db_schema`")
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use feast_core::{Error, ErrorCode, Result};
 use hashbrown::HashMap;
@@ -31,6 +31,8 @@ pub(super) struct Opened {
     identity: Option<FileIdentity>,
     /// Which tables have our columns for parts of seconds, and since when that is known.
     pub(super) exact: HashMap<String, (bool, Instant)>,
+    /// When the file was last changed, for a connection that counts on no further change.
+    unchanging: Option<SystemTime>,
 }
 
 type FileIdentity = (u64, u64);
@@ -109,10 +111,10 @@ impl Database {
         } else if !self.file.exists() {
             return Ok(None);
         }
-        let create = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
-        let open = || {
-            let connection = Connection::open_with_flags(&self.file, flags)?;
+        let creating = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | creating;
+        let open = |file: &Path, flags: OpenFlags| {
+            let connection = Connection::open_with_flags(file, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(256);
             connection.execute_batch(&format!(
@@ -120,15 +122,45 @@ impl Database {
             ))?;
             Ok(connection)
         };
-        let connection = open().map_err(|error| self.failed("open", error))?;
-        Ok(Some(Opened { connection, identity: identity(&self.file), exact: HashMap::new() }))
+        let (mut unchanging, mut opened) = (None, open(&self.file, flags));
+        if let Err(error) = &opened
+            && !create
+            && matches!(error.sqlite_error_code(), Some(SqliteCode::ReadOnly | SqliteCode::CannotOpen))
+        {
+            // A file in write-ahead mode in a folder that may not be written to: SQLite wants to make its log there, unless
+            // it is told that nobody writes. Where there is a log, somebody does.
+            unchanging = self.last_change();
+            if unchanging.is_some() {
+                let flags =
+                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+                opened = open(&self.immutable(), flags);
+            }
+        }
+        let connection = opened.map_err(|error| self.failed("open", error))?;
+        Ok(Some(Opened { connection, identity: identity(&self.file), exact: HashMap::new(), unchanging }))
+    }
+
+    /// When the file was last changed; `None` where a log beside it may have younger rows.
+    fn last_change(&self) -> Option<SystemTime> {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+        std::fs::metadata(&self.file).and_then(|file| file.modified()).ok().filter(|_| !has_log)
+    }
+
+    /// The file as a URI that says so that it does not change.
+    fn immutable(&self) -> PathBuf {
+        let path = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
+        let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        format!("file:{path}?immutable=1").into()
     }
 
     /// A connection to read with; `None` when there is no file.
     pub(super) fn reader(&self) -> Result<Option<Opened>> {
         let current = identity(&self.file);
         while let Some(reader) = lock(&self.readers).pop() {
-            if reader.identity == current && current.is_some() {
+            let changed = reader.unchanging.is_some() && reader.unchanging != self.last_change();
+            if reader.identity == current && current.is_some() && !changed {
                 return Ok(Some(reader));
             }
         }

@@ -14,7 +14,6 @@
 //!
 //! **Rights.** Reading needs the right to get the object, and nothing else.
 
-mod credentials;
 mod history;
 mod options;
 
@@ -125,9 +124,7 @@ impl RegistryStore for BucketRegistry {
                 let object = UpdateVersion { e_tag: put.e_tag, version: put.version };
                 self.remember(Some(Arc::new(Known { object, stored: next.stored, number })));
             }
-            Err(cause @ (Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. })) => {
-                return Err(self.read_only().with_source(cause));
-            }
+            Err(Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. }) => return Err(self.read_only()),
             Err(cause) => {
                 // A request that was tried again meets its own first attempt.
                 let current = self.fetch().await?.map(|known| known.stored.version());
@@ -166,9 +163,7 @@ impl RegistryStore for BucketRegistry {
     async fn teardown(&self) -> Result<()> {
         match self.store.delete(&self.key).await {
             Ok(()) | Err(Cause::NotFound { .. }) => {}
-            Err(cause @ (Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. })) => {
-                return Err(self.read_only().with_source(cause));
-            }
+            Err(Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. }) => return Err(self.read_only()),
             Err(cause) => return Err(self.failed(cause)),
         }
         self.remember(None);
@@ -183,7 +178,15 @@ impl RegistryStore for BucketRegistry {
 #[async_trait]
 impl RegistryHistory for BucketRegistry {
     async fn commits(&self, project: &str, after: u64, most: usize) -> Result<Vec<CommitRecord>> {
-        let lines = self.history_objects().read(project, after, most).await.map_err(|cause| self.failed(cause))?;
+        let refused = |cause: Cause| match is_refusal(&cause) {
+            true => Error::new(
+                ErrorCode::PermissionDenied,
+                format!("the history of registry file `{}` may not be read with these credentials", self.url),
+            )
+            .with_hint("give them the right to list the bucket and to get the objects of the history"),
+            false => self.failed(cause),
+        };
+        let lines = self.history_objects().read(project, after, most).await.map_err(refused)?;
         lines.iter().map(|(number, line)| super::history::commit(line, *number)).collect()
     }
 }
@@ -227,6 +230,7 @@ impl BucketRegistry {
         BucketHistory { store: &*self.store, folder: Key::from(format!("{}.history", self.key)) }
     }
 
+    /// What the cloud says is not repeated here either.
     fn read_only(&self) -> Error {
         Error::new(
             ErrorCode::ReadOnlyRegistry,

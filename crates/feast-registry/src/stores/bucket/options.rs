@@ -4,22 +4,14 @@
 //! `GOOGLE_…`), the profile in `~/.aws`, the machine's role.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use feast_core::{Error, Result, list_names};
-use feast_net::{AwsSigner, aws_profile_region};
+use feast_net::{bucket_retries, s3_builder};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::gcp::{GcpCredential, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path as Key;
-use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig, StaticCredentialProvider, TagSet,
-};
+use object_store::{Attribute, Attributes, ClientConfigKey, ObjectStore, StaticCredentialProvider, TagSet};
 use serde_json::{Map, Value};
-
-use super::credentials::AwsChain;
-
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
-const MOST_RETRIES: usize = 5;
 
 /// Of what Feast hands to boto's `put_object`, what is understood.
 const S3_ARGUMENTS: &[&str] = &[
@@ -56,8 +48,6 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
         return Err(invalid());
     }
     let key = Key::parse(key).map_err(|error| invalid().with_source(error))?;
-    let retry =
-        RetryConfig { backoff: BackoffConfig::default(), max_retries: MOST_RETRIES, retry_timeout: RETRY_TIMEOUT };
     let arguments = match options.get("s3_additional_kwargs") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(arguments)) if scheme == "s3" => arguments.clone(),
@@ -70,29 +60,13 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
     };
     let (mut attributes, mut tags) = (Attributes::new(), TagSet::default());
     let store: std::result::Result<Arc<dyn ObjectStore>, _> = if scheme == "s3" {
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
-        if let Some(endpoint) =
-            ["FEAST_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].iter().find_map(set)
-        {
-            let plain = endpoint.starts_with("http://");
-            builder = builder.with_endpoint(endpoint).with_allow_http(plain);
-        }
-        if ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().all(|name| set(name).is_none())
-            && let Some(region) = futures::executor::block_on(aws_profile_region())
-        {
-            builder = builder.with_region(region);
-        }
-        // Keys in the environment come first, here as in AWS's own tools.
-        if set(&"AWS_ACCESS_KEY_ID").is_none() {
-            let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
-            builder = builder.with_credentials(Arc::new(AwsChain(AwsSigner::new(&region, "s3"))));
-        }
+        let mut builder = s3_builder(bucket, "");
         for (name, value) in &arguments {
             builder = argument(builder, &mut attributes, &mut tags, name, value)?;
         }
         builder.build().map(|store| Arc::new(store) as _)
     } else {
-        let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retry);
+        let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(bucket_retries());
         if let Some(host) = set(&"STORAGE_EMULATOR_HOST") {
             let endpoint = if host.contains("://") { host } else { format!("http://{host}") };
             builder = builder
@@ -113,7 +87,7 @@ pub(super) fn open(url: &str, options: &Map<String, Value>) -> Result<Object> {
     Ok(Object { store, key, attributes, tags })
 }
 
-#[expect(clippy::disallowed_methods, reason = "boto and Google's client read the same variables")]
+#[expect(clippy::disallowed_methods, reason = "Google's client reads the same variable")]
 fn set(name: &&str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

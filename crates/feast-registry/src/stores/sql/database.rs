@@ -164,6 +164,8 @@ pub(super) struct Dialect {
     pub(super) inline_index: bool,
     /// Names the tables that the connection sees without schema.
     pub(super) list_tables: &'static str,
+    /// Names the schemas that have tables of a registry and may not be looked into.
+    pub(super) hidden_tables: Option<&'static str>,
     /// Whether `ON CONFLICT` is said as `ON DUPLICATE KEY`.
     pub(super) on_duplicate_key: bool,
     /// Parameters in one statement, at most.

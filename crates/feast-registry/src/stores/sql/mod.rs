@@ -238,6 +238,25 @@ impl RegistryStore for SqlRegistry {
         Ok(standing.as_ref().map(Standing::version))
     }
 
+    async fn check_writable(&self) -> Result<()> {
+        let mut lease = self.writes.lease().await?;
+        let session = &mut *lease.session;
+        if !self.tables(&self.writes, session).await?.contains(COMMITS) {
+            return Ok(());
+        }
+        let mut tried = session.execute(self.writes.database.dialect().begin_write, Vec::new()).await;
+        if tried.is_ok() {
+            let sql = format!("UPDATE {COMMITS} SET commits = commits WHERE id = ?");
+            tried = session.execute(&sql, vec![Value::Integer(1)]).await;
+            session.execute("ROLLBACK", Vec::new()).await?;
+        }
+        lease.give_back();
+        match tried {
+            Err(error) if error.code() == ErrorCode::ReadOnlyRegistry => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     async fn create_schema(&self) -> Result<()> {
         self.writes.database.prepare_write().await?;
         let mut lease = self.writes.lease().await?;

@@ -22,6 +22,7 @@ const DIALECT: Dialect = Dialect {
     for_update: " FOR UPDATE",
     inline_index: true,
     list_tables: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
+    hidden_tables: None,
     on_duplicate_key: true,
     most_parameters: 30_000,
 };
@@ -198,6 +199,8 @@ fn translated(what: &str, error: mysql_async::Error) -> Error {
         mysql_async::Error::Server(server) => match server.code {
             // Duplicate key, lock wait timeout, deadlock, row changed since it was read.
             1062 | 1205 | 1213 | 1020 => Refusal::Conflict,
+            // The right that is missing is named first.
+            1142 | 1143 if server.message.starts_with("SELECT command") => Refusal::MayNotRead,
             1142 | 1143 | 1290 | 1792 | 1836 => Refusal::ReadOnly,
             1044 | 1045 | 1698 => Refusal::UnknownUser,
             1049 => Refusal::UnknownDatabase,

@@ -28,6 +28,11 @@ const DIALECT: Dialect = Dialect {
     for_update: " FOR UPDATE",
     inline_index: false,
     list_tables: "SELECT tablename::text FROM pg_catalog.pg_tables WHERE schemaname = ANY (current_schemas(false))",
+    hidden_tables: Some(
+        "SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname = 'feature_views' AND position(n.nspname::text IN current_setting('search_path')) > 0 \
+         AND NOT has_schema_privilege(n.oid, 'USAGE')",
+    ),
     on_duplicate_key: false,
     most_parameters: 60_000,
 };
@@ -129,14 +134,20 @@ impl Database for PostgresServer {
             let client = match &self.tls {
                 Some(tls) => {
                     let tls = MakeRustlsConnect::new(tls.client_config()?);
-                    let (client, connection) =
-                        self.config.connect(tls).await.map_err(|error| translated(&self.name, error))?;
+                    let (client, connection) = self
+                        .config
+                        .connect(tls)
+                        .await
+                        .map_err(|error| translated(&self.name, Refusal::MayNotRead, error))?;
                     tokio::spawn(connection);
                     client
                 }
                 None => {
-                    let (client, connection) =
-                        self.config.connect(NoTls).await.map_err(|error| translated(&self.name, error))?;
+                    let (client, connection) = self
+                        .config
+                        .connect(NoTls)
+                        .await
+                        .map_err(|error| translated(&self.name, Refusal::MayNotRead, error))?;
                     tokio::spawn(connection);
                     client
                 }
@@ -153,9 +164,14 @@ struct PostgresSession {
 }
 
 impl PostgresSession {
-    async fn within<T>(&self, call: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+    /// The server names no right that is missing: `denied` is what that means for this statement.
+    async fn within<T>(
+        &self,
+        denied: Refusal,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T> {
         match timeout(CALL_TIMEOUT, call).await {
-            Ok(done) => done.map_err(|error| translated(&self.what, error)),
+            Ok(done) => done.map_err(|error| translated(&self.what, denied, error)),
             Err(_) => Err(refused(&self.what, Refusal::Late)),
         }
     }
@@ -166,9 +182,13 @@ impl Session for PostgresSession {
     async fn query(&mut self, sql: &str, parameters: Vec<Value>) -> Result<Vec<Row>> {
         let sql = numbered(sql);
         let parameters = as_parameters(&parameters);
-        let rows = self.within(self.client.query(&sql, &parameters)).await?;
+        // Rows are locked for those who write.
+        let denied = if sql.ends_with(DIALECT.for_update) { Refusal::ReadOnly } else { Refusal::MayNotRead };
+        let rows = self.within(denied, self.client.query(&sql, &parameters)).await?;
         let value = |row: &tokio_postgres::Row, column| {
-            row.try_get::<_, Received>(column).map(|received| received.0).map_err(|error| translated(&self.what, error))
+            row.try_get::<_, Received>(column)
+                .map(|received| received.0)
+                .map_err(|error| translated(&self.what, denied, error))
         };
         rows.iter()
             .map(|row| Ok(Row::new((0..row.len()).map(|column| value(row, column)).collect::<Result<_>>()?)))
@@ -179,14 +199,14 @@ impl Session for PostgresSession {
         let sql = numbered(sql);
         if parameters.is_empty() {
             // Without parameters nothing has to be prepared.
-            return self.within(self.client.batch_execute(&sql)).await.map(|()| 0);
+            return self.within(Refusal::ReadOnly, self.client.batch_execute(&sql)).await.map(|()| 0);
         }
         let parameters = as_parameters(&parameters);
-        self.within(self.client.execute(&sql, &parameters)).await
+        self.within(Refusal::ReadOnly, self.client.execute(&sql, &parameters)).await
     }
 
     async fn is_alive(&mut self) -> bool {
-        !self.client.is_closed() && self.within(self.client.batch_execute("")).await.is_ok()
+        !self.client.is_closed() && self.within(Refusal::Failed, self.client.batch_execute("")).await.is_ok()
     }
 }
 
@@ -243,7 +263,7 @@ impl<'a> FromSql<'a> for Received {
     }
 }
 
-fn translated(what: &str, error: tokio_postgres::Error) -> Error {
+fn translated(what: &str, denied: Refusal, error: tokio_postgres::Error) -> Error {
     let refusal = match error.code() {
         // Also what two creations of a table at the same time may say.
         Some(code)
@@ -254,9 +274,8 @@ fn translated(what: &str, error: tokio_postgres::Error) -> Error {
         Some(code) if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) => {
             Refusal::Conflict
         }
-        Some(code) if [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION].contains(code) => {
-            Refusal::ReadOnly
-        }
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => denied,
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => Refusal::ReadOnly,
         Some(code) if code.code().starts_with("28") => Refusal::UnknownUser,
         Some(code) if *code == SqlState::INVALID_CATALOG_NAME => Refusal::UnknownDatabase,
         Some(code) if code.code().starts_with("57P") || code.code().starts_with("53") => Refusal::Unreachable,

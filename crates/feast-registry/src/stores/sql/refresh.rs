@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::Utc;
-use feast_core::{Error, RegistryVersion, Result};
+use feast_core::{Error, ErrorCode, RegistryVersion, Result};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::database::{Dialect, Row, Seen, Session, Value};
@@ -116,10 +116,22 @@ impl SqlRegistry {
         Ok(Some(Standing { commits: commits.times, summaries, seen }))
     }
 
+    /// A registry that may not be seen is not an empty one.
+    async fn refuse_hidden(&self, session: &mut dyn Session, dialect: &Dialect) -> Result<()> {
+        let Some(sql) = dialect.hidden_tables else { return Ok(()) };
+        let Some(mut schema) = session.query(sql, Vec::new()).await?.into_iter().next() else { return Ok(()) };
+        let schema = schema.text()?;
+        Err(Error::new(ErrorCode::PermissionDenied, format!("{self} may not be read by this user: its tables are in the schema `{schema}`, which this user may not use"))
+            .with_hint(format!("give the user of the registry's `path` the right: GRANT USAGE ON SCHEMA \"{schema}\" TO …")))
+    }
+
     /// Brings `state` to what the database has, in a transaction that sees one state of it.
     pub(super) async fn read(&self, session: &mut dyn Session, state: &mut State) -> Result<()> {
         let pool = self.reads();
         let tables = self.tables(pool, session).await?;
+        if tables.is_empty() {
+            self.refuse_hidden(session, pool.database.dialect()).await?;
+        }
         let Some(standing) = self.standing(pool, session, &tables, state).await? else {
             *state = State::empty();
             return Ok(());

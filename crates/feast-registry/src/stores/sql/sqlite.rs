@@ -25,6 +25,7 @@ const DIALECT: Dialect = Dialect {
     for_update: "",
     inline_index: false,
     list_tables: "SELECT name FROM sqlite_master WHERE type = 'table'",
+    hidden_tables: None,
     on_duplicate_key: false,
     most_parameters: 30_000,
 };

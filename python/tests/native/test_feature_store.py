@@ -30,7 +30,7 @@ from feast.errors import (
 )
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.repo_config import FeastConfigError
-from feast.repo_operations import apply_total, parse_repo
+from feast.repo_operations import apply_total, apply_total_with_repo_instance, parse_repo
 
 FEATURES = ["driver_stats:conv_rate", "driver_stats:trips"]
 
@@ -175,6 +175,21 @@ def test_applying_a_repository_removes_what_it_does_not_define(store, repository
         online_store=store.config.online_store,
     )
     apply_total(config, root, skip_source_validation=True)
+
+    store.refresh_registry()
+    assert [entity.name for entity in store.list_entities()] == ["rider"]
+    assert store.list_all_feature_views() == []
+
+
+def test_objects_of_a_program_are_applied_as_the_whole_of_a_repository(repository, store):
+    (repository / "other").mkdir()
+    (repository / "other" / "rider.py").write_text(
+        "from feast import Entity\nrider = Entity(name='rider', join_keys=['rider_id'])\n"
+    )
+    contents = parse_repo(repository / "other")
+    with pytest.raises(ValueError, match="for project `else`, and the store is of `proj`"):
+        apply_total_with_repo_instance(store, "else", store.registry, contents, True)
+    apply_total_with_repo_instance(store, "proj", store.registry, contents, True)
 
     store.refresh_registry()
     assert [entity.name for entity in store.list_entities()] == ["rider"]

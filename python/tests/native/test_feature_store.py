@@ -8,6 +8,7 @@ import pickle
 import warnings
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -307,7 +308,25 @@ def test_without_entity_rows_there_is_a_range_of_time(store):
         store.get_historical_features(entity_rows(), FEATURES, end_date=T0)
 
 
+def test_references_may_stand_in_any_collection(store):
+    expected = store.get_historical_features(entity_rows(), FEATURES).to_arrow()
+    for features in (
+        tuple(FEATURES),
+        np.array(FEATURES),
+        pd.Index(FEATURES),
+        dict.fromkeys(FEATURES).keys(),
+    ):
+        assert store.get_historical_features(entity_rows(), features).to_arrow().equals(expected)
+    one = set(FEATURES[:1])
+    assert list(store.get_online_features(one, [{"driver_id": 1}]).to_dict()) == [
+        "driver_id",
+        "conv_rate",
+    ]
+
+
 def test_wrong_features_are_refused(store):
+    with pytest.raises(InvalidFeaturesParameterType):
+        store.get_historical_features(entity_rows(), dict.fromkeys(FEATURES))
     with pytest.raises(FeatureViewNotFoundException, match="nope"):
         store.get_historical_features(entity_rows(), ["nope:x"])
     with pytest.raises(InvalidFeaturesParameterType):

@@ -14,7 +14,15 @@ from feast.feature_store import FeatureStore
 from feast.repo_config import RepoConfig
 from feast.repo_contents import RepoContents
 
-__all__ = ["apply_total", "get_repo_files", "parse_repo", "plan", "registry_dump", "teardown"]
+__all__ = [
+    "apply_total",
+    "apply_total_with_repo_instance",
+    "get_repo_files",
+    "parse_repo",
+    "plan",
+    "registry_dump",
+    "teardown",
+]
 
 
 def get_repo_files(repo_root: Path) -> list[Path]:
@@ -62,10 +70,35 @@ def apply_total(
     no_promote: bool = False,
 ) -> None:
     """Makes the registry and the stores what a repository defines; what it does not define any more is deleted."""
-    import json
-
     contents = _contents(Path(repo_path), repo_config.project)
     store = FeatureStore(config=_located(repo_config, repo_path))
+    apply_total_with_repo_instance(
+        store,
+        store.project,
+        store.registry,
+        contents,
+        skip_source_validation,
+        skip_feature_view_validation,
+        no_promote,
+    )
+
+
+def apply_total_with_repo_instance(
+    store: FeatureStore,
+    project_name: str,
+    registry: Any,
+    repo: RepoContents,
+    skip_source_validation: bool,
+    skip_feature_view_validation: bool = False,
+    no_promote: bool = False,
+) -> None:
+    """The same with objects that a program has made itself. Project and registry are those of the store."""
+    import json
+
+    if project_name != store.project:
+        raise ValueError(
+            f"the objects are for project `{project_name}`, and the store is of `{store.project}`"
+        )
     options = {
         "prune": True,
         "delete": [],
@@ -73,7 +106,7 @@ def apply_total(
         "skip_feature_view_validation": skip_feature_view_validation,
         "no_promote": no_promote,
     }
-    store._native.apply(contents.to_registry_proto().SerializeToString(), json.dumps(options))
+    store._native.apply(repo.to_registry_proto().SerializeToString(), json.dumps(options))
 
 
 def teardown(repo_config: RepoConfig, repo_path: Path | None) -> None:

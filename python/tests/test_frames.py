@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from feast import _frames
+from feast import _frames, utils
 from feast.errors import FeastExtrasDependencyImportError
 
 
@@ -180,3 +180,14 @@ def test_what_is_missing_can_be_installed():
     for extras, packages in {"pandas": "pandas pyarrow", "polars": "polars"}.items():
         told = str(FeastExtrasDependencyImportError(extras, "no frames"))
         assert told == f"no frames; install it with: pip install {packages}"
+
+
+def test_times_that_scripts_make_with_feast_are_those_of_the_engine(monkeypatch):
+    noon = dt.datetime(2026, 11, 1, 12)
+    assert utils.make_tzaware(noon) == noon.replace(tzinfo=dt.UTC)
+    tokyo = zoneinfo.ZoneInfo("Asia/Tokyo")
+    assert utils.make_tzaware(noon.replace(tzinfo=tokyo)).tzinfo is tokyo
+    assert utils.to_naive_utc(noon.replace(tzinfo=tokyo)) == dt.datetime(2026, 11, 1, 3)
+    assert str(utils.get_default_yaml_file_path("repo")) == "repo/feature_store.yaml"
+    monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", "/etc/feast.yaml")
+    assert str(utils.get_default_yaml_file_path("repo")) == "/etc/feast.yaml"

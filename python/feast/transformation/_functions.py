@@ -24,6 +24,9 @@ from feast.errors import FeastError
 # Stands in a function's body before the source text of what the function uses from its module.
 HELPERS_MARK = b"\n# feast-rs helpers\n"
 
+# The name of a function that has none.
+_LAMBDA = "_lambda"
+
 # What the functions of Feast's users call without importing it.
 _COMMON = {
     "pd": "pandas",
@@ -97,7 +100,7 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
     filename = filename_of(view)
     namespace: dict[str, Any] = {"__name__": "feast_on_demand", "__builtins__": builtins}
     try:
-        module = ast.parse(text, filename)
+        module = _parsed(text, filename)
         before = ast.parse(helpers, f"<helpers of {view}>")
     except SyntaxError as error:
         raise FunctionUnusable(
@@ -105,10 +108,13 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
         ) from None
     functions = [one for one in module.body if isinstance(one, ast.FunctionDef)]
     named = [one for one in functions if one.name == name] or functions[-1:]
-    if not named:
-        raise FunctionUnusable("its source text has no `def`")
-    wanted = named[-1]
-    wanted.decorator_list = []
+    if named:
+        wanted = named[-1].name
+        named[-1].decorator_list = []
+    elif _LAMBDA in _defined(module):
+        wanted = _LAMBDA
+    else:
+        raise FunctionUnusable("its source text has no `def`, and not one `lambda`")
     defined = _defined(module) | _defined(before)
     codes = [_compiled(before, f"<helpers of {view}>"), _compiled(module, filename)]
     missing = []
@@ -135,7 +141,7 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
             exec(code, namespace)  # noqa: S102
     except Exception as error:
         raise FunctionUnusable(f"its source text does not run: {told(error)}") from None
-    return namespace[wanted.name]  # type: ignore[no-any-return]
+    return namespace[wanted]  # type: ignore[no-any-return]
 
 
 def common(name: str) -> Any:
@@ -149,13 +155,46 @@ def common(name: str) -> Any:
 
 def names_used(text: str) -> list[str]:
     """Names that a source text takes from around it, in order."""
-    module = ast.parse(textwrap.dedent(text))
+    module = _parsed(textwrap.dedent(text), "<function>")
     for node in module.body:
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = []
     defined = _defined(module)
     used = dict.fromkeys(_global_names(_compiled(module, "<function>")))
     return [one for one in used if one not in defined and not hasattr(builtins, one)]
+
+
+def _parsed(text: str, filename: str) -> ast.Module:
+    """A source text. One without `def` may have a single `lambda`, which gets a name; what is around it is left out."""
+    try:
+        module = ast.parse(text, filename)
+    except SyntaxError:
+        # A lambda's source is the line on which it stands, as an argument of a call.
+        module = _argument(text, filename)
+        if module is None:
+            raise
+    if any(isinstance(one, ast.FunctionDef) for one in module.body):
+        return module
+    found = [one for one in ast.walk(module) if isinstance(one, ast.Lambda)]
+    if len(found) != 1:
+        return module
+    named = ast.Assign([ast.Name(_LAMBDA, ast.Store())], found[0], lineno=found[0].lineno)
+    return ast.fix_missing_locations(ast.Module([named], []))
+
+
+def lambda_in(text: str) -> str:
+    """The only `lambda` of a source text; raises ValueError where there are none or several."""
+    module = _parsed(textwrap.dedent(text), "<lambda>")
+    if _LAMBDA not in _defined(module):
+        raise ValueError("not one `lambda`")
+    return ast.unparse(module.body[0].value)  # type: ignore[attr-defined]
+
+
+def _argument(text: str, filename: str) -> ast.Module | None:
+    try:
+        return ast.parse(f"_({text.strip().rstrip(',')})", filename)
+    except SyntaxError:
+        return None
 
 
 def _compiled(module: ast.Module, filename: str) -> CodeType:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from feast.transformation._functions import common, names_used
+from feast.transformation._functions import common, lambda_in, names_used
 
 _INSTALLED = tuple(
     path
@@ -94,6 +94,8 @@ def _source(name: str, value: Any, found: dict[str, str]) -> str:
             else vars(sys.modules[value.__module__])
         )
         _collect([one for one in names_used(text) if one != own], dict(inner), found)
+        if own == "<lambda>":
+            return f"{name} = {lambda_in(text)}"
         text = text.rstrip()
         return f"{text}\n" if own == name else f"{text}\n{name} = {own}\n"
     text = repr(value)

@@ -8,6 +8,7 @@ import pickle
 import warnings
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -30,7 +31,7 @@ from feast.errors import (
 )
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.repo_config import FeastConfigError
-from feast.repo_operations import apply_total, parse_repo
+from feast.repo_operations import apply_total, apply_total_with_repo_instance, parse_repo
 
 FEATURES = ["driver_stats:conv_rate", "driver_stats:trips"]
 
@@ -181,6 +182,21 @@ def test_applying_a_repository_removes_what_it_does_not_define(store, repository
     assert store.list_all_feature_views() == []
 
 
+def test_objects_of_a_program_are_applied_as_the_whole_of_a_repository(repository, store):
+    (repository / "other").mkdir()
+    (repository / "other" / "rider.py").write_text(
+        "from feast import Entity\nrider = Entity(name='rider', join_keys=['rider_id'])\n"
+    )
+    contents = parse_repo(repository / "other")
+    with pytest.raises(ValueError, match="for project `else`, and the store is of `proj`"):
+        apply_total_with_repo_instance(store, "else", store.registry, contents, True)
+    apply_total_with_repo_instance(store, "proj", store.registry, contents, True)
+
+    store.refresh_registry()
+    assert [entity.name for entity in store.list_entities()] == ["rider"]
+    assert store.list_all_feature_views() == []
+
+
 def test_views_can_be_disabled_and_enabled(store):
     store.disable_feature_view("driver_stats")
     assert store.get_feature_view("driver_stats").enabled is False
@@ -292,7 +308,25 @@ def test_without_entity_rows_there_is_a_range_of_time(store):
         store.get_historical_features(entity_rows(), FEATURES, end_date=T0)
 
 
+def test_references_may_stand_in_any_collection(store):
+    expected = store.get_historical_features(entity_rows(), FEATURES).to_arrow()
+    for features in (
+        tuple(FEATURES),
+        np.array(FEATURES),
+        pd.Index(FEATURES),
+        dict.fromkeys(FEATURES).keys(),
+    ):
+        assert store.get_historical_features(entity_rows(), features).to_arrow().equals(expected)
+    one = set(FEATURES[:1])
+    assert list(store.get_online_features(one, [{"driver_id": 1}]).to_dict()) == [
+        "driver_id",
+        "conv_rate",
+    ]
+
+
 def test_wrong_features_are_refused(store):
+    with pytest.raises(InvalidFeaturesParameterType):
+        store.get_historical_features(entity_rows(), dict.fromkeys(FEATURES))
     with pytest.raises(FeatureViewNotFoundException, match="nope"):
         store.get_historical_features(entity_rows(), ["nope:x"])
     with pytest.raises(InvalidFeaturesParameterType):

@@ -586,6 +586,56 @@ def test_what_a_function_uses_from_its_module_goes_with_it(tmp_path: Path) -> No
     assert answer.to_dict()["x"] == [6]
 
 
+twice = lambda trips: 2 * (trips or 0)
+NAMED = lambda inputs: {"y": [twice(one) for one in inputs["trips"]]}
+LAMBDAS = {
+    "text": OnDemandFeatureView(
+        name="text",
+        sources=[STATS],
+        schema=[Field(name="y", dtype=Int64)],
+        udf=lambda inputs: None,
+        udf_string="lambda inputs: {'y': [2 * (one or 0) for one in inputs['trips']]}",
+        mode="python",
+    ),
+    "argument": OnDemandFeatureView(
+        name="argument",
+        sources=[STATS],
+        schema=[Field(name="y", dtype=Int64)],
+        udf=lambda inputs: {"y": [twice(one) for one in inputs["trips"]]},
+        mode="python",
+    ),
+    "named": OnDemandFeatureView(
+        name="named",
+        sources=[STATS],
+        schema=[Field(name="y", dtype=Int64)],
+        udf=NAMED,
+        mode="python",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_a_function_may_be_a_lambda(name: str, tmp_path: Path) -> None:
+    opened(tmp_path, LAMBDAS[name])
+    # Another process has the text of the registry only.
+    store = FeatureStore(repo_path=str(tmp_path))
+    answer = store.get_online_features([f"{name}:y"], ROWS[:2]).to_dict()
+    assert answer["y"] == [60, 80]
+
+
+def test_which_of_several_lambdas_is_meant_cannot_be_told(tmp_path: Path) -> None:
+    several = OnDemandFeatureView(
+        name="several",
+        sources=[STATS],
+        schema=[Field(name="y", dtype=Int64)],
+        udf=lambda inputs: None,
+        udf_string="(lambda inputs: {}, lambda inputs: {})",
+        mode="python",
+    )
+    with pytest.raises(ValueError, match="has no `def`, and not one `lambda`"):
+        opened(tmp_path, several)
+
+
 def test_the_tour_of_the_template_runs_to_its_end(tmp_path: Path) -> None:
     commands = tmp_path / "bin"
     commands.mkdir()

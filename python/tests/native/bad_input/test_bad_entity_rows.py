@@ -115,7 +115,7 @@ HISTORICAL: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "join key `driver_id` is Struct",
     ),
-    "array": (lambda: np.array([[1, 2]]), TypeError, "is of class ndarray"),
+    "array": (lambda: np.array([[1, 2]]), TypeError, "is of class numpy.ndarray"),
     "list": (lambda: [ROW], TypeError, "is of class list"),
     "number": (lambda: 5, TypeError, "is of class int"),
     "series": (lambda: pd.Series([1]), ValueError, "object of type `Series`"),

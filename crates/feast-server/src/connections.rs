@@ -254,6 +254,9 @@ struct OpenAnswers {
     deadlines: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
+/// Bytes of an answer over HTTP/2 that are on their way at once.
+const PIECE: usize = 1 << 14;
+
 /// As long as the server works on an answer, the client may wait.
 const NO_DEADLINE: u64 = u64::MAX;
 
@@ -267,7 +270,7 @@ impl OpenAnswers {
         let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
         deadlines.retain(|known| known.strong_count() > 0);
         deadlines.push(Arc::downgrade(&deadline));
-        Body::new(WatchedBody { body, answers: Arc::clone(self), deadline, has_pieces: false })
+        Body::new(WatchedBody { body, answers: Arc::clone(self), deadline, rest: Bytes::new() })
     }
 
     fn is_one_left(&self) -> bool {
@@ -276,19 +279,19 @@ impl OpenAnswers {
         deadlines.iter().filter_map(Weak::upgrade).any(|deadline| deadline.load(Relaxed) < now)
     }
 
-    /// Until when a piece has to be taken.
-    fn deadline(&self, length: usize) -> u64 {
-        let pieces = 1 + length / LEAST_TAKEN;
-        let millis = self.since.elapsed() + self.patience.saturating_mul(u32::try_from(pieces).unwrap_or(u32::MAX));
-        millis.as_millis() as u64
+    /// Until when the piece has to be taken that is handed out now.
+    fn deadline(&self) -> u64 {
+        (self.since.elapsed() + self.patience).as_millis() as u64
     }
 }
 
+/// A body in pieces: hyper asks for the next one when the client has taken most of those before.
 struct WatchedBody {
     body: Body,
     answers: Arc<OpenAnswers>,
     deadline: Arc<AtomicU64>,
-    has_pieces: bool,
+    /// Of the piece at hand.
+    rest: Bytes,
 }
 
 impl HttpBody for WatchedBody {
@@ -300,21 +303,25 @@ impl HttpBody for WatchedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.deadline.store(NO_DEADLINE, Relaxed);
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.has_pieces = true;
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            self.deadline.store(self.answers.deadline(length), Relaxed);
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => self.rest = data,
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
         }
-        Poll::Ready(frame)
+        self.deadline.store(self.answers.deadline(), Relaxed);
+        let length = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
-    /// Not before the last piece was taken, else the body would be dropped with all of it still in a buffer.
     fn is_end_stream(&self) -> bool {
-        !self.has_pieces && self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        // It is asked for before the first piece.
         self.body.size_hint()
     }
 }

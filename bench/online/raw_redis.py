@@ -62,7 +62,7 @@ class Redis:
             return [self.reply() for _ in range(int(rest))]
         return int(rest) if kind == b":" else rest
 
-    def keys(self) -> Iterator[bytes]:
+    def every_key(self) -> Iterator[bytes]:
         """All keys that hold a hash."""
         cursor = b"0"
         while True:

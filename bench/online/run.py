@@ -190,7 +190,7 @@ def read_floor(bench: Bench, case: str, connections: int, whole: bool) -> dict[s
     port, process = bench.redis
     entities, views = CASES[case]
     # Other hashes are those of the floor of writes.
-    keys = [key for key in Redis(port).keys() if not key.startswith(b"floor:")]
+    keys = [key for key in Redis(port).every_key() if not key.startswith(b"floor:")]
     fields = []
     for view in range(views):
         fields += [field(f"view_{view:02}", f"f{view:02}_{at}") for at in range(FEATURES)] + [b"_ts:view_%02d" % view]

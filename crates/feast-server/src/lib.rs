@@ -19,6 +19,7 @@ mod python_workers;
 mod registry;
 mod serve;
 
+mod connections;
 mod error;
 mod http;
 mod json;

@@ -23,6 +23,7 @@ const MATERIALIZATIONS: &str = "feast_materialization_result_total";
 const MATERIALIZATION_SECONDS: &str = "feast_materialization_duration_seconds";
 const FRESHNESS: &str = "feast_feature_freshness_seconds";
 const OFFLINE_FRESHNESS: &str = "feast_feature_offline_freshness_seconds";
+const PANICS: &str = "feast_background_task_panics_total";
 const REGISTRY_AGE: &str = "feast_registry_snapshot_age_seconds";
 
 const METADATA: Metadata<'static> = Metadata::new("feast_server", Level::INFO, Some("feast_server"));
@@ -131,6 +132,7 @@ impl Metrics {
             (PUSHES, "Pushes by push source and target."),
             (FALLBACKS, "Answers with nulls in place of a view that the online store could not give."),
             (MATERIALIZATIONS, "Materialization runs by view and outcome."),
+            (PANICS, "Background tasks that panicked and were started anew."),
         ] {
             recorder.describe_counter(name.into(), None, SharedString::const_str(text));
         }
@@ -206,6 +208,10 @@ impl Metrics {
     /// A view became null because the store could not give it.
     pub(crate) fn fell_back(&self, feature_view: &str) {
         self.counter(FALLBACKS, &[("feature_view", feature_view)]).increment(1);
+    }
+
+    pub(crate) fn task_panicked(&self, task: &'static str) {
+        self.counter(PANICS, &[("task", task)]).increment(1);
     }
 
     /// A push that was accepted; the names of others are not taken as labels, because callers make them up.

@@ -19,6 +19,10 @@ pub struct ServeOptions {
     pub workers: i32,
     /// How long an idle connection stays open; also how long a client may take to send the head of a request.
     pub keep_alive_timeout: Duration,
+    /// How long a client may leave 64 KiB of an answer, or the rest of it, before its connection is closed.
+    pub answer_timeout: Duration,
+    /// Open connections; more are refused with 503.
+    pub max_connections: usize,
     /// Private key for TLS, in PEM; needs the certificate.
     pub tls_key_path: Option<PathBuf>,
     /// Certificate for TLS with its chain, in PEM; needs the key. Both are read anew when they change.
@@ -58,6 +62,8 @@ impl Default for ServeOptions {
             port: 6566,
             workers: 1,
             keep_alive_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
+            max_connections: 16_384,
             tls_key_path: None,
             tls_cert_path: None,
             metrics: true,
@@ -85,6 +91,7 @@ impl ServeOptions {
             request_timeout: serving.timeout,
             max_concurrent_requests: serving.max_concurrent_requests,
             max_queued_requests: serving.max_queued_requests,
+            max_connections: serving.max_connections,
             ..Self::default()
         }
     }
@@ -103,6 +110,7 @@ impl ServeOptions {
             ("body_memory_bytes", self.body_memory_bytes / 1024),
             ("request_limit_values", self.request_limit_values),
             ("response_limit_values", self.response_limit_values),
+            ("max_connections", self.max_connections),
             ("max_concurrent_requests", self.max_concurrent_requests),
         ];
         match limits.iter().find(|(_, limit)| *limit == 0) {

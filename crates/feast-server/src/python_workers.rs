@@ -315,8 +315,10 @@ impl Pool {
     /// Gives the call back with a process that is free for it, or has it wait for one.
     fn place(self: &Arc<Self>, call: Call) -> Result<Option<(OwnedSemaphorePermit, Process, Call)>> {
         let mut state = self.state();
-        if state.tasks.is_empty() {
-            state.tasks = (0..self.options.workers.max(1)).map(|_| tokio::spawn(Arc::clone(self).work())).collect();
+        // One that panicked is replaced.
+        state.tasks.retain(|task| !task.is_finished());
+        while state.tasks.len() < self.options.workers.max(1) {
+            state.tasks.push(tokio::spawn(Arc::clone(self).work()));
         }
         if let Some(Setback { times, reason, .. }) =
             state.strikes.get(&call.view).filter(|setback| setback.times > FREE_STRIKES && setback.lasts())

@@ -1,24 +1,17 @@
-//! Listening, accepting, and stopping without cutting anybody off.
+//! Listening, what goes on in the background, and stopping without cutting anybody off.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use feast::FeatureStore;
 use feast_core::{Error, Result};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::{JoinHandle, JoinSet};
 
+use crate::connections::{Connections, Limits};
 use crate::http;
 use crate::options::ServeOptions;
 use crate::state::Server;
@@ -37,8 +30,8 @@ const LAST_TRACES: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted. A client whose connection finds no place tries again after a second.
 const BACKLOG: u32 = 4096;
 
-/// How long a client may take to agree on TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between the panic of a background task and its next start.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` ends; then accepts no more requests, lets those that are being answered finish, and returns.
 ///
@@ -64,14 +57,23 @@ pub async fn serve(
     let (listener, address) = listen(&options.host, options.port).await?;
     let (traces, sending) = options.traces.as_ref().map(Traces::start).transpose()?.unzip();
     let server = Server::new(&store, &options, traces);
-    let background = [refresh_registry(&server), fold_metrics(&server), look_at_sources(&server)];
+    let background = [
+        tend(&server, "refresh_registry", refresh_registry),
+        tend(&server, "fold_metrics", fold_metrics),
+        tend(&server, "look_at_sources", look_at_sources),
+        tend(&server, "check_functions", check_functions),
+    ];
     let graceful = GracefulShutdown::new();
-    let connections = Connections::new(http::routes(&server), tls, options.keep_alive_timeout);
+    let limits = Limits {
+        keep_alive: options.keep_alive_timeout,
+        answer: options.answer_timeout,
+        connections: options.max_connections,
+    };
+    let connections = Connections::new(http::Routes::new(&server), tls, limits);
 
-    let background = background.into_iter().chain([check_functions(&server)]).collect::<Vec<_>>();
     ready(address);
     tracing::info!(%address, project = server.store.project(), "serving");
-    answer_until(listener, &connections, &graceful, shutdown).await;
+    connections.answer_until(listener, &graceful, shutdown).await;
     tracing::info!("stopping: waiting for open requests");
     let drained = async {
         graceful.shutdown().await;
@@ -85,30 +87,11 @@ pub async fn serve(
         let _ = task.await;
     }
     // The last spans go when nobody can make more.
-    drop((server, connections.router));
+    drop((server, connections));
     if let Some(sending) = sending {
         let _ = tokio::time::timeout(LAST_TRACES, sending).await;
     }
     Ok(())
-}
-
-/// Answers whoever connects until `shutdown` ends.
-pub(crate) async fn answer_until(
-    listener: TcpListener,
-    connections: &Connections,
-    graceful: &GracefulShutdown,
-    shutdown: impl Future,
-) {
-    let mut shutdown = pin!(shutdown);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => connections.answer(stream, peer, graceful.watcher()),
-                Err(error) => accept_failed(&error).await,
-            },
-            _ = &mut shutdown => return,
-        }
-    }
 }
 
 /// Where authentication was configured, a server that asks nobody who they are would open what was closed.
@@ -154,168 +137,111 @@ fn listen_at(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn connection_builder(keep_alive: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The time to wait for the head of the next request is what keeps or closes idle connections.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(keep_alive);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(keep_alive)).keep_alive_timeout(keep_alive);
-    builder
-}
-
-/// How connections are answered.
-pub(crate) struct Connections {
-    builder: auto::Builder<TokioExecutor>,
-    router: axum::Router,
-    tls: Option<Arc<Tls>>,
-    /// How long a client may take until its first request is there.
-    first_request: Duration,
-}
-
-impl Connections {
-    /// Idle connections, and those without a request, are closed after `keep_alive`.
-    pub(crate) fn new(router: axum::Router, tls: Option<Arc<Tls>>, keep_alive: Duration) -> Self {
-        Self { builder: connection_builder(keep_alive), router, tls, first_request: keep_alive }
-    }
-
-    fn answer(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
-        // Small answers must not wait for more to come.
-        let _set = stream.set_nodelay(true);
-        let answering = Answering {
-            builder: self.builder.clone(),
-            watcher,
-            router: self.router.clone(),
-            first_request: self.first_request,
-            peer,
-        };
-        let Some(tls) = self.tls.clone() else {
-            tokio::spawn(answering.run(stream));
-            return;
-        };
-        tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => answering.run(stream).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
-                Err(_) => tracing::debug!(%peer, "the client took too long to agree on TLS"),
-            }
-        });
-    }
-}
-
-/// One connection.
-struct Answering {
-    builder: auto::Builder<TokioExecutor>,
-    watcher: Watcher,
-    router: axum::Router,
-    first_request: Duration,
-    peer: SocketAddr,
-}
-
-impl Answering {
-    /// Answers requests until the client leaves, or until none comes.
-    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let peer = self.peer;
-        let asked = Arc::new(AtomicBool::new(false));
-        let service = Noticing { service: TowerToHyperService::new(self.router), asked: Arc::clone(&asked) };
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let mut connection = pin!(self.watcher.watch(connection));
-        // Before the first bytes say which HTTP it is, no other limit applies.
-        let ended = match tokio::time::timeout(self.first_request, connection.as_mut()).await {
-            Ok(ended) => ended,
-            Err(_) if asked.load(Ordering::Relaxed) => connection.await,
-            Err(_) => return tracing::debug!(%peer, "closed a connection without requests"),
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection ended early");
-        }
-    }
-}
-
-/// Notices that there was a request.
-#[derive(Clone)]
-struct Noticing {
-    service: TowerToHyperService<axum::Router>,
-    asked: Arc<AtomicBool>,
-}
-
-impl hyper::service::Service<hyper::Request<Incoming>> for Noticing {
-    type Response = axum::response::Response;
-    type Error = Infallible;
-    type Future = <TowerToHyperService<axum::Router> as hyper::service::Service<hyper::Request<Incoming>>>::Future;
-
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
-        self.service.call(request)
-    }
-}
-
-/// A connection that broke before it was accepted means nothing; a lack of file handles needs a pause.
-async fn accept_failed(error: &std::io::Error) {
-    use std::io::ErrorKind as E;
-    if !matches!(error.kind(), E::ConnectionAborted | E::ConnectionReset | E::ConnectionRefused) {
-        tracing::warn!(%error, "a connection could not be accepted");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-fn refresh_registry(server: &Arc<Server>) -> JoinHandle<()> {
+/// Runs a background task, and anew when it panics: else what it does would stay undone until somebody notices.
+fn tend<F>(server: &Arc<Server>, name: &'static str, task: impl Fn(Arc<Server>) -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let server = Arc::clone(server);
     tokio::spawn(async move {
-        let Some(period) = Some(server.options.registry_ttl_sec).filter(|seconds| *seconds > 0) else { return };
-        let mut ticks = tokio::time::interval(Duration::from_secs(period));
+        loop {
+            // It ends with this task.
+            let mut running = JoinSet::new();
+            running.spawn(task(Arc::clone(&server)));
+            match running.join_next().await {
+                Some(Err(error)) if error.is_panic() => {
+                    tracing::error!(task = name, "a background task panicked; it is started anew");
+                    server.metrics.task_panicked(name);
+                    tokio::time::sleep(AFTER_PANIC).await;
+                }
+                _ => return,
+            }
+        }
+    })
+}
+
+async fn refresh_registry(server: Arc<Server>) {
+    let Some(period) = Some(server.options.registry_ttl_sec).filter(|seconds| *seconds > 0) else { return };
+    let mut ticks = tokio::time::interval(Duration::from_secs(period));
+    ticks.tick().await;
+    loop {
         ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if let Err(error) = server.store.registry().refresh_in_background().await {
-                tracing::warn!(%error, "the registry could not be refreshed; serving from the last snapshot");
-            }
+        if let Err(error) = server.store.registry().refresh_in_background().await {
+            tracing::warn!(%error, "the registry could not be refreshed; serving from the last snapshot");
         }
-    })
+    }
 }
 
-fn fold_metrics(server: &Arc<Server>) -> JoinHandle<()> {
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(UPKEEP);
-        loop {
-            ticks.tick().await;
-            server.metrics.upkeep();
-        }
-    })
+async fn fold_metrics(server: Arc<Server>) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        server.metrics.upkeep();
+    }
 }
 
 /// Keeps the age of offline rows for `/metrics`, so that nobody who asks for metrics waits for files.
-fn look_at_sources(server: &Arc<Server>) -> JoinHandle<()> {
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        if !server.options.metrics {
-            return;
-        }
-        let mut ticks = tokio::time::interval(FRESHNESS);
-        loop {
-            ticks.tick().await;
-            match server.store.offline_freshness(true).await {
-                Ok(newest) => {
-                    for (view, reason) in server.metrics.offline_newest(newest) {
-                        tracing::warn!(view, reason, "the source cannot be looked at; its rows age as last seen");
-                    }
+async fn look_at_sources(server: Arc<Server>) {
+    if !server.options.metrics {
+        return;
+    }
+    let mut ticks = tokio::time::interval(FRESHNESS);
+    loop {
+        ticks.tick().await;
+        match server.store.offline_freshness(true).await {
+            Ok(newest) => {
+                for (view, reason) in server.metrics.offline_newest(newest) {
+                    tracing::warn!(view, reason, "the source cannot be looked at; its rows age as last seen");
                 }
-                Err(error) => tracing::debug!(%error, "the age of the rows of sources is not known"),
             }
+            Err(error) => tracing::debug!(%error, "the age of the rows of sources is not known"),
         }
-    })
+    }
 }
 
 /// Says at the start which on-demand views cannot be served, instead of with the first request for one.
-fn check_functions(server: &Arc<Server>) -> JoinHandle<()> {
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        let Ok(views) = server.store.views_with_functions().await else { return };
-        if views.is_empty() {
-            return;
-        }
-        if let Err(error) = server.store.check_transformer().await {
-            let (views, hint) = (views.join(", "), error.hint().unwrap_or_default());
-            tracing::warn!(%views, reason = %error, hint, "on-demand feature views cannot be served");
-        }
-    })
+async fn check_functions(server: Arc<Server>) {
+    let Ok(views) = server.store.views_with_functions().await else { return };
+    if views.is_empty() {
+        return;
+    }
+    if let Err(error) = server.store.check_transformer().await {
+        let (views, hint) = (views.join(", "), error.hint().unwrap_or_default());
+        tracing::warn!(%views, reason = %error, hint, "on-demand feature views cannot be served");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_task_that_panics_is_noticed_and_started_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = json!({"project": "p", "registry": "registry.db"});
+        let config = feast::RepoConfig::parse(&config.to_string(), folder.path()).unwrap();
+        let server = Server::new(&FeatureStore::open(config).unwrap(), &ServeOptions::default(), None);
+        let starts = Arc::new(AtomicUsize::new(0));
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let task = tend(&server, "counting", {
+            let starts = Arc::clone(&starts);
+            move |_| {
+                let (start, tell) = (starts.fetch_add(1, Ordering::Relaxed), tell.clone());
+                async move {
+                    assert!(start > 0, "the first one has a defect");
+                    tell.send(start).unwrap();
+                }
+            }
+        });
+        assert_eq!(told.recv().await, Some(1));
+        task.await.unwrap();
+        assert_eq!(starts.load(Ordering::Relaxed), 2, "what ends by itself is not started again");
+        let metrics = server.metrics.render(None, None);
+        assert!(metrics.contains("feast_background_task_panics_total{task=\"counting\"} 1"), "{metrics}");
+    }
 }

@@ -129,6 +129,114 @@ async fn slow_clients_are_left_and_others_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_connections_than_allowed_are_refused_with_a_sentence() {
+    let server = start(|_, options| options.max_connections = 3).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        send(&mut stream, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut answer = [0; 512];
+        let n = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..n].starts_with(b"HTTP/1.1 200"));
+        open.push(stream);
+    }
+    for _ in 0..300 {
+        let refusal = health(TcpStream::connect(server.address).await.unwrap()).await;
+        let (head, body) = refusal.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: 1"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["detail"], "the server has as many connections as it may have; try again later");
+    }
+    drop(open.pop());
+    let started = Instant::now();
+    while !health(TcpStream::connect(server.address).await.unwrap()).await.starts_with("HTTP/1.1 200") {
+        assert!(started.elapsed() < Duration::from_secs(20), "the place of a closed connection is not free");
+    }
+}
+
+/// A request for so many rows. The answer to 300,000 is taken as a whole by no buffer on the way, that to 3,000 by no window
+/// of HTTP/2.
+fn large_request(rows: usize) -> String {
+    let ids = vec!["1001"; rows].join(",");
+    format!(r#"{{"features": ["driver_stats:trips"], "entities": {{"driver_id": [{ids}]}}}}"#)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_its_answer_is_left() {
+    let server = start(|_, options| {
+        options.answer_timeout = Duration::from_millis(300);
+        options.keep_alive_timeout = Duration::from_secs(5);
+        options.max_connections = 4;
+    })
+    .await;
+    let body = large_request(300_000);
+    let head = "POST /get-online-features HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: ";
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        send(&mut stream, &format!("{head}{}\r\n\r\n{body}", body.len())).await;
+        left.push(stream);
+    }
+    // Over HTTP/2, where the connection itself is well.
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = axum::http::Request::post("http://x/get-online-features").header("content-type", "application/json");
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut sending) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    let mut rest = axum::body::Bytes::from(large_request(3_000));
+    while !rest.is_empty() {
+        sending.reserve_capacity(rest.len());
+        let room = std::future::poll_fn(|context| sending.poll_capacity(context)).await.unwrap().unwrap();
+        sending.send_data(rest.split_to(room), rest.is_empty()).unwrap();
+    }
+    let _unread = answer.await.unwrap();
+
+    let closed = tokio::time::timeout(Duration::from_secs(40), connection).await;
+    assert!(closed.is_ok(), "the connection of an answer that nobody takes is still open");
+    // All places are free again.
+    let (started, mut open) = (Instant::now(), Vec::new());
+    while open.len() < 4 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        send(&mut stream, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut answer = [0; 512];
+        if stream.read(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 200") {
+            open.push(stream);
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "a client that reads nothing keeps its place");
+    }
+    for mut stream in left {
+        let mut taken = Vec::new();
+        let _cut = stream.read_to_end(&mut taken).await;
+        let length: usize = String::from_utf8_lossy(&taken[..400])
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok())
+            .unwrap();
+        assert!(taken.len() < length, "{} of {length} bytes", taken.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+    let server = start(|_, options| options.answer_timeout = Duration::from_secs(2)).await;
+    let body = large_request(300_000);
+    let head = "POST /get-online-features HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    send(&mut stream, &format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+    let (mut taken, mut piece) = (Vec::new(), vec![0; 1 << 12]);
+    // Slower than the server writes.
+    loop {
+        let n = stream.read(&mut piece).await.unwrap();
+        if n == 0 {
+            break;
+        }
+        taken.extend_from_slice(&piece[..n]);
+    }
+    assert!(taken.starts_with(b"HTTP/1.1 200") && taken.ends_with(b"}}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_is_spoken_too() {
     let server = start(|_, _| {}).await;
     let stream = TcpStream::connect(server.address).await.unwrap();

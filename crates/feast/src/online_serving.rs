@@ -9,8 +9,14 @@ use feast_core::{Error, Result, did_you_mean};
 use feast_online::{Fallback, TtlPolicy};
 use serde_json::{Map, Value};
 
-const KEYS: &[&str] =
-    &["ttl_policy", "timeout_seconds", "max_concurrent_requests", "max_queued_requests", "fallback_views"];
+const KEYS: &[&str] = &[
+    "ttl_policy",
+    "timeout_seconds",
+    "max_concurrent_requests",
+    "max_queued_requests",
+    "max_connections",
+    "fallback_views",
+];
 
 /// How features are answered online.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct OnlineServing {
     pub max_concurrent_requests: usize,
     /// Requests that wait for their turn; more are refused.
     pub max_queued_requests: usize,
+    /// Open connections to the server; more are refused.
+    pub max_connections: usize,
     /// Which views become null when the store fails. Default: none, the request fails.
     pub fallback: Fallback,
 }
@@ -34,6 +42,7 @@ impl Default for OnlineServing {
             timeout: Duration::from_secs(60),
             max_concurrent_requests: 512,
             max_queued_requests: 1024,
+            max_connections: 16_384,
             fallback: Fallback::None,
         }
     }
@@ -73,6 +82,7 @@ impl OnlineServing {
             max_concurrent_requests: count(given, "max_concurrent_requests", 1)?
                 .unwrap_or(default.max_concurrent_requests),
             max_queued_requests: count(given, "max_queued_requests", 0)?.unwrap_or(default.max_queued_requests),
+            max_connections: count(given, "max_connections", 1)?.unwrap_or(default.max_connections),
             fallback: fallback(given)?,
         })
     }
@@ -135,12 +145,13 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let given = json!({"ttl_policy": "hide", "timeout_seconds": 0.25, "max_concurrent_requests": 3,
-                           "max_queued_requests": 0, "fallback_views": ["a"]});
+                           "max_queued_requests": 0, "max_connections": 5, "fallback_views": ["a"]});
         let expected = OnlineServing {
             ttl_policy: TtlPolicy::Hide,
             timeout: Duration::from_millis(250),
             max_concurrent_requests: 3,
             max_queued_requests: 0,
+            max_connections: 5,
             fallback: Fallback::Views(["a".to_owned()].into()),
         };
         assert_eq!(OnlineServing::parse(Some(&given)).unwrap(), expected);

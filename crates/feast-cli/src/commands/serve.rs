@@ -15,6 +15,9 @@ use crate::traces::trace_options;
 /// Open files and connections that a server may want, if the system allows it.
 const MOST_FILES: u64 = 1 << 20;
 
+/// Open files that are no connections of clients.
+const OTHER_FILES: u64 = 256;
+
 /// Serve online features over HTTP
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
@@ -87,7 +90,7 @@ impl Serve {
         let number = self.transformation_workers.map(usize::from);
         let store = store.transformed_by(session.transformer_of_servers(store.config(), number)?);
         let scheme = if self.cert.is_some() { "https" } else { "http" };
-        let options = ServeOptions {
+        let mut options = ServeOptions {
             host: self.host,
             port: self.port,
             workers: self.workers,
@@ -101,8 +104,12 @@ impl Serve {
             ..ServeOptions::configured(store.config())
         };
         // Each connection takes one; the usual limit is for programs that read files.
-        if let Err(error) = rlimit::increase_nofile_limit(MOST_FILES) {
-            session.terminal().warn(format_args!("the limit of open files stays as it is: {error}"));
+        match rlimit::increase_nofile_limit(MOST_FILES) {
+            Ok(files) => {
+                let connections = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+                options.max_connections = options.max_connections.min(connections);
+            }
+            Err(error) => session.terminal().warn(format_args!("the limit of open files stays as it is: {error}")),
         }
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

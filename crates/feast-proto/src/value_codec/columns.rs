@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray,
-    StringArray,
+    ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, NullBufferBuilder, PrimitiveArray, StringArray,
 };
-use arrow::buffer::{Buffer, OffsetBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, OffsetBuffer};
 use feast_core::{Error, Result};
 
 use super::wire::malformed;
@@ -38,30 +37,43 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
     }
 }
 
-/// Truth values.
+/// Truth values. Arrow's builder of them asks the allocator for aligned memory, which takes several times as long.
 #[derive(Debug)]
 pub(super) struct Booleans {
-    values: BooleanBufferBuilder,
+    bits: Vec<u8>,
+    length: usize,
     nulls: NullBufferBuilder,
 }
 
 impl Booleans {
     pub(super) fn with_capacity(rows: usize) -> Self {
-        Self { values: BooleanBufferBuilder::new(rows), nulls: NullBufferBuilder::new(rows) }
+        Self { bits: Vec::with_capacity(rows.div_ceil(8)), length: 0, nulls: NullBufferBuilder::new(rows) }
+    }
+
+    fn append(&mut self, value: bool) {
+        let bit = self.length % 8;
+        if bit == 0 {
+            self.bits.push(0);
+        }
+        if let Some(last) = self.bits.last_mut() {
+            *last |= u8::from(value) << bit;
+        }
+        self.length += 1;
     }
 
     pub(super) fn append_value(&mut self, value: bool) {
-        self.values.append(value);
+        self.append(value);
         self.nulls.append_non_null();
     }
 
     pub(super) fn append_null(&mut self) {
-        self.values.append(false);
+        self.append(false);
         self.nulls.append_null();
     }
 
     pub(super) fn finish(mut self) -> ArrayRef {
-        Arc::new(BooleanArray::new(self.values.finish(), self.nulls.finish()))
+        let values = BooleanBuffer::new(Buffer::from_vec(self.bits), 0, self.length);
+        Arc::new(BooleanArray::new(values, self.nulls.finish()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -54,16 +54,24 @@ impl FromRequest<Arc<Server>> for Received {
 
     async fn from_request(request: Request, server: &Arc<Server>) -> Answer<Self> {
         let (parts, body) = request.into_parts();
-        let deadline = deadline(&parts.headers, server.options.request_timeout)?;
-        let reading = read(body, server);
-        let (body, memory) = tokio::time::timeout_at(deadline.into(), reading).await.map_err(|_| {
-            Rejection::Refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned())
-        })??;
-        Ok(Self { headers: parts.headers, deadline, body, _memory: memory })
+        Self::read(parts.headers, body, server).await
     }
 }
 
 impl Received {
+    /// Reads the body that belongs to these headers.
+    pub(super) async fn read<B>(headers: HeaderMap, body: B, server: &Server) -> Answer<Self>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let deadline = deadline(&headers, server.options.request_timeout)?;
+        let reading = read(body, server);
+        let (body, memory) = tokio::time::timeout_at(deadline.into(), reading).await.map_err(|_| {
+            Rejection::Refused(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned())
+        })??;
+        Ok(Self { headers, deadline, body, _memory: memory })
+    }
+
     /// The body, when it is JSON in UTF-8 and not empty.
     pub(crate) fn json_text(&self) -> Answer<&str> {
         if !is_json(&self.headers) {
@@ -107,9 +115,11 @@ fn deadline(headers: &HeaderMap, longest: Duration) -> Answer<Instant> {
 }
 
 /// Reads a body. What is kept of all bodies together is bounded, so that many large or slow ones cannot fill the memory.
-async fn read(body: Body, server: &Server) -> Answer<(Bytes, Option<OwnedSemaphorePermit>)> {
+async fn read<B>(mut body: B, server: &Server) -> Answer<(Bytes, Option<OwnedSemaphorePermit>)>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     let limit = server.options.request_limit_bytes;
-    let mut body = body;
     // A body that came in one piece is not copied.
     let mut whole = Bytes::new();
     let mut pieces: Vec<u8> = Vec::new();

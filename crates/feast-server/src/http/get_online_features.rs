@@ -8,10 +8,11 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::StreamWriter;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse as _;
 use feast_core::{Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, timestamp_type};
 use feast_online::{EntityColumn, EntityRows, Fallback, OnlineColumn, OnlineFeatures};
 
@@ -37,6 +38,18 @@ pub(crate) async fn get_online_features(
     received: Received,
 ) -> Answer<Response<Body>> {
     server.admit(received.deadline, answer(&server, &received)).await
+}
+
+/// The same, for who has a request that went through no router.
+pub(super) async fn respond<B>(server: &Server, headers: HeaderMap, body: B) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let answer = async {
+        let received = Received::read(headers, body, server).await?;
+        server.admit(received.deadline, answer(server, &received)).await
+    };
+    answer.await.into_response()
 }
 
 async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {

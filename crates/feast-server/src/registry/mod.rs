@@ -23,6 +23,7 @@ use axum::http::Response;
 use feast::FeatureStore;
 use feast_core::{Error, Result};
 use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -33,11 +34,13 @@ use self::datasets::DatasetJobs;
 use self::limits::limited;
 use self::service::{RegistryService, SERVICE};
 use self::store_service::StoreService;
-use crate::serve::{Connections, answer_until, listen, refuse_authentication};
+use crate::connections::{Connections, Limits};
+use crate::serve::{listen, refuse_authentication};
 use crate::tls::Tls;
 
-/// How long an idle connection stays open.
-const KEEP_ALIVE: Duration = Duration::from_secs(300);
+/// What clients may do.
+const LIMITS: Limits =
+    Limits { keep_alive: Duration::from_secs(300), answer: Duration::from_secs(60), connections: 16_384 };
 /// How long requests may go on after the server was asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -131,9 +134,9 @@ pub async fn serve_registry(
     let answer = async |bound: Option<(TcpListener, SocketAddr)>, router: Router| {
         let Some((listener, _)) = bound else { return };
         let mut stopped = stopped.clone();
-        let connections = Connections::new(router, tls.clone(), KEEP_ALIVE);
+        let connections = Connections::new(TowerToHyperService::new(router), tls.clone(), LIMITS);
         // The sender goes when the servers are to stop.
-        answer_until(listener, &connections, &graceful, stopped.changed()).await;
+        connections.answer_until(listener, &graceful, stopped.changed()).await;
     };
     let grpc_router = limited(grpc_router(&registry).await?, |error| status::status(&error).into_http());
     let rest_router = limited(rest::router(&registry), rest::refused);

@@ -44,23 +44,21 @@ const MOST_OF_AN_OBJECT: u64 = 256 << 20;
 /// How often an object that somebody else wrote at the same time is extended again.
 const MOST_TRIES: usize = 20;
 
+/// Whether the files of a source, as they are now, take these rows.
+pub(crate) fn check(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<()> {
+    let table = SourceTable::open(source, base)?;
+    check_kind(source, &table.files)?;
+    let rows = conform(&table, rows)?;
+    if table.files.shape == Shape::File {
+        as_in_file(&table.files.root, table.parquet_file(0)?.1, &rows)?;
+    }
+    Ok(())
+}
+
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
     let files = Files::of(source, base)?;
-    if files.delta.is_some() {
-        return Err(read_only(&source.name));
-    }
-    if let Some(what) = match files.encoding {
-        Encoding::Csv { .. } => Some("CSV"),
-        Encoding::Json { .. } => Some("JSON lines"),
-        Encoding::Parquet => None,
-    } {
-        return Err(Error::unsupported(format!(
-            "data source `{}` is {what}, to which rows cannot be added",
-            source.name
-        ))
-        .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
-    }
+    check_kind(source, &files)?;
     if files.bucket.is_some() {
         if files.shape == Shape::File {
             return extend_object(source, base, rows);
@@ -94,6 +92,25 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
         }
     }
     Ok(rows.num_rows() as u64)
+}
+
+/// Refuses files to which rows cannot be added.
+fn check_kind(source: &DataSource, files: &Files) -> Result<()> {
+    if files.delta.is_some() {
+        return Err(read_only(&source.name));
+    }
+    if let Some(what) = match files.encoding {
+        Encoding::Csv { .. } => Some("CSV"),
+        Encoding::Json { .. } => Some("JSON lines"),
+        Encoding::Parquet => None,
+    } {
+        return Err(Error::unsupported(format!(
+            "data source `{}` is {what}, to which rows cannot be added",
+            source.name
+        ))
+        .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
+    }
+    Ok(())
 }
 
 /// The rows with exactly the columns of the source, in its order and of its types.

@@ -55,7 +55,7 @@ impl FeatureStore {
     /// comes last.
     ///
     /// # Errors
-    /// `PushSourceNotFound`; missing columns and values that do not fit, naming column, row and value;
+    /// `PushSourceNotFound`; one push to both stores for a view whose rows are computed; missing columns and values that do not fit, naming column, row and value;
     /// `TransformationFailed`.
     pub async fn push_rows(
         &self,
@@ -67,6 +67,16 @@ impl FeatureStore {
         let snapshot = self.registry.snapshot_checked().await?;
         let contents = self.project_of(&snapshot)?;
         let views = contents.views_of_push_source(push_source)?;
+        if target == PushTarget::OnlineAndOffline
+            && let Some(view) = views.iter().find(|view| view.is_computed())
+        {
+            let message = format!(
+                "the rows of {} are computed: its history takes rows before that, the online store rows after it",
+                view.reference()
+            );
+            return Err(Error::invalid_request(message)
+                .with_hint("push to `offline` and materialize, or push rows that you computed to `online`"));
+        }
         let online = target != PushTarget::Offline;
         let mut writes = Vec::new();
         for view in views.iter().filter(|_| online) {

@@ -234,7 +234,8 @@ class Side:
             port = free.getsockname()[1]
         with (self.folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
-                [str(self.feast), "serve", "--port", str(port), "--no-access-log"],
+                # Feast's server starts a worker anew after a thousand requests, unless told otherwise.
+                [str(self.feast), "serve", "--port", str(port), "--no-access-log", "--max-requests", "0"],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
@@ -266,14 +267,15 @@ class Side:
     def served(self, requests: int, connections: int) -> dict[tuple[str, int, int], tuple[dict[str, float], object]]:
         """CPU seconds per request over HTTP, and one answer, for each view, number of rows and of connections."""
         measured = {}
-        with self.serving() as (process, connection):
-            clients = [
-                http.client.HTTPConnection(connection.host, connection.port, timeout=60) for _ in range(connections)
-            ]
-            without: dict[tuple[int, int], float] = {}
+        without: dict[tuple[int, int], float] = {}
+        with self.serving() as (process, first):
             for view, (_, shapes) in REQUESTS.items():
                 for rows, several in shapes:
-                    asking = clients if several == 0 else [connection]
+                    # New ones, because Feast's server closes those that were idle.
+                    asking = [
+                        http.client.HTTPConnection(first.host, first.port, timeout=60)
+                        for _ in range(several or connections)
+                    ]
                     if (rows, several) not in without:
                         # What the same server needs for the stored feature that the view is computed from.
                         spent = per_request(process, asking, requests, partial(ask, view=None, rows=rows))
@@ -284,7 +286,9 @@ class Side:
                     spent = per_request(process, asking, requests, request, warm=0)
                     spent["function"] = (self.spent_in_functions() - before) / requests
                     spent["without"] = without[rows, several]
-                    measured[view, rows, several] = spent, request(connection)
+                    measured[view, rows, several] = spent, request(asking[0])
+                    for connection in asking:
+                        connection.close()
         return measured
 
     def pushed(self, requests: int) -> float:

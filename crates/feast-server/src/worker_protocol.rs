@@ -292,7 +292,8 @@ mod tests {
     use super::*;
 
     fn batch(values: &[Option<i64>]) -> RecordBatch {
-        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef)]).unwrap()
+        RecordBatch::try_from_iter_with_nullable([("n", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef, true)])
+            .unwrap()
     }
 
     #[test]

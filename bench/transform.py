@@ -175,13 +175,27 @@ import pyarrow
 rows, calls = int(sys.argv[1]), 1000
 columns = {"driver_hourly_stats__conv_rate": [0.5], "conv_rate": [0.5], "val_to_add": [1], "val_to_add_2": [2]}
 batch = pyarrow.record_batch({name: pyarrow.array(values * rows) for name, values in columns.items()})
-result = batch.to_pandas()[["conv_rate", "val_to_add"]]
+given = batch.to_pandas()
+result = given[["conv_rate", "val_to_add"]]
+try:
+    from feast.transformation._functions import columns_of_frame, frame_of_numbers
+except ImportError:
+    def make():
+        batch.to_pandas(use_threads=False)
+    def take():
+        for name in result:
+            pyarrow.array(result[name], from_pandas=True)
+else:
+    floats, wholes = (bytearray(given[given.columns[at:at + 2]].to_numpy().T.tobytes()) for at in (0, 2))
+    def make():
+        frame_of_numbers(tuple(columns), "ffii", rows, floats, wholes)
+    def take():
+        columns_of_frame(result, given, "view", [(name, False) for name in result])
 for call in range(2 * calls):
     if call == calls:
         before = time.process_time()
-    batch.to_pandas(use_threads=False)
-    for name in result:
-        pyarrow.array(result[name], from_pandas=True)
+    make()
+    take()
 print("ANSWER", (time.process_time() - before) / calls)
 """
 # What is asked for, by view: rows of a request, and connections that ask at the same time.
@@ -441,9 +455,9 @@ def cpu_of_session(leader: int) -> dict[str, float]:
             session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
             if session != leader:
                 continue
-            for thread in (entry / "task").iterdir():
-                nanoseconds = int((thread / "schedstat").read_text().split()[0])
-                spent["server" if int(entry.name) == leader else "workers"] += nanoseconds / 1e9
+            # The clock of a process counts threads that have ended, too; its number is made as in Linux' `posix-timers.h`.
+            seconds = time.clock_gettime((~int(entry.name) << 3) | 2)
+            spent["server" if int(entry.name) == leader else "workers"] += seconds
         except OSError:
             continue
     return spent

@@ -1,15 +1,17 @@
 """Measures on-demand feature views and pushes beside Feast in the same run: the template's view over HTTP, as the function
-of lists that it is here and as the function of frames that it is in Feast's template; over rows of history; and pushes of
-100 rows to both stores, in process and over HTTP.
+of lists that it is here and as the function of frames that it is in Feast's template, one request at a time and from many
+connections at once, where requests that wait for the same function go to its process together; over rows of history; and
+pushes of 100 rows to both stores, in process and over HTTP.
 
     make bench-transform
-    python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--rows N] [--pushes N]
-        [--history N] [--results DIRECTORY]
+    python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--connections N] [--rows N]
+        [--pushes N] [--history N] [--part requests|history|pushes] [--results DIRECTORY]
 
 What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The functions count
 their own, where they are called; the frames that pandas makes of their input and that Arrow takes from their result are
 measured apart, in the same Python: what remains is the feature store's. Of a server with workers, it is told which part of
-that is the server's, and how much of it the same request needs without the view. Nothing here fails because something is
+that is the server's, and how much of it the same request needs without the view. Of functions whose rows are computed
+from themselves, as their tag says, the rows of several requests become one frame; Feast does not know the tag. Nothing here fails because something is
 slow; the answers of both sides are compared, and a difference does fail.
 """
 
@@ -28,7 +30,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 NOON = "2026-11-20T12:00:00"
@@ -109,7 +113,7 @@ print("ANSWER", seconds / pushes, wall / pushes, answer.to_dict()["avg_daily_tri
 """
 # The template's view as a function of lists, which it is here, and of frames, which it is in Feast's template. They count
 # their own time, in a file that is mapped into whatever process calls them.
-VIEWS = """
+LISTS = """
 
 
 @on_demand_feature_view(
@@ -131,14 +135,17 @@ def by_lists(inputs):
     }
     COUNT
     return result
+"""
+FRAMES_OF = """
 
 
 @on_demand_feature_view(
     sources=[driver_stats_fv, input_request],
     schema=[Field(name="conv_rate_plus_val1", dtype=Float64), Field(name="conv_rate_plus_val2", dtype=Float64)],
     mode="pandas",
+    tags=TAGS,
 )
-def by_frame(inputs):
+def NAME(inputs):
     import time
 
     import pandas as pd
@@ -159,22 +166,45 @@ COUNT = """spent = time.thread_time_ns() - started
     sys.spent += spent
     os.pwrite(sys.spent_in, sys.spent.to_bytes(8, "little"), 0)
 """
+VIEWS = LISTS
+for name, tags in (("by_frame", {}), ("by_row", {"feast.row_wise": "true"})):
+    VIEWS += FRAMES_OF.replace("NAME", name).replace("TAGS", repr(tags))
 FRAMES = """
 import sys, time
 import pyarrow
 rows, calls = int(sys.argv[1]), 1000
 columns = {"driver_hourly_stats__conv_rate": [0.5], "conv_rate": [0.5], "val_to_add": [1], "val_to_add_2": [2]}
 batch = pyarrow.record_batch({name: pyarrow.array(values * rows) for name, values in columns.items()})
-result = batch.to_pandas()[["conv_rate", "val_to_add"]]
+given = batch.to_pandas()
+result = given[["conv_rate", "val_to_add"]]
+try:
+    from feast.transformation._functions import columns_of_frame, frame_of_numbers
+except ImportError:
+    def make():
+        batch.to_pandas(use_threads=False)
+    def take():
+        for name in result:
+            pyarrow.array(result[name], from_pandas=True)
+else:
+    floats, wholes = (bytearray(given[given.columns[at:at + 2]].to_numpy().T.tobytes()) for at in (0, 2))
+    def make():
+        frame_of_numbers(tuple(columns), "ffii", rows, floats, wholes)
+    def take():
+        columns_of_frame(result, given, "view", [(name, False) for name in result])
 for call in range(2 * calls):
     if call == calls:
         before = time.process_time()
-    batch.to_pandas(use_threads=False)
-    for name in result:
-        pyarrow.array(result[name], from_pandas=True)
+    make()
+    take()
 print("ANSWER", (time.process_time() - before) / calls)
 """
-KINDS = {"lists": "by_lists", "frames": "by_frame"}
+# What is asked for, by view: rows of a request, and connections that ask at the same time.
+SHAPES = [(rows, connections) for rows in (1, 100) for connections in (1, 0)]
+REQUESTS = {
+    "by_lists": ("a function of lists", SHAPES),
+    "by_frame": ("a function of frames", SHAPES),
+    "by_row": ("the same, of rows by themselves", [(1, 0), (100, 0)]),
+}
 
 
 class Side:
@@ -218,7 +248,8 @@ class Side:
             port = free.getsockname()[1]
         with (self.folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
-                [str(self.feast), "serve", "--port", str(port), "--no-access-log"],
+                # Feast's server starts a worker anew after a thousand requests, unless told otherwise.
+                [str(self.feast), "serve", "--port", str(port), "--no-access-log", "--max-requests", "0"],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
@@ -247,18 +278,32 @@ class Side:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
-    def served(self, view: str, rows: int, requests: int) -> tuple[dict[str, float], object]:
-        """CPU seconds per request over HTTP, and one answer."""
-        with self.serving() as (process, connection):
-            answer = ask(connection, view, rows)
-            # What the same server needs for the stored feature that the view is computed from.
-            without = per_request(process, requests, lambda: ask(connection, None, rows))
-            for _ in range(max(20, requests // 10)):
-                ask(connection, view, rows)
-            before = self.spent_in_functions()
-            spent = per_request(process, requests, lambda: ask(connection, view, rows), warm=0)
-            function = (self.spent_in_functions() - before) / requests
-            return spent | {"function": function, "without": without["server"] + without["workers"]}, answer
+    def served(self, requests: int, connections: int) -> dict[tuple[str, int, int], tuple[dict[str, float], object]]:
+        """CPU seconds per request over HTTP, and one answer, for each view, number of rows and of connections."""
+        measured = {}
+        without: dict[tuple[int, int], float] = {}
+        with self.serving() as (process, first):
+            for view, (_, shapes) in REQUESTS.items():
+                for rows, several in shapes:
+                    # New ones, because Feast's server closes those that were idle.
+                    asking = [
+                        http.client.HTTPConnection(first.host, first.port, timeout=60)
+                        for _ in range(several or connections)
+                    ]
+                    if (rows, several) not in without:
+                        # What the same server needs for the stored feature that the view is computed from.
+                        spent = per_request(process, asking, requests, partial(ask, view=None, rows=rows))
+                        without[rows, several] = spent["server"] + spent["workers"]
+                    request = partial(ask, view=view, rows=rows)
+                    together(asking, max(20, requests // 10), request)
+                    before = self.spent_in_functions()
+                    spent = per_request(process, asking, requests, request, warm=0)
+                    spent["function"] = (self.spent_in_functions() - before) / requests
+                    spent["without"] = without[rows, several]
+                    measured[view, rows, several] = spent, request(asking[0])
+                    for connection in asking:
+                        connection.close()
+        return measured
 
     def pushed(self, requests: int) -> float:
         """CPU seconds per push of 100 rows to both stores over HTTP."""
@@ -278,7 +323,7 @@ class Side:
             return {"push_source_name": "driver_stats_push_source", "df": frame, "to": "online_and_offline"}
 
         with self.serving() as (process, connection):
-            spent = per_request(process, requests, lambda: post(connection, "/push", body()))
+            spent = per_request(process, [connection], requests, lambda asking: post(asking, "/push", body()))
             return spent["server"] + spent["workers"]
 
     def history(self) -> tuple[float, float, str]:
@@ -287,27 +332,32 @@ class Side:
         return float(seconds), float(memory), " ".join(outcome)
 
 
-def requests_of(sides: list[Side], kind: str, rows: int, requests: int) -> list[dict[str, object]]:
+def requests_of(sides: list[Side], requests: int, connections: int) -> list[dict[str, object]]:
     """CPU of a request for a view, per side, and where it goes; the answers have to agree."""
-    results, answers = [], []
-    for side in sides:
-        spent, answer = side.served(KINDS[kind], rows, requests)
-        answers.append(answer)
-        split = {part: spent[part] for part in ("function", "without")}
-        split["frames"] = side.frames(rows) if kind == "frames" else 0.0
-        if side is sides[0]:
-            split["worker"] = spent["workers"] - split["function"] - split["frames"]
-            split["server"] = spent["server"]
-        results.append(
-            {
-                "work": f"{rows} rows over HTTP, a function of {kind}",
-                "side": side.name,
-                "cpu_ms": (spent["server"] + spent["workers"]) * 1000,
-                **{f"{part}_ms": seconds * 1000 for part, seconds in split.items()},
-            }
-        )
-    if any(answer != answers[0] for answer in answers):
-        sys.exit(f"error: the answers differ for {rows} rows: {answers}")
+    results = []
+    served = [side.served(requests, connections) for side in sides]
+    for view, (kind, shapes) in REQUESTS.items():
+        for rows, several in shapes:
+            answers = []
+            for side, measured in zip(sides, served):
+                spent, answer = measured[view, rows, several]
+                answers.append(answer)
+                split = {part: spent[part] for part in ("function", "without", "wall")}
+                if view != "by_row":
+                    split["frames"] = side.frames(rows) if view == "by_frame" else 0.0
+                if side is sides[0]:
+                    split["worker"] = spent["workers"] - split["function"] - split.get("frames", 0.0)
+                    split["server"] = spent["server"]
+                results.append(
+                    {
+                        "work": f"{rows} rows over HTTP, {several or connections} at once, {kind}",
+                        "side": side.name,
+                        "cpu_ms": (spent["server"] + spent["workers"]) * 1000,
+                        **{f"{part}_ms": seconds * 1000 for part, seconds in split.items()},
+                    }
+                )
+            if any(answer != answers[0] for answer in answers):
+                sys.exit(f"error: the answers of {view} differ for {rows} rows: {answers}")
     return results
 
 
@@ -358,14 +408,41 @@ def ask(connection: http.client.HTTPConnection, view: str | None, rows: int) -> 
     return {name: found[name] for name in names}
 
 
-def per_request(leader: int, requests: int, request: Callable[[], object], warm: int | None = None) -> dict[str, float]:
-    """CPU seconds per request, of the server and of the processes that it has started."""
-    for _ in range(max(20, requests // 10) if warm is None else warm):
-        request()
-    before = cpu_of_session(leader)
-    for _ in range(requests):
-        request()
-    return {part: (spent - before[part]) / requests for part, spent in cpu_of_session(leader).items()}
+def together(
+    connections: list[http.client.HTTPConnection],
+    requests: int,
+    request: Callable[[http.client.HTTPConnection], object],
+) -> None:
+    """Sends so many requests, over all connections at once."""
+    if len(connections) == 1:
+        for _ in range(requests):
+            request(connections[0])
+        return
+    numbers = itertools.count()
+
+    def client(connection: http.client.HTTPConnection) -> None:
+        while next(numbers) < requests:
+            request(connection)
+
+    with ThreadPoolExecutor(len(connections)) as threads:
+        for done in [threads.submit(client, connection) for connection in connections]:
+            done.result()
+
+
+def per_request(
+    leader: int,
+    connections: list[http.client.HTTPConnection],
+    requests: int,
+    request: Callable[[http.client.HTTPConnection], object],
+    warm: int | None = None,
+) -> dict[str, float]:
+    """CPU seconds per request, of the server and of the processes that it has started, and seconds until all were done."""
+    together(connections, max(20, requests // 10) if warm is None else warm, request)
+    before, started = cpu_of_session(leader), time.perf_counter()
+    together(connections, requests, request)
+    wall = time.perf_counter() - started
+    spent = {part: (spent - before[part]) / requests for part, spent in cpu_of_session(leader).items()}
+    return spent | {"wall": wall / requests}
 
 
 def cpu_of_session(leader: int) -> dict[str, float]:
@@ -378,9 +455,9 @@ def cpu_of_session(leader: int) -> dict[str, float]:
             session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
             if session != leader:
                 continue
-            for thread in (entry / "task").iterdir():
-                nanoseconds = int((thread / "schedstat").read_text().split()[0])
-                spent["server" if int(entry.name) == leader else "workers"] += nanoseconds / 1e9
+            # The clock of a process counts threads that have ended, too; its number is made as in Linux' `posix-timers.h`.
+            seconds = time.clock_gettime((~int(entry.name) << 3) | 2)
+            spent["server" if int(entry.name) == leader else "workers"] += seconds
         except OSError:
             continue
     return spent
@@ -392,6 +469,8 @@ def main() -> None:
     parser.add_argument("--ours", type=Path, required=True)
     parser.add_argument("--peer", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=500)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--part", choices=["requests", "history", "pushes"], action="append")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--pushes", type=int, default=100)
     parser.add_argument("--history", type=int, default=1_000_000)
@@ -405,11 +484,11 @@ def main() -> None:
         sides = [Side(name, environment, Path(folder) / part) for name, environment, part in environments]
         for side in sides:
             side.prepare(template, given.rows)
-        for kind in KINDS:
-            for rows in (1, 100):
-                results += requests_of(sides, kind, rows, given.requests)
+        parts = given.part or ["requests", "history", "pushes"]
+        if "requests" in parts:
+            results += requests_of(sides, given.requests, given.connections)
         outcomes = []
-        for side in sides:
+        for side in sides if "history" in parts else []:
             before = side.spent_in_functions()
             seconds, memory, outcome = side.history()
             outcomes.append(outcome)
@@ -423,19 +502,21 @@ def main() -> None:
                     "memory_mib": memory,
                 }
             )
-        if outcomes[0] != outcomes[1]:
+        if any(outcome != outcomes[0] for outcome in outcomes):
             sys.exit(f"error: the training data differ: {outcomes}")
-        for side in sides:
+        for side in sides if "pushes" in parts else []:
             spent = side.pushed(given.pushes)
             results.append({"work": "push of 100 rows over HTTP", "side": side.name, "cpu_ms": spent * 1000})
-        for history in (1_000, given.history):
+        for history in (1_000, given.history) if "pushes" in parts else []:
             results += pushes(sides, given.pushes, history)
     print(f"{os.cpu_count()} cores, load {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end")
     print(
         "CPU milliseconds; `function` is the user's, `frames` are what pandas and Arrow make around it; `worker` is the rest"
     )
-    print("of its process; `without` is what `server` needs for the stored feature alone\n")
-    parts = ["function", "frames", "worker", "server", "without"]
+    print(
+        "of its process; `without` is what `server` needs for the stored feature alone; `wall` is no CPU: time per request\n"
+    )
+    parts = ["function", "frames", "worker", "server", "without", "wall"]
     print(f"| work | side | CPU | {' | '.join(parts)} | Feast / ours | most memory MiB |")
     print(f"|---|---|---:|{'---:|' * len(parts)}---:|---:|")
     cpu = {(one["work"], one["side"]): one["cpu_ms"] for one in results}

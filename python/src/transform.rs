@@ -6,9 +6,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray,
+};
+use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field as ArrowField, Schema};
+use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use feast_core::{
     Error, ErrorCode, FeatureView, Field, OPAQUE_VALUE_KEY, ObjectKind, RegistryObject, Result, Transformation,
@@ -16,8 +19,10 @@ use feast_core::{
 };
 use feast_online::{EntityColumn, EntityRows, coerce_column};
 use feast_server::{WorkerAnswer, WorkerRequest};
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyMapping, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyList, PyMapping, PyString, PyTuple};
 use pyo3_arrow::{PyArray, PyRecordBatch};
 
 use crate::errors::IntoPyResult;
@@ -52,7 +57,7 @@ impl Transformer for InProcessPython {
         with_python(|py| {
             let call = self.0.prepare(py, view, &input)?;
             let result = call.on_own_thread(py).map_err(|error| raised(py, view, error))?;
-            call.rows(py, view, result)
+            call.rows(py, view, &WorkerAnswer::schema(view), result)
         })
     }
 
@@ -114,6 +119,20 @@ impl<'a> Function<'a> {
         };
         Ok(Self { name: &function.name, text: &function.body_text, body: &function.body, mode })
     }
+
+    /// Makes the function of its code.
+    fn load<'py>(&self, py: Python<'py>, view: &FeatureView) -> Result<Bound<'py, PyAny>> {
+        let load = || {
+            let body = PyBytes::new(py, self.body);
+            py.import(HELPERS)?.call_method1("load", (view.name.as_str(), self.name, self.text, body))
+        };
+        load().map_err(|exception| {
+            let reason = exception.value(py).to_string();
+            failed(view, "has a function that does not load")
+                .with_source(Cause { reason, exception })
+                .with_hint("correct its function, and run `feast apply`")
+        })
+    }
 }
 
 fn other_mode(view: &FeatureView, mode: &str) -> Error {
@@ -135,16 +154,7 @@ impl Functions {
             return Ok(function);
         }
         // Not under the lock: it runs Python, which may give other threads their turn.
-        let load = || {
-            let body = PyBytes::new(py, code.body);
-            py.import(HELPERS)?.call_method1("load", (view.name.as_str(), code.name, code.text, body))
-        };
-        let function = load().map_err(|exception| {
-            let reason = exception.value(py).to_string();
-            failed(view, "has a function that does not load")
-                .with_source(Cause { reason, exception })
-                .with_hint("correct its function, and run `feast apply`")
-        })?;
+        let function = code.load(py, view)?;
         let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
         if functions.len() >= MOST_FUNCTIONS {
             functions.clear();
@@ -157,23 +167,7 @@ impl Functions {
     fn prepare<'py>(&self, py: Python<'py>, view: &FeatureView, input: &RecordBatch) -> Result<Call<'py>> {
         let code = Function::of(view)?;
         let function = self.function(py, view, &code)?;
-        let n_rows = input.num_rows();
-        let prepare = || -> PyResult<Call<'py>> {
-            let helpers = || py.import(HELPERS);
-            let (function, arguments, given) = match code.mode {
-                Mode::Frame => {
-                    let frame = frame(py, &helpers()?, input)?;
-                    (function, PyTuple::new(py, [&frame])?, Some(frame))
-                }
-                Mode::Columns => (function, PyTuple::new(py, [columns(py, input)?])?, None),
-                Mode::Rows => {
-                    let arguments = (function, columns(py, input)?, n_rows).into_pyobject(py)?;
-                    (helpers()?.getattr("call_singly")?, arguments, None)
-                }
-            };
-            Ok(Call { function, arguments, mode: code.mode, n_rows, given })
-        };
-        prepare().map_err(|error| raised(py, view, error))
+        Call::of(py, code.mode, &function, input).map_err(|error| raised(py, view, error))
     }
 }
 
@@ -190,30 +184,53 @@ struct Call<'py> {
 }
 
 impl<'py> Call<'py> {
+    fn of(py: Python<'py>, mode: Mode, function: &Bound<'py, PyAny>, input: &RecordBatch) -> PyResult<Self> {
+        let n_rows = input.num_rows();
+        let (function, arguments, given) = match mode {
+            Mode::Frame => {
+                let frame = frame(py, input)?;
+                (function.clone(), PyTuple::new(py, [&frame])?, Some(frame))
+            }
+            Mode::Columns => (function.clone(), PyTuple::new(py, [columns(py, input)?])?, None),
+            Mode::Rows => {
+                let arguments = (function, columns(py, input)?, n_rows).into_pyobject(py)?;
+                (helper(py, "call_singly")?, arguments, None)
+            }
+        };
+        Ok(Self { function, arguments, mode, n_rows, given })
+    }
+
     /// Makes the call on a thread that Python has started, and waits.
     fn on_own_thread(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let all: Vec<Bound<'_, PyAny>> = iter::once(self.function.clone()).chain(self.arguments.iter()).collect();
         py.import("feast._own_thread")?.getattr("run")?.call1(PyTuple::new(py, all)?)
     }
 
-    /// What the function returned, as the features of the view.
-    fn rows(&self, py: Python<'py>, view: &FeatureView, result: Bound<'py, PyAny>) -> Result<RecordBatch> {
+    /// What the function returned, as the features of the view, whose schema this is.
+    fn rows(
+        &self,
+        py: Python<'py>,
+        view: &FeatureView,
+        schema: &SchemaRef,
+        result: Bound<'py, PyAny>,
+    ) -> Result<RecordBatch> {
         let raised = |error: PyErr| raised(py, view, error);
         let n_rows = self.n_rows;
         let returned: Vec<Returned<'_>> = match &self.given {
             Some(frame) => {
                 let wanted: Vec<(&str, bool)> =
                     view.features.iter().map(|field| (field.name.as_str(), wants_objects(field.value_type))).collect();
-                let columns = py
-                    .import(HELPERS)
-                    .and_then(|helpers| {
-                        helpers.call_method1("columns_of_frame", (result, frame, view.name.as_str(), wanted))
-                    })
+                let columns = helper(py, "columns_of_frame")
+                    .and_then(|helper| helper.call1((result, frame, view.name.as_str(), wanted)))
                     .and_then(|columns| columns.extract::<Vec<Bound<'_, PyAny>>>())
                     .map_err(raised)?;
                 let columns = view.features.iter().zip(columns);
                 columns
-                    .map(|(field, column)| Returned { field, column: Some(column).filter(|c| !c.is_none()) })
+                    .map(|(field, column)| Returned {
+                        field,
+                        column: Some(column).filter(|column| !column.is_none()),
+                        is_of_frame: true,
+                    })
                     .collect()
             }
             None => {
@@ -224,30 +241,27 @@ impl<'py> Call<'py> {
                     )
                 })?;
                 let find = |field: &Field| {
-                    let full = format!("{}__{}", view.name, field.name);
-                    for name in [field.name.as_str(), full.as_str()] {
-                        if result.contains(name)? {
-                            return result.get_item(name).map(Some);
-                        }
+                    if result.contains(&field.name)? {
+                        return result.get_item(&field.name).map(Some);
                     }
-                    Ok(None)
+                    let full = format!("{}__{}", view.name, field.name);
+                    if result.contains(&full)? { result.get_item(full).map(Some) } else { Ok(None) }
                 };
                 view.features
                     .iter()
-                    .map(|field| Ok(Returned { field, column: find(field).map_err(raised)? }))
+                    .map(|field| Ok(Returned { field, column: find(field).map_err(raised)?, is_of_frame: false }))
                     .collect::<Result<_>>()?
             }
         };
         let columns = returned.iter().map(|column| column.array(py, view, n_rows)).collect::<Result<Vec<_>>>()?;
-        let fields: Vec<ArrowField> = view.features.iter().map(|f| f.value_type.arrow_field(&f.name)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
 
     /// The columns that the function returned.
     fn types(&self, py: Python<'py>, view: &FeatureView, result: Bound<'py, PyAny>) -> Result<Vec<Field>> {
-        let helper = if self.mode == Mode::Frame { "types_of_frame" } else { "types_of_columns" };
-        let look = || py.import(HELPERS)?.call_method1(helper, (result,))?.extract::<Vec<(String, i32)>>();
+        let name = if self.mode == Mode::Frame { "types_of_frame" } else { "types_of_columns" };
+        let look = || helper(py, name)?.call1((result,))?.extract::<Vec<(String, i32)>>();
         let types = look().map_err(|error| raised(py, view, error))?;
         Ok(types
             .into_iter()
@@ -282,7 +296,10 @@ fn columns<'py>(py: Python<'py>, input: &RecordBatch) -> PyResult<Bound<'py, PyD
 }
 
 /// The input as a pandas frame. Numbers have the types that Python's own have, as when Feast serves them.
-fn frame<'py>(py: Python<'py>, helpers: &Bound<'py, PyModule>, input: &RecordBatch) -> PyResult<Bound<'py, PyAny>> {
+fn frame<'py>(py: Python<'py>, input: &RecordBatch) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(frame) = frame_of_numbers(py, input)? {
+        return Ok(frame);
+    }
     let objects = PyDict::new(py);
     let classes = Classes::default();
     let mut fields = Vec::with_capacity(input.num_columns());
@@ -302,7 +319,53 @@ fn frame<'py>(py: Python<'py>, helpers: &Bound<'py, PyModule>, input: &RecordBat
     let options = RecordBatchOptions::new().with_row_count(Some(input.num_rows()));
     let batch =
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options).map_err(Error::from).py()?;
-    helpers.call_method1("frame", (PyRecordBatch::new(batch).into_pyarrow(py)?, objects))
+    helper(py, "frame")?.call1((PyRecordBatch::new(batch).into_pyarrow(py)?, objects))
+}
+
+/// The same for an input that is all numbers, as pandas keeps them: one block of floats, one of whole numbers. A whole
+/// number that is missing makes its column one of floats, as it does when Arrow makes the frame, which takes ten times as
+/// long.
+fn frame_of_numbers<'py>(py: Python<'py>, input: &RecordBatch) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let n_rows = input.num_rows();
+    if n_rows == 0 || input.num_columns() == 0 {
+        return Ok(None);
+    }
+    let mut kinds = String::with_capacity(input.num_columns());
+    let (mut floats, mut wholes) = (Vec::new(), Vec::new());
+    for (field, column) in input.schema_ref().fields().iter().zip(input.columns()) {
+        if !matches!(type_of(field), ValueType::Int32 | ValueType::Int64 | ValueType::Float | ValueType::Double) {
+            return Ok(None);
+        }
+        let is_whole = column.data_type().is_integer() && column.null_count() == 0;
+        let wide = if is_whole { DataType::Int64 } else { DataType::Float64 };
+        let column = match *column.data_type() == wide {
+            true => Arc::clone(column),
+            false => cast(column, &wide).map_err(Error::from).py()?,
+        };
+        if is_whole {
+            kinds.push('i');
+            wholes.push(column.as_primitive::<Int64Type>().values().inner().clone());
+        } else {
+            kinds.push('f');
+            let column = column.as_primitive::<Float64Type>();
+            floats.push(match column.null_count() {
+                0 => column.values().inner().clone(),
+                _ => Buffer::from_iter(column.iter().map(|value| value.unwrap_or(f64::NAN))),
+            });
+        }
+    }
+    let block = |columns: &[Buffer]| {
+        let size = n_rows * size_of::<f64>();
+        PyByteArray::new_with(py, columns.len() * size, |bytes| {
+            for (place, column) in bytes.chunks_exact_mut(size).zip(columns) {
+                place.copy_from_slice(column.as_slice());
+            }
+            Ok(())
+        })
+    };
+    let names = PyTuple::new(py, input.schema_ref().fields().iter().map(|field| PyString::intern(py, field.name())))?;
+    let arguments = (names, kinds, n_rows, block(&floats)?, block(&wholes)?);
+    helper(py, "frame_of_numbers")?.call1(arguments).map(Some)
 }
 
 fn widened(data_type: &DataType) -> Option<DataType> {
@@ -315,6 +378,13 @@ fn widened(data_type: &DataType) -> Option<DataType> {
         }
         _ => None,
     }
+}
+
+/// A function of the module of helpers.
+fn helper<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || py.import(HELPERS).map(Bound::unbind))?;
+    module.bind(py).getattr(name)
 }
 
 /// Whether pandas has no type of its own for values of this type.
@@ -330,6 +400,8 @@ fn wants_objects(value_type: ValueType) -> bool {
 struct Returned<'py> {
     field: &'py Field,
     column: Option<Bound<'py, PyAny>>,
+    /// Whether pandas made the column, where a missing number is one that is none.
+    is_of_frame: bool,
 }
 
 impl Returned<'_> {
@@ -366,6 +438,14 @@ impl Returned<'_> {
         let is_list = |value: &Bound<'_, PyAny>| value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>();
         let mut list = column.clone();
         if !is_list(column) {
+            if self.is_of_frame
+                && let Some(numbers) = numbers(py, column)
+            {
+                if numbers.len() != n_rows {
+                    return Err(wrong_length(numbers.len()));
+                }
+                return coerce_column(&numbers, *value_type, name).map_err(unfit);
+            }
             if column.hasattr("__arrow_c_array__").unwrap_or(false) {
                 let array = column.extract::<PyArray>().map_err(|error| raised(py, view, error))?.into_inner().0;
                 if array.len() != n_rows {
@@ -431,6 +511,18 @@ fn floats(list: &Bound<'_, PyAny>) -> Option<ArrayRef> {
     Some(Arc::new(floats.finish()))
 }
 
+/// The numbers of an array of NumPy's, where they are of 64 bits.
+fn numbers(py: Python<'_>, array: &Bound<'_, PyAny>) -> Option<ArrayRef> {
+    if let Ok(floats) = PyBuffer::<f64>::get(array) {
+        let floats = floats.to_vec(py).ok()?;
+        let missing = floats.iter().any(|value| value.is_nan());
+        let nulls = missing.then(|| NullBuffer::from_iter(floats.iter().map(|value| !value.is_nan())));
+        return Some(Arc::new(Float64Array::new(floats.into(), nulls)));
+    }
+    let wholes = PyBuffer::<i64>::get(array).ok()?.to_vec(py).ok()?;
+    Some(Arc::new(Int64Array::from(wholes)))
+}
+
 fn kind(value: &Bound<'_, PyAny>) -> String {
     let name = value.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
     format!("a value of type `{name}`")
@@ -438,13 +530,12 @@ fn kind(value: &Bound<'_, PyAny>) -> String {
 
 /// The error for a function that raised.
 fn raised(py: Python<'_>, view: &FeatureView, exception: PyErr) -> Error {
-    let line = py
-        .import(HELPERS)
-        .and_then(|helpers| helpers.call_method1("line_of", (view.name.as_str(), exception.traceback(py))))
+    let line = helper(py, "line_of")
+        .and_then(|helper| helper.call1((view.name.as_str(), exception.traceback(py))))
         .and_then(|line| line.extract::<Option<u32>>())
         .unwrap_or_default();
     let place = line.map(|line| format!(" in line {line} of its function")).unwrap_or_default();
-    let told = py.import(HELPERS).and_then(|helpers| helpers.call_method1("told", (exception.value(py),)));
+    let told = helper(py, "told").and_then(|helper| helper.call1((exception.value(py),)));
     let reason = told.and_then(|text| text.extract()).unwrap_or_else(|_| exception.to_string());
     failed(view, format_args!("failed{place}")).with_source(Cause { reason, exception })
 }
@@ -472,83 +563,139 @@ impl std::error::Error for Cause {}
 /// What a worker process runs: requests as `feast_server`'s workers send them, answered one after the other.
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct Transformations {
-    functions: Functions,
-    /// Views as they came, so that each is decoded once.
-    views: Mutex<HashMap<Vec<u8>, Arc<FeatureView>>>,
+    /// The views that were computed here, those of late first. To compare messages costs less than to hash one.
+    views: Mutex<Vec<Arc<Known>>>,
 }
 
-/// A request, while its function is called.
+/// A view as it came, and what was made of it once.
+struct Known {
+    message: Vec<u8>,
+    view: Arc<FeatureView>,
+    mode: Mode,
+    function: Py<PyAny>,
+    /// What is computed.
+    features: SchemaRef,
+    /// The last schema of an input, as it came and as it is.
+    input: Mutex<Option<(Vec<u8>, SchemaRef)>>,
+}
+
+/// A request, while its calls are made.
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct Prepared {
-    view: Arc<FeatureView>,
+    known: Arc<Known>,
     infer: bool,
-    mode: Mode,
-    n_rows: usize,
-    given: Option<Py<PyAny>>,
+    /// For each call the number of its rows, and its frame.
+    calls: Vec<(usize, Option<Py<PyAny>>)>,
 }
 
 #[pymethods]
 impl Transformations {
     #[new]
     fn new() -> Self {
-        Self { functions: Functions::default(), views: Mutex::default() }
+        Self { views: Mutex::default() }
     }
 
-    /// A function, its arguments and what [`finish`](Self::finish) needs; or the answer, where there is nothing to call.
+    /// A function, the arguments of each call and what [`finish`](Self::finish) needs; or the answer, where there is
+    /// nothing to call.
     fn prepare<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        let prepared = WorkerRequest::decode(request).and_then(|request| {
-            let view = self.view(request.view)?;
-            let Call { function, arguments, mode, n_rows, given } =
-                self.functions.prepare(py, &view, &request.input)?;
-            let given = given.map(Bound::unbind);
-            Ok((function, arguments, Prepared { view, infer: request.infer, mode, n_rows, given }))
-        });
-        match prepared {
+        match WorkerRequest::decode(request).and_then(|request| self.prepared(py, &request)) {
             Ok((function, arguments, prepared)) => {
                 Ok((function, arguments, Bound::new(py, prepared)?).into_pyobject(py)?.into_any())
             }
-            Err(error) => Ok(answer(py, Err(error)).into_any()),
+            Err(error) => Ok(PyBytes::new(py, &WorkerAnswer::failure(&error)).into_any()),
         }
     }
 
-    /// The answer to a request whose function returned.
-    fn finish<'py>(&self, py: Python<'py>, prepared: &Prepared, result: Bound<'py, PyAny>) -> Bound<'py, PyBytes> {
-        let Prepared { view, infer, mode, n_rows, given } = prepared;
-        let given = given.as_ref().map(|frame| frame.bind(py).clone());
-        let (function, arguments) = (py.None().into_bound(py), PyTuple::empty(py));
-        let call = Call { function, arguments, mode: *mode, n_rows: *n_rows, given };
-        let done = match infer {
-            true => call.types(py, view, result).map(WorkerAnswer::Fields),
-            false => call.rows(py, view, result).map(WorkerAnswer::Rows),
+    /// The answer to a request of whose calls these were made: for each whether the function returned, and what it
+    /// returned or raised.
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        prepared: &Prepared,
+        made: Vec<(bool, Bound<'py, PyAny>)>,
+    ) -> Bound<'py, PyBytes> {
+        let Prepared { known, infer, calls } = prepared;
+        let Known { view, mode, features, .. } = known.as_ref();
+        let mut types = None;
+        let results = made.into_iter().zip(calls).map(|((returned, result), (n_rows, given))| {
+            if !returned {
+                return Err(raised(py, view, PyErr::from_value(result)));
+            }
+            let given = given.as_ref().map(|frame| frame.bind(py).clone());
+            let (function, arguments) = (known.function.bind(py).clone(), PyTuple::empty(py));
+            let call = Call { function, arguments, mode: *mode, n_rows: *n_rows, given };
+            if *infer {
+                types = Some(call.types(py, view, result)?);
+                return Ok(RecordBatch::new_empty(Arc::clone(features)));
+            }
+            call.rows(py, view, features, result)
+        });
+        let results: Vec<Result<RecordBatch>> = results.collect();
+        let answer = match types {
+            Some(types) => WorkerAnswer::Fields(types),
+            None => WorkerAnswer::Calls(results),
         };
-        answer(py, done)
+        PyBytes::new(py, &answer.encode(features))
     }
-
-    /// The answer to a request whose function raised.
-    fn raised<'py>(&self, py: Python<'py>, prepared: &Prepared, error: Bound<'py, PyAny>) -> Bound<'py, PyBytes> {
-        answer(py, Err(raised(py, &prepared.view, PyErr::from_value(error))))
-    }
-}
-
-/// The bytes of an answer. What went wrong is told in it.
-fn answer(py: Python<'_>, done: Result<WorkerAnswer>) -> Bound<'_, PyBytes> {
-    PyBytes::new(py, &done.unwrap_or_else(|error| WorkerAnswer::failure(&error)).encode())
 }
 
 impl Transformations {
-    fn view(&self, message: &[u8]) -> Result<Arc<FeatureView>> {
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = views.get(message) {
-            return Ok(Arc::clone(view));
+    fn prepared<'py>(
+        &self,
+        py: Python<'py>,
+        request: &WorkerRequest<'_>,
+    ) -> Result<(Bound<'py, PyAny>, Bound<'py, PyList>, Prepared)> {
+        let known = self.known(py, request.view)?;
+        let raised = |error: PyErr| raised(py, &known.view, error);
+        let input = request.input(&known.schema(request.schema)?)?;
+        let (mut start, mut function) = (0, known.function.bind(py).clone());
+        let arguments = PyList::empty(py);
+        let mut calls = Vec::with_capacity(request.calls.len());
+        for n_rows in request.calls.iter().copied() {
+            let call = Call::of(py, known.mode, known.function.bind(py), &input.slice(start, n_rows));
+            let call = call.map_err(raised)?;
+            arguments.append(call.arguments).map_err(raised)?;
+            function = call.function;
+            calls.push((n_rows, call.given.map(Bound::unbind)));
+            start += n_rows;
+        }
+        Ok((function, arguments, Prepared { known: Arc::clone(&known), infer: request.infer, calls }))
+    }
+
+    /// The view of a message.
+    fn known(&self, py: Python<'_>, message: &[u8]) -> Result<Arc<Known>> {
+        {
+            let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = views.iter().position(|known| known.message == message) {
+                views[..=at].rotate_right(1);
+                return Ok(Arc::clone(&views[0]));
+            }
         }
         let RegistryObject::FeatureView(view) = feast_proto::decode_object(ObjectKind::OnDemandFeatureView, message)?
         else {
             return Err(Error::internal("a view was decoded as something else"));
         };
-        if views.len() >= MOST_FUNCTIONS {
-            views.clear();
+        let code = Function::of(&view)?;
+        let (mode, function) = (code.mode, code.load(py, &view)?.unbind());
+        let (message, features, input) = (message.to_vec(), WorkerAnswer::schema(&view), Mutex::default());
+        let known = Arc::new(Known { message, view, mode, function, features, input });
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        views.truncate(MOST_FUNCTIONS - 1);
+        views.insert(0, Arc::clone(&known));
+        Ok(known)
+    }
+}
+
+impl Known {
+    fn schema(&self, bytes: &[u8]) -> Result<SchemaRef> {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*input {
+            Some((known, schema)) if known == bytes => Ok(Arc::clone(schema)),
+            _ => {
+                let schema = WorkerRequest::schema_of(bytes)?;
+                *input = Some((bytes.to_vec(), Arc::clone(&schema)));
+                Ok(schema)
+            }
         }
-        views.insert(message.to_vec(), Arc::clone(&view));
-        Ok(view)
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
@@ -20,14 +20,16 @@ use feast_core::{DataSource, Error, ErrorCode, Result, list_names};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::arrow::{ArrowSchemaConverter, parquet_to_arrow_schema};
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Type as PhysicalType};
 use parquet::bloom_filter::Sbbf;
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::Length;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{SchemaDescriptor, Type as SchemaType};
 
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
@@ -43,24 +45,26 @@ use crate::view_columns::record_batch;
 const MOST_OF_AN_OBJECT: u64 = 256 << 20;
 /// How often an object that somebody else wrote at the same time is extended again.
 const MOST_TRIES: usize = 20;
+/// Files of so many bytes are made in memory and written by one call.
+const WRITTEN_AT_ONCE: u64 = 1 << 20;
+/// Rows of a row group from which a dictionary of numbers is worth its making.
+const MANY_ROWS: usize = 4096;
+
+/// Whether the files of a source, as they are now, take these rows.
+pub(crate) fn check(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<()> {
+    let table = SourceTable::open(source, base)?;
+    check_kind(source, &table.files)?;
+    let rows = conform(&table, rows)?;
+    if table.files.shape == Shape::File {
+        as_in_file(&table.files.root, table.parquet_file(0)?.1, &rows)?;
+    }
+    Ok(())
+}
 
 /// Adds rows to the files of a source and returns how many.
 pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
     let files = Files::of(source, base)?;
-    if files.delta.is_some() {
-        return Err(read_only(&source.name));
-    }
-    if let Some(what) = match files.encoding {
-        Encoding::Csv { .. } => Some("CSV"),
-        Encoding::Json { .. } => Some("JSON lines"),
-        Encoding::Parquet => None,
-    } {
-        return Err(Error::unsupported(format!(
-            "data source `{}` is {what}, to which rows cannot be added",
-            source.name
-        ))
-        .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
-    }
+    check_kind(source, &files)?;
     if files.bucket.is_some() {
         if files.shape == Shape::File {
             return extend_object(source, base, rows);
@@ -94,6 +98,25 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
         }
     }
     Ok(rows.num_rows() as u64)
+}
+
+/// Refuses files to which rows cannot be added.
+fn check_kind(source: &DataSource, files: &Files) -> Result<()> {
+    if files.delta.is_some() {
+        return Err(read_only(&source.name));
+    }
+    if let Some(what) = match files.encoding {
+        Encoding::Csv { .. } => Some("CSV"),
+        Encoding::Json { .. } => Some("JSON lines"),
+        Encoding::Parquet => None,
+    } {
+        return Err(Error::unsupported(format!(
+            "data source `{}` is {what}, to which rows cannot be added",
+            source.name
+        ))
+        .with_hint("add rows to a Parquet file or to a directory of Parquet files"));
+    }
+    Ok(())
 }
 
 /// The rows with exactly the columns of the source, in its order and of its types.
@@ -176,8 +199,14 @@ fn extend_file(path: &Path, table: &SourceTable, rows: &RecordBatch) -> Result<(
     let staging = Staging::in_turn(path)?;
     if writes_alike(footer) {
         let file = file.at_hand().map_err(|error| unwritable(path, error))?;
-        let extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
-        let extended = copy_and_add(&file, footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+        let mut extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
+        if file.len() <= WRITTEN_AT_ONCE {
+            let bytes = Vec::with_capacity(file.len() as usize + rows.get_array_memory_size());
+            let bytes = copy_and_add(&file, footer, bytes, &rows).map_err(|error| unwritable(path, error))?;
+            extended.write_all(&bytes).map_err(|error| failed(&staging.path, error))?;
+        } else {
+            extended = copy_and_add(&file, footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+        }
         extended.sync_all().map_err(|error| failed(&staging.path, error))?;
     } else {
         let mut extended = ParquetFile::create(&staging.path, rows.schema_ref(), compression_of(footer))?;
@@ -213,9 +242,32 @@ fn as_in_file(path: &Path, footer: &ArrowReaderMetadata, rows: &RecordBatch) -> 
 /// Whether new row groups look like those of the file. Times of old writers (`INT96`), for one, are not written any
 /// more; such a file is written anew.
 fn writes_alike(footer: &ArrowReaderMetadata) -> bool {
-    let theirs = footer.parquet_schema();
-    let ours = ArrowSchemaConverter::new().convert(footer.schema());
-    let alike = |ours: &parquet::schema::types::SchemaDescriptor| {
+    // A dictionary offset of 0 is how some writers say that there is none; copying would take it at its word.
+    let chunks = footer.metadata().row_groups().iter().flat_map(|row_group| row_group.columns());
+    let placed = |chunk: &parquet::file::metadata::ColumnChunkMetaData| {
+        chunk.byte_range().0 == chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()) as u64
+    };
+    chunks.into_iter().all(placed) && is_written_alike(footer.schema(), footer.parquet_schema())
+}
+
+/// Whether columns of these types are written as this schema has them; remembered for the last file.
+fn is_written_alike(schema: &SchemaRef, theirs: &SchemaDescriptor) -> bool {
+    static LAST: Mutex<Option<(SchemaRef, Arc<SchemaType>, bool)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known, root, alike)) = &*last
+        && known == schema
+        && **root == *theirs.root_schema()
+    {
+        return *alike;
+    }
+    let alike = compare_schemas(schema, theirs);
+    *last = Some((Arc::clone(schema), theirs.root_schema_ptr(), alike));
+    alike
+}
+
+fn compare_schemas(schema: &SchemaRef, theirs: &SchemaDescriptor) -> bool {
+    let ours = ArrowSchemaConverter::new().convert(schema);
+    let alike = |ours: &SchemaDescriptor| {
         let (plain, other) = (parquet_to_arrow_schema(theirs, None)?, parquet_to_arrow_schema(ours, None)?);
         let types = |schema: &arrow::datatypes::Schema| -> Vec<DataType> {
             schema.fields().iter().map(|field| field.data_type().clone()).collect()
@@ -230,12 +282,7 @@ fn writes_alike(footer: &ArrowReaderMetadata) -> bool {
             physical && theirs.num_columns() == ours.num_columns() && types(&plain) == types(&other),
         )
     };
-    // A dictionary offset of 0 is how some writers say that there is none; copying would take it at its word.
-    let chunks = footer.metadata().row_groups().iter().flat_map(|row_group| row_group.columns());
-    let placed = |chunk: &parquet::file::metadata::ColumnChunkMetaData| {
-        chunk.byte_range().0 == chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset()) as u64
-    };
-    ours.is_ok_and(|ours| alike(&ours).unwrap_or(false)) && chunks.into_iter().all(placed)
+    ours.is_ok_and(|ours| alike(&ours).unwrap_or(false))
 }
 
 /// Copies the row groups of a file without decoding them and adds rows. Small row groups at the end become one with the
@@ -254,10 +301,18 @@ fn copy_and_add<W: Write + Send>(
         // A file has an index of its pages for all row groups or for none.
         properties = properties.set_offset_index_disabled(true).set_statistics_enabled(EnabledStatistics::Chunk);
     }
+    let n_kept = kept_row_groups(metadata, rows.num_rows());
+    let n_encoded = metadata.row_groups()[n_kept..].iter().map(|group| group.num_rows() as usize).sum::<usize>();
+    if n_encoded + rows.num_rows() < MANY_ROWS {
+        for column in metadata.file_metadata().schema_descr().columns() {
+            if !matches!(column.physical_type(), PhysicalType::BYTE_ARRAY) {
+                properties = properties.set_column_dictionary_enabled(column.path().clone(), false);
+            }
+        }
+    }
     let properties = properties.build();
     let root = metadata.file_metadata().schema_descr().root_schema_ptr();
     let mut writer = SerializedFileWriter::new(extended, root, Arc::new(properties))?;
-    let n_kept = kept_row_groups(metadata, rows.num_rows());
     for index in 0..n_kept {
         copy_row_group(&mut writer, file, metadata, index)?;
     }

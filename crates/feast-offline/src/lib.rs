@@ -71,4 +71,4 @@ pub use historical::{HistoricalRequest, HistoricalStream};
 pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
 pub use leaks::{FeatureLeak, LeakReport};
 pub use newest::{NewestRead, NewestRow};
-pub use store::OfflineStore;
+pub use store::{Append, OfflineStore};

@@ -20,7 +20,7 @@ use crate::latest::Latest;
 use crate::parallel::blocking;
 use crate::sources::SourceTable;
 use crate::view_columns::batch_source;
-use crate::warehouses::postgres::{Postgres, not_a_table, relation_of};
+use crate::warehouses::postgres::{Postgres, Taken, not_a_table, relation_of};
 use crate::window_rows::WindowRows;
 use crate::{
     BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, LeakReport, NewestRead, NewestRow, WriteOptions,
@@ -65,6 +65,35 @@ pub struct OfflineStore {
     staging_endpoint: String,
     /// The database that holds the rows, if it is not files.
     warehouse: Option<Postgres>,
+}
+
+/// Rows that a source takes. Without [`commit`](Self::commit) they are not added.
+pub struct Append(Prepared);
+
+enum Prepared {
+    /// Rows that files take as they are at this moment.
+    Files { source: Box<DataSource>, base: PathBuf, rows: RecordBatch },
+    /// Rows in a transaction.
+    Table(Box<Taken>),
+}
+
+impl fmt::Debug for Append {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Append")
+    }
+}
+
+impl Append {
+    /// Adds the rows and returns how many. A reader sees all of them or none.
+    ///
+    /// # Errors
+    /// As [`OfflineStore::append`].
+    pub async fn commit(self) -> Result<u64> {
+        match self.0 {
+            Prepared::Files { source, base, rows } => blocking(move || append::append(&source, &base, &rows)).await,
+            Prepared::Table(taken) => Box::pin(taken.commit()).await,
+        }
+    }
 }
 
 impl fmt::Display for OfflineStore {
@@ -354,10 +383,27 @@ impl OfflineStore {
     /// partitions the first ones may have been.
     pub async fn append(&self, source: &DataSource, rows: RecordBatch) -> Result<u64> {
         if let Some(warehouse) = &self.warehouse {
-            return Box::pin(warehouse.append(source, &rows)).await;
+            return Box::pin(warehouse.take(source, &rows)).await?.commit().await;
         }
         let (source, base) = (source.clone(), self.base.clone());
         blocking(move || append::append(&source, &base, &rows)).await
+    }
+
+    /// The same in two steps: what a source refuses it refuses now, and nobody sees the rows before
+    /// [`Append::commit`].
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn prepare_append(&self, source: &DataSource, rows: RecordBatch) -> Result<Append> {
+        if let Some(warehouse) = &self.warehouse {
+            return Ok(Append(Prepared::Table(Box::new(Box::pin(warehouse.take(source, &rows)).await?))));
+        }
+        let (source, base) = (source.clone(), self.base.clone());
+        blocking(move || {
+            append::check(&source, &base, &rows)?;
+            Ok(Append(Prepared::Files { source: Box::new(source), base, rows }))
+        })
+        .await
     }
 
     /// Adds rows to the log of a feature service and returns how many. A reader sees all of them or none; in several

@@ -148,9 +148,6 @@ async fn served(engine: &LocalEngine, view: &FeatureView, time: i64) -> BTreeMap
 }
 
 fn alike(one: Option<f64>, other: Option<f64>) -> bool {
-    // To DataFusion the least of infinite numbers is the greatest finite one.
-    let infinite = |number: Option<f64>| number.map(|number| if number == f64::MAX { f64::INFINITY } else { number });
-    let (one, other) = (infinite(one), infinite(other));
     match (one, other) {
         (Some(one), Some(other)) if one.is_finite() && other.is_finite() => (one - other).abs() < 1e-6,
         (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),
@@ -174,6 +171,52 @@ async fn compare(engine: &LocalEngine, view: &FeatureView, rows: &[(i64, i64)]) 
         }
     }
     found
+}
+
+#[tokio::test]
+async fn the_least_and_the_greatest_of_infinite_numbers_are_infinite() {
+    let folder = tempfile::tempdir().unwrap();
+    let (offline, engine) = engine(folder.path());
+    let rows = [
+        (1, f64::INFINITY, f64::INFINITY),
+        (2, f64::NEG_INFINITY, f64::NEG_INFINITY),
+        (3, f64::INFINITY, 2.0),
+        (4, f64::MAX, f64::MIN),
+        (5, f64::NEG_INFINITY, f64::INFINITY),
+    ];
+    let values: Float64Array = rows.iter().flat_map(|(_, one, other)| [Some(*one), Some(*other), None]).collect();
+    let batch = RecordBatch::try_from_iter([
+        ("id", Arc::new(rows.iter().flat_map(|(id, ..)| [*id; 3]).collect::<Int64Array>()) as ArrayRef),
+        ("event_timestamp", seconds(0..15)),
+        ("float", cast(&values, &DataType::Float32).unwrap()),
+        ("double", Arc::new(values)),
+    ]);
+    let stream = BatchStream::from_batches(batch.as_ref().unwrap().schema(), vec![batch.unwrap()]);
+    offline.write_dataset("rows.parquet", stream, WriteOptions::default()).await.unwrap();
+    let kind = BatchFeatures {
+        batch_source: Some(DataSource::file("rows", "rows.parquet", "event_timestamp")),
+        aggregations: ["double", "float"]
+            .into_iter()
+            .flat_map(|column| ["min", "max"].map(|function| (column, function)))
+            .map(|(column, function)| Aggregation {
+                name: format!("{function}_{column}"),
+                column: column.to_owned(),
+                function: function.to_owned(),
+                time_window: None,
+                slide_interval: None,
+            })
+            .collect(),
+        ..BatchFeatures::default()
+    };
+    let mut made = view("made", kind, 0);
+    made.features = ["min_double", "max_double"].map(|name| Field::new(name, ValueType::Double)).to_vec();
+    made.features.extend(["min_float", "max_float"].map(|name| Field::new(name, ValueType::Float)));
+    let found = served(&engine, &made, 20).await;
+    for (id, one, other) in rows {
+        let [least, greatest] = [one.min(other), one.max(other)];
+        let [least_float, greatest_float] = [least, greatest].map(|number| f64::from(number as f32));
+        assert_eq!(found[&id], [least, greatest, least_float, greatest_float].map(Some), "{id}");
+    }
 }
 
 #[test]

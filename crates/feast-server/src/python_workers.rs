@@ -1,9 +1,13 @@
 //! Users' Python in processes of its own: the server hands rows over and waits, whatever the function does.
 //!
-//! A worker computes one call at a time. Calls for the same view that wait at the same moment become one; when such a
-//! call fails, each is tried alone, so that nobody gets somebody else's error. A worker that does not answer in time,
-//! or dies, is replaced, and what it was computing when it died is tried once more; a view that keeps doing that to its
-//! workers has to wait ever longer, so that others find one.
+//! Who finds a worker free speaks to it. Where all are busy, calls for the same view that wait at the same moment go to
+//! the next free worker in one message, which calls the function once for each of them: a function may look at all rows
+//! that it is given, and what it returns must not depend on who else asked at that moment. Only views whose tag
+//! [`ROW_WISE`] says that each row is computed from itself get the rows of several calls at once. When such a call fails,
+//! each is tried alone, so that nobody gets somebody else's error.
+//!
+//! A worker that does not answer in time, or dies, is replaced, and what it was computing when it died is tried once
+//! more; a view that keeps doing that to its workers has to wait ever longer, so that others find one.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
 use serde_json::Value;
@@ -23,8 +28,12 @@ use crate::to_its_end::ToItsEnd;
 use crate::worker_process::Process;
 use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
 
-/// Most rows that calls of several requests are put together to.
+/// The tag of an on-demand view by which its user says that the function computes each row from that row alone:
+/// `tags={"feast.row_wise": "true"}`.
+const ROW_WISE: &str = "feast.row_wise";
+/// Most rows, and most bytes of them, that calls of several requests are put together to.
 const MOST_ROWS: usize = 4096;
+const MOST_BYTES: usize = 1 << 20;
 /// Calls that wait for a worker; more are refused.
 const MOST_WAITING: usize = 1024;
 /// Views whose messages are kept.
@@ -124,7 +133,7 @@ impl PythonWorkers {
         }))
     }
 
-    async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<WorkerAnswer> {
+    async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<Computed> {
         let (reply, answer) = oneshot::channel();
         let call = Call {
             view: view.name.clone(),
@@ -162,15 +171,15 @@ impl Drop for PythonWorkers {
 impl Transformer for PythonWorkers {
     async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
         match self.call(view, input, false).await? {
-            WorkerAnswer::Rows(rows) => Ok(rows),
-            _ => Err(Error::internal("a Python worker answered something else than rows")),
+            Computed::Rows(rows) => Ok(rows),
+            Computed::Fields(_) => Err(Error::internal("a Python worker answered something else than rows")),
         }
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
         match self.call(view, sample, true).await? {
-            WorkerAnswer::Fields(fields) => Ok(fields),
-            _ => Err(Error::internal("a Python worker answered something else than types")),
+            Computed::Fields(fields) => Ok(fields),
+            Computed::Rows(_) => Err(Error::internal("a Python worker answered something else than types")),
         }
     }
 
@@ -195,16 +204,22 @@ impl Transformer for PythonWorkers {
 const NO_PYTHON: &str = "install feast-rs in that Python, name an interpreter that has it in FEAST_PYTHON, or a \
                          transformation server in `feature_server.transformation_service_endpoint`";
 
+/// What comes of a call.
+enum Computed {
+    Rows(RecordBatch),
+    Fields(Vec<Field>),
+}
+
 /// One call of a function, and whoever waits for it.
 struct Call {
     view: String,
-    message: Arc<[u8]>,
+    message: Arc<Message>,
     infer: bool,
     input: RecordBatch,
     /// Whether it is not put together with others any more.
     alone: bool,
     deadline: Instant,
-    reply: oneshot::Sender<Result<WorkerAnswer>>,
+    reply: oneshot::Sender<Result<Computed>>,
 }
 
 impl Call {
@@ -213,11 +228,19 @@ impl Call {
             && !other.alone
             && !self.infer
             && !other.infer
-            && self.message == other.message
+            && Arc::ptr_eq(&self.message, &other.message)
             && self.input.schema_ref() == other.input.schema_ref()
     }
 
-    fn answer(self, answer: Result<WorkerAnswer>) {
+    /// Whether a frame of the rows of both has the types that the frame of each has alone: whole numbers with a null
+    /// among them become floats.
+    fn is_typed_as(&self, other: &Self) -> bool {
+        let has_nulls =
+            |call: &Self| call.input.columns().iter().map(|column| column.null_count() > 0).collect::<Vec<_>>();
+        has_nulls(self) == has_nulls(other)
+    }
+
+    fn answer(self, answer: Result<Computed>) {
         // Nobody waits for it any more when this fails.
         let _ = self.reply.send(answer);
     }
@@ -226,7 +249,43 @@ impl Call {
 /// A view and its message.
 struct Written {
     view: FeatureView,
-    message: Arc<[u8]>,
+    message: Arc<Message>,
+}
+
+/// What workers are told about a view.
+struct Message {
+    /// The view as the registry keeps it.
+    view: Vec<u8>,
+    /// The schema of what is computed.
+    features: SchemaRef,
+    /// Whether the function may be given the rows of several calls at once.
+    row_wise: bool,
+    /// The last schema of its input, also as bytes.
+    input: Mutex<Option<(SchemaRef, Arc<[u8]>)>>,
+}
+
+impl Message {
+    fn of(view: &FeatureView) -> Self {
+        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
+        Self {
+            view: feast_proto::encode_object(&object, &view.project),
+            features: WorkerAnswer::schema(view),
+            row_wise: view.tags.get(ROW_WISE).is_some_and(|value| value.eq_ignore_ascii_case("true")),
+            input: Mutex::default(),
+        }
+    }
+
+    fn schema(&self, schema: &SchemaRef) -> Arc<[u8]> {
+        let mut known = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((same, bytes)) if same == schema => Arc::clone(bytes),
+            _ => {
+                let bytes: Arc<[u8]> = WorkerRequest::schema_bytes(schema).into();
+                *known = Some((Arc::clone(schema), Arc::clone(&bytes)));
+                bytes
+            }
+        }
+    }
 }
 
 /// What all workers share.
@@ -297,14 +356,12 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The view as the registry keeps it.
-    fn message(&self, view: &FeatureView) -> Arc<[u8]> {
+    fn message(&self, view: &FeatureView) -> Arc<Message> {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = messages.get(&view.name).filter(|known| known.view == *view) {
             return Arc::clone(&known.message);
         }
-        let object = RegistryObject::FeatureView(Arc::new(view.clone()));
-        let message: Arc<[u8]> = feast_proto::encode_object(&object, &view.project).into();
+        let message = Arc::new(Message::of(view));
         if messages.len() >= MOST_MESSAGES {
             messages.clear();
         }
@@ -391,7 +448,7 @@ impl Pool {
         let mut state = self.state();
         let now = Instant::now();
         let mut calls: Vec<Call> = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         let mut others = VecDeque::with_capacity(state.waiting.len());
         while let Some(call) = state.waiting.pop_front() {
             if call.reply.is_closed() {
@@ -403,10 +460,14 @@ impl Pool {
                 call.answer(Err(Error::new(ErrorCode::Timeout, message).with_hint("configure more workers")));
                 continue;
             }
-            let fits =
-                calls.first().is_none_or(|first| first.goes_with(&call) && rows + call.input.num_rows() <= MOST_ROWS);
+            // A call without rows is one, too.
+            let (more_rows, more_bytes) = (call.input.num_rows().max(1), call.input.get_array_memory_size());
+            let fits = calls.first().is_none_or(|first| {
+                first.goes_with(&call) && rows + more_rows <= MOST_ROWS && bytes + more_bytes <= MOST_BYTES
+            });
             if fits {
-                rows += call.input.num_rows();
+                rows += more_rows;
+                bytes += more_bytes;
                 calls.push(call);
             } else {
                 others.push_back(call);
@@ -451,13 +512,9 @@ impl Pool {
     /// Runs calls in a process; returns the process if it still can be used.
     async fn run(&self, mut process: Process, calls: Vec<Call>) -> Option<Process> {
         let Some(first) = calls.first() else { return Some(process) };
-        let (view, message, infer) = (first.view.clone(), Arc::clone(&first.message), first.infer);
-        let input = match calls.as_slice() {
-            [only] => Ok(only.input.clone()),
-            _ => concat_batches(first.input.schema_ref(), calls.iter().map(|call| &call.input)).map_err(Error::from),
-        };
-        let request = input.and_then(|input| WorkerRequest { infer, view: &message, input }.encode());
-        let mut request = match request {
+        let (view, message) = (first.view.clone(), Arc::clone(&first.message));
+        let together = calls.len() > 1 && message.row_wise && calls.iter().all(|call| call.is_typed_as(first));
+        let mut request = match request_of(&calls, together) {
             Ok(request) => request,
             Err(error) => {
                 self.answer_or_retry(calls, &error, false);
@@ -467,8 +524,15 @@ impl Pool {
         match tokio::time::timeout(self.options.timeout, process.ask(&mut request)).await {
             Ok(Ok(answer)) => {
                 self.state().strikes.remove(&view);
-                match WorkerAnswer::decode(&answer) {
-                    Ok(answer) => hand_out(calls, answer),
+                match WorkerAnswer::decode(&answer, &message.features) {
+                    Ok(WorkerAnswer::Calls(answers)) if together => self.hand_out_parts(calls, answers),
+                    Ok(WorkerAnswer::Calls(answers)) => self.hand_out(calls, answers),
+                    Ok(WorkerAnswer::Fields(fields)) => {
+                        // Types are asked for alone.
+                        if let Some(call) = calls.into_iter().next() {
+                            call.answer(Ok(Computed::Fields(fields)));
+                        }
+                    }
                     Err(error) => self.answer_or_retry(calls, &error, false),
                 }
                 Some(process)
@@ -527,28 +591,65 @@ impl Pool {
         drop(state);
         self.arrived.notify_one();
     }
-}
 
-/// Gives each caller its rows of the answer.
-fn hand_out(calls: Vec<Call>, answer: WorkerAnswer) {
-    let rows = match answer {
-        WorkerAnswer::Rows(rows) => rows,
-        other => {
-            // Types are asked for alone.
-            if let Some(call) = calls.into_iter().next() {
-                call.answer(Ok(other));
-            }
+    /// Gives each caller the answer to its call. What the worker has not begun is next.
+    fn hand_out(&self, calls: Vec<Call>, answers: Vec<Result<RecordBatch>>) {
+        if answers.is_empty() || answers.len() > calls.len() {
+            let error = Error::internal("a Python worker answered another number of calls than it was asked for");
+            self.answer_or_retry(calls, &error, false);
             return;
         }
-    };
-    let expected: usize = calls.iter().map(|call| call.input.num_rows()).sum();
-    let mut start = 0;
-    for call in calls {
-        let n_rows = call.input.num_rows();
-        call.answer(match rows.num_rows() == expected {
-            true => Ok(WorkerAnswer::Rows(rows.slice(start, n_rows))),
-            false => Err(Error::internal("a Python worker answered with another number of rows")),
-        });
-        start += n_rows;
+        let mut calls = calls.into_iter();
+        for (answer, call) in answers.into_iter().zip(&mut calls) {
+            let n_rows = call.input.num_rows();
+            call.answer(match answer {
+                Ok(rows) if rows.num_rows() != n_rows => Err(other_number_of_rows()),
+                answer => answer.map(Computed::Rows),
+            });
+        }
+        if calls.len() > 0 {
+            let mut state = self.state();
+            for call in calls.rev() {
+                state.waiting.push_front(call);
+            }
+            drop(state);
+            self.arrived.notify_one();
+        }
     }
+
+    /// Gives each caller its rows of the answer to one call that was made for all.
+    fn hand_out_parts(&self, calls: Vec<Call>, mut answers: Vec<Result<RecordBatch>>) {
+        let n_rows: usize = calls.iter().map(|call| call.input.num_rows()).sum();
+        let rows = match answers.pop() {
+            Some(Ok(rows)) if rows.num_rows() == n_rows => rows,
+            Some(Err(error)) => return self.answer_or_retry(calls, &error, false),
+            _ => return self.answer_or_retry(calls, &other_number_of_rows(), false),
+        };
+        let mut start = 0;
+        for call in calls {
+            let n_rows = call.input.num_rows();
+            call.answer(Ok(Computed::Rows(rows.slice(start, n_rows))));
+            start += n_rows;
+        }
+    }
+}
+
+/// The message that asks for all of these calls: one for each, or one `together` for the rows of all.
+fn request_of(calls: &[Call], together: bool) -> Result<Vec<u8>> {
+    let [first, others @ ..] = calls else { return Err(Error::internal("no call is to be made")) };
+    let Call { message, infer, input, .. } = first;
+    let mut rows: Vec<usize> = calls.iter().map(|call| call.input.num_rows()).collect();
+    let joined = match others {
+        [] => None,
+        _ => Some(concat_batches(input.schema_ref(), calls.iter().map(|call| &call.input))?),
+    };
+    if together {
+        rows = vec![rows.iter().sum()];
+    }
+    let schema = message.schema(input.schema_ref());
+    WorkerRequest::encode(*infer, &message.view, &schema, &rows, joined.as_ref().unwrap_or(input))
+}
+
+fn other_number_of_rows() -> Error {
+    Error::internal("a Python worker answered with another number of rows")
 }

@@ -1,4 +1,9 @@
 //! Fresh values: into the online store, the offline store, or both.
+//!
+//! Of both, the online store is written first and the history last, after it was asked whether it takes the rows. A push
+//! that failed may thus be sent again: what the online store has already it takes again without a change, and the history
+//! has none of it. Only who was never told that a push succeeded, because the connection or the process ended in the
+//! moment between, adds its rows to the history twice by sending them again.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -46,9 +51,11 @@ impl FeatureStore {
 
     /// Writes rows to every view that the push source feeds; with `transform_on_write` also to the stored on-demand
     /// views that can be computed from them. All rows are checked, and all functions run, before the first is written.
+    /// A call that failed may be repeated: rows that were written are written again without a change, and the history
+    /// comes last.
     ///
     /// # Errors
-    /// `PushSourceNotFound`; missing columns and values that do not fit, naming column, row and value;
+    /// `PushSourceNotFound`; one push to both stores for a view whose rows are computed; missing columns and values that do not fit, naming column, row and value;
     /// `TransformationFailed`.
     pub async fn push_rows(
         &self,
@@ -60,6 +67,16 @@ impl FeatureStore {
         let snapshot = self.registry.snapshot_checked().await?;
         let contents = self.project_of(&snapshot)?;
         let views = contents.views_of_push_source(push_source)?;
+        if target == PushTarget::OnlineAndOffline
+            && let Some(view) = views.iter().find(|view| view.is_computed())
+        {
+            let message = format!(
+                "the rows of {} are computed: its history takes rows before that, the online store rows after it",
+                view.reference()
+            );
+            return Err(Error::invalid_request(message)
+                .with_hint("push to `offline` and materialize, or push rows that you computed to `online`"));
+        }
         let online = target != PushTarget::Offline;
         let mut writes = Vec::new();
         for view in views.iter().filter(|_| online) {
@@ -79,12 +96,22 @@ impl FeatureStore {
                 }
             }
         }
-        // The offline append is all or nothing and the stricter of the two; what it refuses is not served either.
+        if !online {
+            for source in appended {
+                self.offline.append(source, rows.clone()).await?;
+            }
+            return Ok(());
+        }
+        // What the history refuses is not served either.
+        let mut prepared = Vec::with_capacity(appended.len());
         for source in appended {
-            self.offline.append(source, rows.clone()).await?;
+            prepared.push(self.offline.prepare_append(source, rows.clone()).await?);
         }
         for (table, write) in &writes {
             self.write_rows(table, write).await?;
+        }
+        for append in prepared {
+            append.commit().await?;
         }
         Ok(())
     }

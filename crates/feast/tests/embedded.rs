@@ -299,6 +299,35 @@ async fn a_push_reaches_both_stores_and_newer_values_stay() {
     assert_eq!((error.code(), error.hint()), (ErrorCode::PushSourceNotFound, Some("did you mean `fresh`?")));
 }
 
+#[tokio::test]
+async fn a_push_that_failed_halfway_is_in_the_history_once_when_it_is_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let count = async || {
+        let batches = store.offline_store().read_dataset("pushed.parquet").await.unwrap().collect().await.unwrap();
+        batches.iter().map(RecordBatch::num_rows).sum::<usize>() - driver_rows().num_rows()
+    };
+    let fresh = rows(&[(1001, T0 + 3600, T0 + 3600, 0.9, 90, Some("z"))]);
+    let database = folder.path().join("data/online.db");
+    let away = database.with_extension("away");
+    std::fs::rename(&database, &away).unwrap();
+    std::fs::create_dir(&database).unwrap();
+    for _ in 0..2 {
+        open(folder.path()).push("fresh", &fresh, PushTarget::OnlineAndOffline).await.unwrap_err();
+        assert_eq!(count().await, 0);
+    }
+    std::fs::remove_dir(&database).unwrap();
+    std::fs::rename(&away, &database).unwrap();
+    store.push("fresh", &fresh, PushTarget::OnlineAndOffline).await.unwrap();
+    assert_eq!((count().await, trips(&store, "driver_push", 1001).await), (1, Some(90)));
+
+    // What the history refuses is not served.
+    let later = rows(&[(1001, T0 + 7200, T0 + 7200, 0.9, 91, Some("z"))]);
+    let wrong = later.project(&[0, 1, 2, 3, 4]).unwrap();
+    store.push("fresh", &wrong, PushTarget::OnlineAndOffline).await.unwrap_err();
+    assert_eq!((count().await, trips(&store, "driver_push", 1001).await), (1, Some(90)));
+}
+
 async fn historical(store: &FeatureStore, feature: &str, entity_rows: &[(i64, i64)]) -> Result<Vec<Option<i64>>> {
     let drivers: Vec<i64> = entity_rows.iter().map(|row| row.0).collect();
     let seconds: Vec<i64> = entity_rows.iter().map(|row| row.1).collect();

@@ -10,6 +10,7 @@ import __future__
 import ast
 import builtins
 import dis
+import functools
 import importlib
 import linecache
 import math
@@ -266,10 +267,49 @@ def frame(table: Any, objects: dict[str, list[Any]]) -> Any:
     return made[names]
 
 
+@functools.lru_cache(maxsize=1024)
+def _layout(names: tuple[str, ...], kinds: str) -> tuple[Any, Any, Any]:
+    """The names as an index, and where the columns of either kind of number stand."""
+    import numpy
+    import pandas
+
+    floats, wholes = (
+        numpy.array([at for at, one in enumerate(kinds) if one == kind], dtype=numpy.intp)
+        for kind in "fi"
+    )
+    return pandas.Index(list(names)), floats, wholes
+
+
+def frame_of_numbers(
+    names: tuple[str, ...], kinds: str, rows: int, floats: bytearray, wholes: bytearray
+) -> Any:
+    """A pandas frame of columns of floats (`f`) and of whole numbers (`i`), which lie one after the other."""
+    import numpy
+    import pandas
+
+    index, at_floats, at_wholes = _layout(names, kinds)
+    blocks = [
+        (numpy.frombuffer(numbers, kind).reshape(len(at), rows), at)
+        for numbers, kind, at in ((floats, "f8", at_floats), (wholes, "i8", at_wholes))
+        if len(at)
+    ]
+    try:
+        from pandas.api.internals import create_dataframe_from_blocks
+    except ImportError:
+        columns: list[Any] = [None] * len(names)
+        for block, at in blocks:
+            for values, place in zip(block, at):
+                columns[place] = values
+        return pandas.DataFrame(dict(zip(names, columns)), copy=False)
+    # A view of the index: whoever names it names only that of his frame.
+    return create_dataframe_from_blocks(blocks, index=pandas.RangeIndex(rows), columns=index.view())
+
+
 def columns_of_frame(
     result: Any, given: Any, view: str, wanted: list[tuple[str, bool]]
 ) -> list[Any]:
-    """The wanted columns of a returned frame: Arrow arrays, or lists of Python values where those are asked for."""
+    """The wanted columns of a returned frame: arrays of NumPy or Arrow, or lists of Python values where those are asked
+    for."""
     import pandas
     import pyarrow
 
@@ -292,6 +332,9 @@ def columns_of_frame(
             raise TypeError(f"the function returned more than one column named `{found}`")
         array = None
         if not as_objects:
+            if getattr(series.dtype, "char", None) in ("d", "l", "q"):
+                columns.append(series.to_numpy())
+                continue
             try:
                 array = array_of(pyarrow, series)
             except (

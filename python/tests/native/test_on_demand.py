@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -19,6 +20,7 @@ from drivers import T0, definitions, write_repository
 
 from feast import FeatureService, FeatureStore, Field, RequestSource
 from feast.on_demand_feature_view import OnDemandFeatureView, on_demand_feature_view
+from feast.transformation import _functions
 from feast.types import Array, Float64, Int64, Map, String, UnixTimestamp
 
 DRIVERS = definitions()
@@ -711,3 +713,30 @@ def test_functions_may_use_the_feature_store_and_its_streams(
     entity = pd.DataFrame({"driver_id": [1001], "event_timestamp": [T0 + timedelta(minutes=5)]})
     table = store.get_historical_features(entity_df=entity, features=features).to_arrow()
     assert (table["x"].to_pylist(), table["kind"].to_pylist()) == ([30], ["Thread"])
+
+
+def test_frames_of_numbers_are_those_that_arrow_makes() -> None:
+    columns = {
+        "whole": pa.array([1, 2, -3]),
+        "part": pa.array([0.5, None, math.nan]),
+        "other": pa.array([2**60, 0, 5]),
+        "none": pa.array([None] * 3, pa.float64()),
+    }
+    for names in (["whole", "part", "other", "none"], ["part"], ["other", "whole"]):
+        chosen = {name: columns[name] for name in names}
+        kinds = "".join("i" if pa.types.is_integer(one.type) else "f" for one in chosen.values())
+        blocks = {"i": bytearray(), "f": bytearray()}
+        for kind, column in zip(kinds, chosen.values()):
+            blocks[kind] += column.to_numpy(zero_copy_only=False).tobytes()
+        made = _functions.frame_of_numbers(tuple(names), kinds, 3, blocks["f"], blocks["i"])
+        expected = pa.table(chosen).to_pandas()
+        pd.testing.assert_frame_equal(made, expected)
+        assert type(made.index) is type(expected.index)
+        assert made.columns.dtype == expected.columns.dtype
+        # What a function does to its frame, it does to no other.
+        made["new"] = made[names[0]] + 1
+        made.loc[0, names[0]] = 7
+        made.columns.name = "named"
+        again = _functions.frame_of_numbers(tuple(names), kinds, 3, blocks["f"], blocks["i"])
+        assert again.columns.name is None
+        assert list(again.columns) == names

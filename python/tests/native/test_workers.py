@@ -70,6 +70,10 @@ GOOD = {
     "store = FeatureStore(repo_path=os.environ.get('NESTED_REPOSITORY')); "
     "job = store.get_historical_features(entity_df=entity, features=['driver_stats:trips']); "
     "return {'x': job.to_arrow()['trips'].to_pylist() * len(inputs['val'])}",
+    # What they return tells how many rows they were given; nobody is alone for as long as they take.
+    "counts": "import time; time.sleep(0.005); return {'x': [len(inputs['val'])] * len(inputs['val'])}",
+    "even": "assert not any(one % 2 for one in inputs['val']), 'odd'; "
+    "import time; time.sleep(0.002); return {'x': inputs['val']}",
     "whoami": "import os; return {'x': [os.getpid() for _ in inputs['val']]}",
 }
 
@@ -91,7 +95,18 @@ def kept(name: str, source: str) -> OnDemandFeatureView:
     )
 
 
-def view(name: str, body: str) -> OnDemandFeatureView:
+# The same, and frames, for views whose tag says that rows are computed from themselves.
+BY_ROW = {
+    "counts_by_row": ("python", GOOD["counts"]),
+    "even_by_row": ("python", GOOD["even"]),
+    "whole": (
+        "pandas",
+        "import time; time.sleep(0.005); inputs['x'] = int(inputs['val'].dtype.kind == 'i'); return inputs",
+    ),
+}
+
+
+def view(name: str, body: str, mode: str = "python", **tags: str) -> OnDemandFeatureView:
     source = f"def {name}(inputs):\n    {body}\n"
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # noqa: S102
@@ -101,7 +116,8 @@ def view(name: str, body: str) -> OnDemandFeatureView:
         schema=[Field(name="x", dtype=Int64)],
         udf=namespace[name],
         udf_string=source,
-        mode="python",
+        mode=mode,
+        tags=tags,
     )
 
 
@@ -133,7 +149,7 @@ class Server:
         except ConnectionError:
             return 0
 
-    def ask(self, name: str, values: list[int] | None = None) -> tuple[int, Any]:
+    def ask(self, name: str, values: list[Any] | None = None) -> tuple[int, Any]:
         """Status and body of the answer to a request for one view."""
         values = [1, 2] if values is None else values
         body = {"features": [f"{name}:x"], "entities": {"val": values}}
@@ -144,7 +160,7 @@ class Server:
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
-    def values(self, name: str, values: list[int]) -> list[int]:
+    def values(self, name: str, values: list[Any]) -> list[int]:
         status, body = self.ask(name, values)
         assert status == 200, body
         return body["results"][-1]["values"]
@@ -163,6 +179,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = FeatureStore(repo_path=str(folder))
     views = [view(name, body) for name, (body, *_) in BAD.items()]
     views += [view(name, body) for name, body in GOOD.items()]
+    views += [
+        view(name, body, mode, **{"feast.row_wise": "true"})
+        for name, (mode, body) in BY_ROW.items()
+    ]
     views += [kept("written", "driver_stats"), kept("pushed", "driver_push")]
     store.apply([*DRIVERS.values(), *views], skip_feature_view_validation=True)
     store.materialize(T0.replace(day=1), T0.replace(day=21))
@@ -218,6 +238,48 @@ def test_requests_at_the_same_time_get_their_own_rows(server: Server) -> None:
     with ThreadPoolExecutor(16) as together:
         for number, values in enumerate(together.map(one, range(200))):
             assert values == [2 * value for value in range(number, number + number % 7 + 1)]
+
+
+def test_a_function_is_given_the_rows_of_one_request_whoever_else_asks(server: Server) -> None:
+    with ThreadPoolExecutor(32) as together:
+        answers = together.map(lambda n_rows: server.values("counts", [1] * n_rows), [1, 2, 3] * 40)
+        assert list(answers) == [[1], [2, 2], [3, 3, 3]] * 40
+
+
+def test_rows_that_are_computed_from_themselves_may_come_together(server: Server) -> None:
+    deadline = time.monotonic() + 60
+    together_at_most = 0
+    while together_at_most <= 3:
+        assert time.monotonic() < deadline
+        with ThreadPoolExecutor(32) as together:
+            answers = together.map(
+                lambda n_rows: server.values("counts_by_row", [1] * n_rows), [1, 2, 3] * 20
+            )
+            for n_rows, answer in zip([1, 2, 3] * 20, answers):
+                assert len(answer) == n_rows
+                together_at_most = max(together_at_most, *answer)
+
+
+def test_a_missing_number_of_one_request_does_not_change_the_type_of_another(
+    server: Server,
+) -> None:
+    asked = [[1], [None], [1, 2], [3, None]] * 20
+    with ThreadPoolExecutor(32) as together:
+        answers = list(together.map(lambda values: server.values("whole", values), asked))
+    assert answers == [[1], [0], [1, 1], [0, 0]] * 20
+
+
+@pytest.mark.parametrize("name", ["even", "even_by_row"])
+def test_an_error_of_one_request_is_not_that_of_others(server: Server, name: str) -> None:
+    with ThreadPoolExecutor(32) as together:
+        answers = list(together.map(lambda value: server.ask(name, [value]), range(120)))
+    for value, (status, body) in enumerate(answers):
+        if value % 2:
+            assert status == 500
+            assert "AssertionError: odd" in body
+        else:
+            assert status == 200, body
+            assert body["results"][-1]["values"] == [value]
 
 
 def test_a_view_that_keeps_failing_does_not_take_workers_from_others(server: Server) -> None:

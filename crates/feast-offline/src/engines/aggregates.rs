@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::expr_fn;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, ident, lit};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, ident, lit, when};
 use datafusion::prelude::DataFrame;
 use feast_core::{Aggregation, Error, FeatureView, FeatureViewKind, Result, Timestamp, list_names};
 
@@ -58,6 +58,21 @@ impl Function {
             Self::Mean => expr_fn::avg(value),
             Self::CountDistinct => expr_fn::count_distinct(value),
             Self::Std => expr_fn::stddev(value),
+        }
+    }
+
+    /// The number beyond all finite ones that DataFusion does not find where there is nothing else: its least number of a
+    /// group begins with the greatest finite one, and its greatest with the least.
+    fn overlooked(self, column: &DataType) -> Option<ScalarValue> {
+        let infinity = match self {
+            Self::Min => f64::INFINITY,
+            Self::Max => f64::NEG_INFINITY,
+            _ => return None,
+        };
+        match column {
+            DataType::Float64 => Some(ScalarValue::Float64(Some(infinity))),
+            DataType::Float32 => Some(ScalarValue::Float32(Some(infinity as f32))),
+            _ => None,
         }
     }
 
@@ -118,19 +133,38 @@ pub(super) fn aggregated(
     let column = |name: &str| column(view, &frame, name);
     let keys = view.entity_columns.iter().map(|key| column(&key.name)).collect::<Result<Vec<_>>>()?;
     let time = column(event)?;
-    let mut features = vec![expr_fn::max(time.clone()).alias(event)];
+    let mut aggregates = vec![expr_fn::max(time.clone()).alias(event)];
+    let mut features: Vec<Expr> = keys.iter().cloned().chain([ident(event)]).collect();
     for aggregation in aggregations(view) {
         let function = Function::of(view, aggregation)?;
         let value = function.over(column(&aggregation.column)?);
         let first = aggregation.time_window.and_then(|window| end.checked_sub_signed(window)).unwrap_or(start);
         let first = ScalarValue::TimestampMicrosecond(Some(first.timestamp_micros()), Some(Arc::from("UTC")));
         let inside = time.clone().gt_eq(lit(first));
+        let name = feature_name(aggregation);
+        let mut feature = ident(&name);
+        let data_type = frame.schema().as_arrow().field_with_name(&aggregation.column).map(|field| field.data_type());
+        if let Some(infinity) = data_type.ok().and_then(|data_type| function.overlooked(data_type)) {
+            let (some, others) = (format!("{name}__some"), format!("{name}__others"));
+            let column = column(&aggregation.column)?;
+            let count = |which: Expr| expr_fn::count(column.clone()).filter(which).build();
+            let is_other = column.clone().not_eq(lit(infinity.clone()));
+            let counts = [(&some, count(inside.clone())), (&others, count(inside.clone().and(is_other)))];
+            for (name, count) in counts {
+                aggregates.push(count.map_err(|error| failed(view, error))?.alias(name));
+            }
+            let only_infinite = ident(&some).gt(lit(0_i64)).and(ident(&others).eq(lit(0_i64)));
+            let known = when(only_infinite, lit(infinity)).otherwise(feature);
+            feature = known.map_err(|error| failed(view, error))?.alias(&name);
+        }
+        features.push(feature);
         // A filter makes DataFusion forget that only different values count.
         let value = match function {
             Function::CountDistinct => value.filter(inside).distinct().build(),
             _ => value.filter(inside).build(),
         };
-        features.push(value.map_err(|error| failed(view, error))?.alias(feature_name(aggregation)));
+        aggregates.push(value.map_err(|error| failed(view, error))?.alias(name));
     }
-    frame.aggregate(keys, features).map_err(|error| failed(view, error))
+    let aggregated = frame.aggregate(keys, aggregates).and_then(|aggregated| aggregated.select(features));
+    aggregated.map_err(|error| failed(view, error))
 }

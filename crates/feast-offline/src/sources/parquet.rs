@@ -1,9 +1,10 @@
 //! Parquet files: a scan that skips row groups by time, and reading single rows by position.
 
+use std::collections::VecDeque;
 use std::iter;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
@@ -18,7 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 
 use super::file::Files;
-use super::shared_file::{SharedFile, Stamp};
+use super::shared_file::{Identity, SharedFile, Stamp};
 use super::{OnRows, Texts, Window, is_dictionary_of_texts, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
@@ -28,6 +29,9 @@ use crate::timestamps::{is_time, to_micros};
 const BATCH_ROWS: usize = 8192;
 /// Files kept open at a time: a quarter of what processes may open by default.
 const MOST_OPEN: usize = 256;
+/// Footers that are remembered, and the longest file of which one is.
+const MOST_FOOTERS: usize = 32;
+const SMALL_FILE: u64 = 4 << 20;
 /// Footers of a bucket that are read at the same time.
 const FOOTERS_AT_ONCE: usize = 16;
 
@@ -513,10 +517,23 @@ pub(crate) fn read_footer(path: &Path) -> Result<ArrowReaderMetadata> {
     load_footer(&SharedFile::open(path)?, path)
 }
 
-/// The same of a file that is open.
+/// The same of a file that is open. Those of small files are remembered, so that a push, which looks at its files more than
+/// once, takes their footers apart once.
 pub(crate) fn load_footer(file: &SharedFile, path: &Path) -> Result<ArrowReaderMetadata> {
+    static KNOWN: Mutex<VecDeque<(Identity, ArrowReaderMetadata)>> = Mutex::new(VecDeque::new());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let identity = file.identity().filter(|(.., length, _)| *length <= SMALL_FILE);
+    if let Some((_, footer)) = known().iter().find(|(known, _)| Some(*known) == identity) {
+        return Ok(footer.clone());
+    }
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-    ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))
+    let footer = ArrowReaderMetadata::load(file, options).map_err(|error| malformed(path, error))?;
+    if let Some(identity) = identity {
+        let mut known = known();
+        known.truncate(MOST_FOOTERS - 1);
+        known.push_front((identity, footer.clone()));
+    }
+    Ok(footer)
 }
 
 fn changed(path: &Path) -> Error {

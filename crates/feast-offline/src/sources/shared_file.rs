@@ -2,7 +2,7 @@
 //!
 //! It stays the one that was opened, also when another takes its name meanwhile.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +31,11 @@ pub(crate) struct SharedFile {
     contents: Contents,
     length: u64,
     modified: Option<SystemTime>,
+    identity: Option<Identity>,
 }
+
+/// What tells one file of this machine from all others: device, number, length and time of the last change.
+pub(crate) type Identity = (u64, u64, u64, SystemTime);
 
 #[derive(Debug, Clone)]
 enum Contents {
@@ -50,12 +54,18 @@ impl SharedFile {
             contents: Contents::File(Arc::new(file)),
             length: metadata.len(),
             modified: metadata.modified().ok(),
+            identity: identity(&metadata),
         })
     }
 
     /// An object in a bucket.
     pub(crate) fn of_object(object: Object, modified: SystemTime) -> Self {
-        Self { length: object.length, contents: Contents::Object(Arc::new(object)), modified: Some(modified) }
+        Self {
+            length: object.length,
+            contents: Contents::Object(Arc::new(object)),
+            modified: Some(modified),
+            identity: None,
+        }
     }
 
     /// The same file with all of it at hand, where it is small or reads take long.
@@ -100,6 +110,11 @@ impl SharedFile {
         (self.length, self.modified)
     }
 
+    /// What tells it from all other files; `None` where nobody can tell.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
     /// Whether nobody has written into the file since it was opened.
     pub(crate) fn is_unchanged(&self) -> bool {
         match &self.contents {
@@ -108,6 +123,17 @@ impl SharedFile {
             Contents::Whole(_) | Contents::Object(_) => true,
         }
     }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok()?))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<Identity> {
+    None
 }
 
 fn external(error: Error) -> ParquetError {

@@ -29,6 +29,7 @@ use self::relation::open;
 use crate::{NewestRead, NewestRow};
 
 pub(crate) use self::relation::{not_a_table, relation_of};
+pub(crate) use self::rows::Taken;
 
 /// A database that holds feature rows.
 #[derive(Debug, Clone)]

@@ -17,10 +17,26 @@ use super::statements::identifiers;
 /// Rows that are encoded at a time.
 pub(super) const ROWS_SENT: usize = 8192;
 
+/// Rows that a table has taken, but shows nobody yet. Dropping them takes them back.
+pub(crate) struct Taken {
+    session: Session,
+    n_rows: u64,
+}
+
+impl Taken {
+    /// Shows them.
+    pub(crate) async fn commit(self) -> Result<u64> {
+        let Self { mut session, n_rows } = self;
+        session.run("adding rows", "COMMIT").await?;
+        session.done();
+        Ok(n_rows)
+    }
+}
+
 impl Postgres {
-    /// Adds rows to the table of a source.
-    pub(crate) async fn append(&self, source: &DataSource, rows: &RecordBatch) -> Result<u64> {
-        let mut session = self.server.connect().await?;
+    /// Adds rows to the table of a source, in a transaction that stays open.
+    pub(crate) async fn take(&self, source: &DataSource, rows: &RecordBatch) -> Result<Taken> {
+        let session = self.server.connect().await?;
         session.run("beginning", "BEGIN").await?;
         let relation = open(&session, source).await?;
         if relation.table.is_empty() {
@@ -65,9 +81,7 @@ impl Postgres {
             let insert = format!("INSERT INTO {} ({names}) SELECT {cast} FROM feast_rows", relation.table);
             session.run(doing, &insert).await?;
         }
-        session.run(doing, "COMMIT").await?;
-        session.done();
-        Ok(rows.num_rows() as u64)
+        Ok(Taken { session, n_rows: rows.num_rows() as u64 })
     }
 }
 

@@ -86,10 +86,13 @@ impl Shape {
     }
 }
 
+/// Project and join keys: what the hashes of a kind have in common.
+type KindOfHash = (String, Vec<String>);
+
 /// What is known of all hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
-    known: Mutex<HashMap<(String, Vec<String>), Arc<Shape>>>,
+    known: Mutex<HashMap<KindOfHash, Arc<Shape>>>,
 }
 
 impl Shapes {

@@ -113,7 +113,7 @@ impl Database {
         }
         let creating = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | creating;
-        let open = |file: &Path, flags: OpenFlags| {
+        let open = |file: &Path, flags: OpenFlags| -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(file, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.set_prepared_statement_cache_capacity(256);

@@ -225,8 +225,8 @@ mod tests {
     fn a_certificate_that_is_trusted_by_itself_expires_too() {
         for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
             for verify in [Verify::Authority, Verify::Host] {
-                assert_eq!(said(is_ca.clone(), 2030, verify, "localhost"), Ok(()), "{is_ca:?}");
-                let expired = said(is_ca.clone(), 2022, verify, "localhost");
+                assert_eq!(said(is_ca, 2030, verify, "localhost"), Ok(()), "{is_ca:?}");
+                let expired = said(is_ca, 2022, verify, "localhost");
                 let is_told = matches!(
                     expired,
                     Err(rustls::Error::InvalidCertificate(
@@ -235,8 +235,8 @@ mod tests {
                 );
                 assert!(is_told, "{is_ca:?}: {expired:?}");
             }
-            assert_eq!(said(is_ca.clone(), 2030, Verify::Authority, "elsewhere"), Ok(()), "{is_ca:?}");
-            assert!(said(is_ca.clone(), 2030, Verify::Host, "elsewhere").is_err(), "{is_ca:?}");
+            assert_eq!(said(is_ca, 2030, Verify::Authority, "elsewhere"), Ok(()), "{is_ca:?}");
+            assert!(said(is_ca, 2030, Verify::Host, "elsewhere").is_err(), "{is_ca:?}");
         }
     }
 

@@ -86,10 +86,13 @@ impl Shape {
     }
 }
 
+/// A project and the names of join keys.
+type HashesOf = (String, Vec<String>);
+
 /// What is known of all hashes.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
-    known: Mutex<HashMap<(String, Vec<String>), Arc<Shape>>>,
+    known: Mutex<HashMap<HashesOf, Arc<Shape>>>,
 }
 
 impl Shapes {

@@ -186,10 +186,6 @@ fn check_view(
         report(problem("has a negative ttl".to_owned()).with_hint("use a positive `timedelta`, or 0 for no limit"));
     }
     let mut names = HashSet::new();
-    let times = view
-        .batch_source()
-        .map(|source| [source.timestamp_field.clone(), source.created_timestamp_column.clone()])
-        .unwrap_or_default();
     for field in &view.features {
         if !names.insert(field.name.as_str()) {
             report(problem(format!("declares feature `{}` twice", field.name)).with_hint("remove one of them"));
@@ -198,12 +194,6 @@ fn check_view(
             report(
                 problem(format!("declares `{}` both as a join key and as a feature", field.name))
                     .with_hint("rename the feature with `field_mapping` of the source"),
-            );
-        }
-        if !field.name.is_empty() && times.contains(&field.name) {
-            report(
-                problem(format!("declares the timestamp column `{}` as a feature", field.name))
-                    .with_hint("remove it from the schema"),
             );
         }
         if field.name.is_empty() || field.value_type == ValueType::Invalid {

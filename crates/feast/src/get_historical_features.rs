@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use feast_core::{
-    Error, ErrorCode, FeatureSelection, Field, PlannedJoinKey, ProjectContents, Result, RetrievalPlan, Timestamp,
+    Error, ErrorCode, FeatureSelection, Field, PlannedFeature, PlannedJoinKey, PlannedView, ProjectContents, Result, RetrievalPlan, Timestamp,
     Transformer, list_names,
 };
 use feast_offline::{BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LeakReport};
@@ -16,6 +16,9 @@ use futures::StreamExt;
 use crate::FeatureStore;
 use crate::materialize::with_known_inputs;
 use crate::on_demand::computed_on_read;
+
+/// What entity rows call their times.
+const ENTITY_TIME: &str = "event_timestamp";
 
 /// A request for historical features.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl FeatureStore {
                 planned.view = with_known_inputs(&planned.view, &contents);
             }
         }
+        leave_out_times(&mut plan);
         Ok((plan, contents))
     }
 
@@ -97,6 +101,28 @@ impl FeatureStore {
             filter_by_created_timestamp: request.filter_by_created_timestamp,
             as_of: request.as_of,
         })
+    }
+}
+
+/// A view may declare the column of its event times as a feature, which has the name of that of the entity rows: as in Feast,
+/// the answer has the one of the entity rows. Who asks for nothing else is told of the collision.
+fn leave_out_times(plan: &mut Arc<RetrievalPlan>) {
+    let is_time = |planned: &PlannedView, feature: &PlannedFeature| {
+        let source = planned.view.batch_source();
+        feature.returned
+            && &*feature.output == ENTITY_TIME
+            && source.is_some_and(|source| source.timestamp_field == feature.field.name)
+    };
+    let has_time = |planned: &PlannedView| planned.features.iter().any(|feature| is_time(planned, feature));
+    if !plan.on_demand.is_empty() || !plan.views.iter().any(has_time) {
+        return;
+    }
+    for planned in &mut Arc::make_mut(plan).views {
+        let others: Vec<PlannedFeature> =
+            planned.features.iter().filter(|feature| !is_time(planned, feature)).cloned().collect();
+        if !others.is_empty() {
+            planned.features = others;
+        }
     }
 }
 

@@ -449,3 +449,37 @@ def test_times_before_and_after_the_usual(store: FeatureStore) -> None:
         frame = store.get_historical_features(rows, FEATURES).to_df()
         assert frame["event_timestamp"][0] == at
         assert frame["trips"].isna().tolist() == [True]
+
+
+def test_a_view_may_declare_its_times_as_a_feature(repository: Path) -> None:
+    store = FeatureStore(repository)
+    driver = Entity(name="driver", join_keys=["driver_id"])
+    timed = FeatureView(
+        name="timed",
+        entities=[driver],
+        schema=[
+            Field(name="driver_id", dtype=ft.Int64),
+            Field(name="event_timestamp", dtype=ft.UnixTimestamp),
+            Field(name="trips", dtype=ft.Int64),
+        ],
+        source=FileSource(
+            name="timed",
+            path="stats.parquet",
+            timestamp_field="event_timestamp",
+            created_timestamp_column="created",
+        ),
+    )
+    store.apply([driver, timed, FeatureService(name="whole", features=[timed])])
+
+    # Of two columns with one name, a training set has that of the entity rows.
+    joined = store.get_historical_features(ROWS, store.get_feature_service("whole")).to_arrow()
+    assert joined.column_names == ["driver_id", "event_timestamp", "label", "trips"]
+    assert joined["event_timestamp"].to_pylist() == ROWS["event_timestamp"].to_pylist()
+    assert joined["trips"].to_pylist()[1:3] == [10, 40]
+
+    store.materialize(T0 - 100 * HOUR, T0)
+    online = store.get_online_features(
+        ["timed:event_timestamp", "timed:trips"], [{"driver_id": 1001}]
+    ).to_dict()
+    assert online["trips"] == [30]
+    assert online["event_timestamp"] == [T0]

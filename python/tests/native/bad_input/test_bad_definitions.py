@@ -102,10 +102,6 @@ DEFINITIONS: dict[str, tuple[str | Files, str | tuple[str, ...]]] = {
         view(schema='[schema[0], Field(name="city", dtype=Array(Int64))]'),
         "declares feature `city` as INT64_LIST, but its column in source `stats` is Utf8",
     ),
-    "time as feature": (
-        view(schema='schema + [Field(name="event_timestamp", dtype=UnixTimestamp)]'),
-        "declares the timestamp column `event_timestamp` as a feature",
-    ),
     "time is a number": (
         file_source("stats.parquet").replace('"event_timestamp"', '"conv_rate"'),
         "takes event time from column `conv_rate` of source `stats`, which is Float64 and not a time",

@@ -363,7 +363,7 @@ class FeatureView(BaseFeatureView):
         }
         self.owner = spec.owner
         self.org = spec.org
-        self.ttl = from_duration(spec, "ttl") or timedelta(0)
+        self.ttl = from_duration(spec, "ttl")
         self.online = spec.online
         self.offline = getattr(spec, "offline", False)
         if spec.HasField("stream_source"):

@@ -129,6 +129,10 @@ impl FeatureStore {
                 refuse_moved(before.map(Arc::as_ref), now.map(Arc::as_ref), planned, &plan)?;
             }
             let changes = self.changes(&snapshot, &plan)?;
+            if !changes.changes.is_empty() {
+                // No tables for objects that cannot be recorded.
+                self.registry.store().check_writable().await?;
+            }
             self.create_tables(&plan).await?;
             if !changes.changes.is_empty() {
                 match self.registry.commit(snapshot.version.as_ref(), &changes).await {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use feast_core::{
-    Error, ErrorCode, FeatureSelection, Field, PlannedFeature, PlannedJoinKey, PlannedView, ProjectContents, Result, RetrievalPlan, Timestamp,
-    Transformer, list_names,
+    Error, ErrorCode, FeatureSelection, Field, PlannedFeature, PlannedJoinKey, PlannedView, ProjectContents, Result,
+    RetrievalPlan, Timestamp, Transformer, list_names,
 };
 use feast_offline::{BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LeakReport};
 use feast_online::{coerce_column, computed_columns, on_demand_input};

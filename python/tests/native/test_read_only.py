@@ -371,7 +371,11 @@ def test_the_command_line_of_a_reader(place: Place, tmp_path: Path) -> None:
     for arguments in (["apply"], ["delete", "model"], ["teardown", "--yes"]):
         done = place.run(feast(repository, *arguments), check=False)
         assert done.returncode == 1, (arguments, done.stdout, done.stderr)
-        assert_refused(place, done.stderr, arguments)
+        # A bucket does not tell beforehand who may write: there the tables of the online store come first.
+        if "could not open the online store" in done.stderr and place.environment:
+            assert "make the file and its folder writable" in done.stderr
+        else:
+            assert_refused(place, done.stderr, arguments)
     done = place.run(feast(repository, "materialize", *SPAN), check=False)
     assert done.returncode == 1 and done.stderr.count("error: ") == 1, done.stderr
     assert place.python(repository, "list")["list"] == OBJECTS

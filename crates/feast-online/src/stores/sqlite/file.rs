@@ -37,6 +37,15 @@ pub(super) struct Opened {
 
 type FileIdentity = (u64, u64);
 
+/// What a file is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Write,
+    /// Writing, also where there is no file yet.
+    Create,
+}
+
 #[cfg(unix)]
 fn identity(file: &Path) -> Option<FileIdentity> {
     use std::os::unix::fs::MetadataExt;
@@ -98,7 +107,13 @@ impl Database {
             .with_hint(hint)
     }
 
-    fn open(&self, create: bool, cache_kib: u32, mapped_bytes: u32) -> Result<Option<Opened>> {
+    fn open(&self, purpose: Purpose) -> Result<Option<Opened>> {
+        let create = purpose == Purpose::Create;
+        let (cache_kib, mapped_bytes) = match purpose {
+            Purpose::Read => (16_384, 1 << 28),
+            // Not mapped: what is mapped counts as memory of the process, and a large write touches all of the file.
+            Purpose::Write | Purpose::Create => (65_536, 0),
+        };
         if create {
             if let Some(folder) = self.file.parent() {
                 std::fs::create_dir_all(folder).map_err(|error| {
@@ -124,7 +139,7 @@ impl Database {
         };
         let (mut unchanging, mut opened) = (None, open(&self.file, flags));
         if let Err(error) = &opened
-            && !create
+            && purpose == Purpose::Read
             && matches!(error.sqlite_error_code(), Some(SqliteCode::ReadOnly | SqliteCode::CannotOpen))
         {
             // A file in write-ahead mode in a folder that may not be written to: SQLite wants to make its log there, unless
@@ -164,7 +179,7 @@ impl Database {
                 return Ok(Some(reader));
             }
         }
-        self.open(false, 16_384, 1 << 28)
+        self.open(Purpose::Read)
     }
 
     pub(super) fn give_back(&self, reader: Opened) {
@@ -182,8 +197,8 @@ impl Database {
             *writer = None;
         }
         if writer.is_none() {
-            // Not mapped: what is mapped counts as memory of the process, and a large write touches all of the file.
-            let Some(opened) = self.open(create, 65_536, 0)? else { return Ok(None) };
+            let purpose = if create { Purpose::Create } else { Purpose::Write };
+            let Some(opened) = self.open(purpose)? else { return Ok(None) };
             let settings = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_mode = WAL;";
             // Where write-ahead mode is not to be had, the default mode does.
             if let Err(error) = opened.connection.execute_batch(settings) {

@@ -140,6 +140,8 @@ impl FeatureStore {
     /// `InvalidRequest` for a project that is protected; those of the stores. Tearing down what is not there is no
     /// error.
     pub async fn teardown(&self) -> Result<()> {
+        // No rows are dropped of what cannot be removed.
+        self.registry.store().check_writable().await?;
         let snapshot = self.registry.refresh().await?;
         if snapshot.projects.contains_key(self.project()) {
             self.delete_project(self.project()).await?;

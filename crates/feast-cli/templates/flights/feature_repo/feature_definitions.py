@@ -12,7 +12,10 @@ from feast.types import Float32, Int64, String
 project = Project(name="__PROJECT__", description="Flights that left New York at the end of 2013")
 
 origin = Entity(
-    name="origin", join_keys=["origin"], value_type=ValueType.STRING, description="Airport of departure: EWR, JFK or LGA"
+    name="origin",
+    join_keys=["origin"],
+    value_type=ValueType.STRING,
+    description="Airport of departure: EWR, JFK or LGA",
 )
 carrier = Entity(
     name="carrier", join_keys=["carrier"], value_type=ValueType.STRING, description="Airline, two-character IATA code"

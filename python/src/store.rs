@@ -287,7 +287,8 @@ impl Store {
             None => Window::Until(end),
         };
         let shard = options["shard"].as_str().map_or(Ok(Shard::WHOLE), str::parse).py()?;
-        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]), shard };
+        let version = options["version"].as_str().map(str::to_owned);
+        let request = MaterializeRequest { window, feature_views: names(&options["feature_views"]), shard, version };
         let mut store = self.store().py()?;
         if let Some(call) = progress {
             store = store.observed_by(Arc::new(PythonProgress(call)));

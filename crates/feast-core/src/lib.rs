@@ -75,7 +75,7 @@ pub use registry::{
 };
 pub use retrieval::{
     EntityAlias, FeatureReference, FeatureSelection, PlannedFeature, PlannedJoinKey, PlannedKeySet,
-    PlannedOnDemandView, PlannedView, RetrievalPlan,
+    PlannedOnDemandView, PlannedView, RetrievalPlan, Versions,
 };
 pub use saved_dataset::{
     Profile, SavedDataset, SavedDatasetColumn, SavedDatasetMeta, SavedDatasetStorage, ValidationReference,

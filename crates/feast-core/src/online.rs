@@ -32,7 +32,7 @@ pub struct OnlineTable {
 }
 
 impl OnlineTable {
-    /// The table of the latest version of a view.
+    /// The table of a view, where its versions share one.
     pub fn of(project: &str, view: &FeatureView) -> Self {
         Self {
             project: project.to_owned(),
@@ -41,6 +41,15 @@ impl OnlineTable {
             columns: view.features.clone(),
             tags: view.tags.clone(),
         }
+    }
+
+    /// The table of one version of the view, where each has its own: the first, number 0, has that of the view.
+    #[must_use]
+    pub fn in_version(mut self, number: i32) -> Self {
+        if number > 0 {
+            self.view = format!("{}_v{number}", self.view);
+        }
+        self
     }
 
     /// Some of its columns, by their positions.
@@ -139,6 +148,11 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
     /// Reaches the backend and returns, or says why it cannot.
     async fn check(&self) -> Result<()>;
+
+    /// Whether each version of a view may have a table of its own, named as Feast names it there.
+    fn has_tables_of_versions(&self) -> bool {
+        true
+    }
 
     /// How many rows one [`write`](Self::write) should carry.
     fn preferred_batch_rows(&self) -> usize;

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use crate::{
     DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, ObjectKind, ObjectRef, Objects,
-    Permission, Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference,
+    Permission, Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference, Versions,
     did_you_mean,
 };
 
@@ -270,6 +270,8 @@ pub struct RegistrySnapshot {
     pub managed_tables: Arc<Vec<ManagedTable>>,
     /// Last commit.
     pub updated: Option<Timestamp>,
+    /// Whether each version of a view has a table of its own in the online store: whoever reads the registry says so.
+    pub versions_have_tables: bool,
     plans: PlanMemo,
 }
 
@@ -296,6 +298,11 @@ impl RegistrySnapshot {
                     "the registry is empty; run `feast apply` in the feature repository to fill it".to_owned()
                 }))
         })
+    }
+
+    /// The versions that a request may ask for.
+    pub fn versions(&self) -> Versions<'_> {
+        Versions { records: &self.versions, have_tables: self.versions_have_tables }
     }
 
     /// What a request must read to answer `selection`. Repeated selections are answered from a memo that lives and
@@ -349,7 +356,8 @@ impl RegistrySnapshot {
         if let Some(plan) = self.plans.get(&asked) {
             return Ok(plan);
         }
-        let plan = Arc::new(RetrievalPlan::resolve(contents, &selection(), full_feature_names)?);
+        let plan = RetrievalPlan::resolve_with(contents, self.versions(), &selection(), full_feature_names)?;
+        let plan = Arc::new(plan);
         self.plans.put(&asked, &plan);
         Ok(plan)
     }

@@ -9,7 +9,8 @@ use indexmap::IndexMap;
 
 use crate::{
     DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, Memo, OnDemandSource,
-    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, WantedColumns, did_you_mean,
+    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, VersionRecord, WantedColumns, did_you_mean,
+    list_names,
 };
 
 /// `view:feature`, `view@v2:feature` or `view@latest:feature`.
@@ -108,6 +109,9 @@ pub struct PlannedView {
     pub name: String,
     /// Version asked for.
     pub version: Option<i32>,
+    /// Whether the online store has rows of this version: of the current one always, of others where each has a table of
+    /// its own.
+    pub is_stored: bool,
     /// Its join keys and the caller's columns that hold them; for entity-less views the dummy key.
     pub join_keys: Vec<PlannedJoinKey>,
     /// The features read, the returned ones first and in the order asked for.
@@ -167,12 +171,26 @@ pub struct PlannedOnDemandView {
 }
 
 impl RetrievalPlan {
-    /// Plans a request against the objects of a project. Pure.
+    /// Plans a request against the objects of a project, of which only the current versions are known. Pure.
     ///
     /// # Errors
     /// Unknown views, features and services; malformed references; two outputs with the same name; disabled views.
     pub fn resolve(contents: &ProjectContents, selection: &FeatureSelection, full_feature_names: bool) -> Result<Self> {
-        let mut planner = Planner { contents, full_feature_names, views: IndexMap::new(), on_demand: IndexMap::new() };
+        Self::resolve_with(contents, Versions::default(), selection, full_feature_names)
+    }
+
+    /// [`resolve`](Self::resolve) where older versions of the views are known, too.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve), and versions that there are not.
+    pub fn resolve_with(
+        contents: &ProjectContents,
+        versions: Versions<'_>,
+        selection: &FeatureSelection,
+        full_feature_names: bool,
+    ) -> Result<Self> {
+        let mut planner =
+            Planner { contents, versions, full_feature_names, views: IndexMap::new(), on_demand: IndexMap::new() };
         let mut feature_service = None;
         match selection {
             FeatureSelection::References(references) => {
@@ -228,8 +246,48 @@ impl RetrievalPlan {
     }
 }
 
+/// The versions of views that a request may ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Versions<'a> {
+    /// Older definitions, of all projects.
+    pub records: &'a [Arc<VersionRecord>],
+    /// Whether each version has a table of its own in the online store.
+    pub have_tables: bool,
+}
+
+impl Versions<'_> {
+    /// The definition of a view in one of its versions.
+    ///
+    /// # Errors
+    /// `FeatureViewVersionNotFound` telling those that there are.
+    pub fn of(&self, contents: &ProjectContents, current: &Arc<FeatureView>, number: i32) -> Result<Arc<FeatureView>> {
+        if number == current.meta.current_version_number {
+            return Ok(Arc::clone(current));
+        }
+        let project = &contents.project.name;
+        let mut records = self.records.iter().filter(|record| record.is_of(project, &current.name));
+        let Some(record) = records.find(|record| record.version_number == number) else {
+            let records = self.records.iter().filter(|record| record.is_of(project, &current.name));
+            let mut numbers: Vec<i32> = records.map(|record| record.version_number).collect();
+            numbers.push(current.meta.current_version_number);
+            numbers.sort_unstable();
+            numbers.dedup();
+            let names: Vec<String> = numbers.iter().map(|number| format!("v{number}")).collect();
+            return Err(Error::new(
+                ErrorCode::FeatureViewVersionNotFound,
+                format!("{} has no version `v{number}`", current.reference()),
+            )
+            .with_hint(format!("its versions are {}", list_names(names.iter().map(String::as_str)))));
+        };
+        let mut view = FeatureView::clone(&*record.view()?);
+        view.meta.current_version_number = number;
+        Ok(Arc::new(view))
+    }
+}
+
 struct Planner<'a> {
     contents: &'a ProjectContents,
+    versions: Versions<'a>,
     full_feature_names: bool,
     /// By name, version and join key map, so that two projections of one view stay apart.
     views: IndexMap<(String, Option<i32>), PlannedView>,
@@ -256,7 +314,7 @@ impl Planner<'_> {
     }
 
     fn add_projection(&mut self, projection: &FeatureViewProjection, returned: bool) -> Result<()> {
-        let view = Arc::clone(self.contents.feature_view(&projection.feature_view_name)?);
+        let view = self.view(&projection.feature_view_name, projection.version_tag)?;
         // A service that was declared with a bare view takes all its features.
         let features = if projection.features.is_empty() { &view.features } else { &projection.features };
         for feature in features {
@@ -272,12 +330,26 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn add(&mut self, wanted: Wanted<'_>) -> Result<()> {
-        let view = Arc::clone(self.contents.feature_view(wanted.view)?);
-        if view.disabled {
-            return Err(Error::invalid_request(format!("feature view `{}` is disabled", view.name))
-                .with_hint(format!("enable it with `feast feature-views enable {}`", view.name)));
+    fn view(&self, name: &str, version: Option<i32>) -> Result<Arc<FeatureView>> {
+        let current = self.contents.feature_view(name)?;
+        if current.disabled {
+            return Err(Error::invalid_request(format!("feature view `{name}` is disabled"))
+                .with_hint(format!("enable it with `feast feature-views enable {name}`")));
         }
+        match version {
+            Some(number) => self.versions.of(self.contents, current, number),
+            None => Ok(Arc::clone(current)),
+        }
+    }
+
+    /// The table with the rows of a version of a view.
+    fn table(&self, view: &FeatureView) -> OnlineTable {
+        let table = OnlineTable::of(&self.contents.project.name, view);
+        if self.versions.have_tables { table.in_version(view.meta.current_version_number) } else { table }
+    }
+
+    fn add(&mut self, wanted: Wanted<'_>) -> Result<()> {
+        let view = self.view(wanted.view, wanted.version)?;
         let unknown = || {
             Error::new(
                 ErrorCode::FeatureNotFound,
@@ -331,14 +403,18 @@ impl Planner<'_> {
             }
             _ => {
                 let join_keys = planned_join_keys(&view, wanted.join_key_map)?;
+                let online = self.table(&view).wanted([]);
+                let current = self.contents.feature_view(wanted.view)?.meta.current_version_number;
+                let is_stored = self.versions.have_tables || view.meta.current_version_number == current;
                 let planned = self.views.entry((name.clone(), wanted.version)).or_insert_with(|| PlannedView {
                     ttl: view.time_to_live(),
                     view: Arc::clone(&view),
                     name,
                     version: wanted.version,
+                    is_stored,
                     join_keys: join_keys.clone(),
                     features: Vec::new(),
-                    online: OnlineTable::of(&self.contents.project.name, &view).wanted([]),
+                    online,
                     key_set: 0,
                 });
                 if planned.join_keys != join_keys || planned.view.name != view.name {

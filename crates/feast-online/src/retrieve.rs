@@ -328,15 +328,16 @@ fn check_supported(plan: &RetrievalPlan, transformer: Option<&dyn Transformer>) 
         return Err(Error::unsupported(format!("the on-demand views {names} cannot be computed here, without Python"))
             .with_hint("ask for stored features only, or use a process that runs Python"));
     }
-    // The number of the current definition is another name of the latest version.
-    let older =
-        |view: &&PlannedView| view.version.is_some_and(|version| version != view.view.meta.current_version_number);
-    if let Some(view) = plan.views.iter().find(older) {
-        return Err(Error::unsupported(format!(
-            "`{}` asks for an older version, which cannot be read online yet",
+    if let Some(view) = plan.views.iter().find(|view| !view.is_stored) {
+        return Err(Error::invalid_request(format!(
+            "`{}` asks for a version that is not the current one, and only that one has values online",
             view.name
         ))
-        .with_hint(format!("ask for `{}`, the latest version", view.view.name)));
+        .with_hint(format!(
+            "ask for `{}`, or keep the values of each version with `enable_online_feature_view_versioning: true` \
+             below `registry` in feature_store.yaml, where the online store can",
+            view.view.name
+        )));
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ pub struct RegistryHandle(Arc<Shared>);
 struct Shared {
     store: Arc<dyn RegistryStore>,
     ttl: Option<Duration>,
+    versions_have_tables: bool,
     current: ArcSwapOption<RegistrySnapshot>,
     /// One read of the store at a time: the later one sees the newer state and is the one that stays.
     loading: tokio::sync::Mutex<()>,
@@ -65,9 +66,15 @@ impl RegistryHandle {
     /// A handle whose snapshots [`snapshot_checked`](Self::snapshot_checked) refreshes when they are older than
     /// `ttl`; never by itself with `None`. Nothing is read yet.
     pub fn new(store: Arc<dyn RegistryStore>, ttl: Option<Duration>) -> Self {
+        Self::with_versions(store, ttl, false)
+    }
+
+    /// [`new`](Self::new), whose snapshots say whether each version of a view has a table of its own online.
+    pub fn with_versions(store: Arc<dyn RegistryStore>, ttl: Option<Duration>, versions_have_tables: bool) -> Self {
         Self(Arc::new(Shared {
             store,
             ttl,
+            versions_have_tables,
             current: ArcSwapOption::empty(),
             loading: tokio::sync::Mutex::new(()),
             refreshing: AtomicBool::new(false),
@@ -81,6 +88,11 @@ impl RegistryHandle {
     /// The store behind the cache.
     pub fn store(&self) -> &Arc<dyn RegistryStore> {
         &self.0.store
+    }
+
+    /// Whether each version of a view has a table of its own in the online store.
+    pub fn versions_have_tables(&self) -> bool {
+        self.0.versions_have_tables
     }
 
     /// The newest known snapshot; `None` before the first one.
@@ -216,13 +228,15 @@ impl Shared {
     ) -> Result<Arc<RegistrySnapshot>> {
         let started = Instant::now();
         let known = self.current.load_full();
-        let snapshot = match &known {
+        let mut snapshot = match &known {
             Some(known) => match self.store.load_newer(known).await? {
-                Some(newer) => Arc::new(newer),
+                Some(newer) => newer,
                 None => return Ok(Arc::clone(known)),
             },
-            None => Arc::new(self.store.load().await?),
+            None => self.store.load().await?,
         };
+        snapshot.versions_have_tables = self.versions_have_tables;
+        let snapshot = Arc::new(snapshot);
         if known.as_ref().is_some_and(|known| !accept(known, &snapshot)) {
             return Err(Error::unavailable(format!("{} is gone, what it held last is still served", self.store))
                 .with_hint("put it back, or run `feast apply`"));

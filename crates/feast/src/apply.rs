@@ -17,7 +17,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::delete::{online_tables, user_of};
+use crate::delete::{tables_of, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
 use crate::versions::{self, Recorded};
 use crate::{Definitions, Event, FeatureStore, pins, problems_error};
@@ -53,6 +53,9 @@ pub struct ApplyPlan {
     /// The definitions after inference.
     #[serde(skip)]
     pub inferred: ProjectContents,
+    /// The tables that the definitions need.
+    #[serde(skip)]
+    needed: Vec<OnlineTable>,
 }
 
 /// A change to one table of the online store.
@@ -180,9 +183,11 @@ impl FeatureStore {
         }
         let mut diff = diff(current, &desired, options.prune);
         add_deletes(&mut diff, current, &options.delete)?;
-        let tables = self.table_plans(current, &diff);
+        let needed = self.needed_tables(&desired, current, snapshot)?;
+        let tables = self.table_plans(current, &diff, &needed, snapshot);
+        let needed = needed.into_values().collect();
         let warnings = self.config.warnings.clone();
-        Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired })
+        Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired, needed })
     }
 
     /// A repository without a project object keeps the project as it is, or makes one from the configuration.
@@ -236,44 +241,67 @@ impl FeatureStore {
         (schemas, problems)
     }
 
-    fn table_plans(&self, current: Option<&ProjectContents>, diff: &RegistryDiff) -> Vec<TablePlan> {
+    /// The tables that the definitions need, by view.
+    fn needed_tables(
+        &self,
+        desired: &ProjectContents,
+        current: Option<&ProjectContents>,
+        snapshot: &RegistrySnapshot,
+    ) -> Result<BTreeMap<String, OnlineTable>> {
+        let served = || desired.feature_views.values().filter(|view| view.has_online_table());
+        let table = |view: &FeatureView| OnlineTable::of(self.project(), view);
+        if !snapshot.versions_have_tables {
+            return Ok(served().map(|view| (view.name.clone(), table(view))).collect());
+        }
+        let references: Vec<ObjectRef> = served().map(|view| view.reference()).collect();
+        let recorded = Recorded::of(snapshot, self.project(), &references);
+        let numbered = served().map(|view| {
+            let old = current.and_then(|contents| contents.feature_views.get(&view.name));
+            let number = versions::number_of(view, old, &recorded)?.number;
+            Ok((view.name.clone(), table(view).in_version(number)))
+        });
+        numbered.collect()
+    }
+
+    fn table_plans(
+        &self,
+        current: Option<&ProjectContents>,
+        diff: &RegistryDiff,
+        needed: &BTreeMap<String, OnlineTable>,
+        snapshot: &RegistrySnapshot,
+    ) -> Vec<TablePlan> {
         if self.online.is_none() {
             return Vec::new();
         }
-        let plan = |action, view: &FeatureView| {
-            let table = OnlineTable::of(self.project(), view);
-            TablePlan {
-                action,
-                feature_view: view.name.clone(),
-                table: table.name(),
-                change: match action {
-                    TableAction::Drop => TableChange::Drop(table),
-                    TableAction::Create | TableAction::Update => TableChange::Ensure(table),
-                },
-            }
+        let plan = |action, view: &str, table: OnlineTable| TablePlan {
+            action,
+            feature_view: view.to_owned(),
+            table: table.name(),
+            change: match action {
+                TableAction::Drop => TableChange::Drop(table),
+                TableAction::Create | TableAction::Update => TableChange::Ensure(table),
+            },
         };
-        let stored = |name: &str| current.and_then(|contents| contents.feature_views.get(name));
-        diff.changes
-            .iter()
-            .filter(|change| change.object.kind.is_feature_view())
-            .filter_map(|change| {
-                let before = stored(&change.object.name).filter(|view| view.has_online_table());
-                let after = match &change.definition {
-                    Some(RegistryObject::FeatureView(view)) if view.has_online_table() => Some(view),
-                    _ => None,
-                };
-                match (before, after) {
-                    (None, Some(view)) => Some(plan(TableAction::Create, view)),
-                    (Some(old), Some(new)) => {
-                        let same = OnlineTable::of("", old).columns == OnlineTable::of("", new).columns
-                            && old.key_columns() == new.key_columns();
-                        (!same).then(|| plan(TableAction::Update, new))
+        let mut plans = Vec::new();
+        for change in diff.changes.iter().filter(|change| change.object.kind.is_feature_view()) {
+            let name = change.object.name.as_str();
+            let before = current.and_then(|contents| contents.feature_views.get(name));
+            let table = before.filter(|view| view.has_online_table()).map(|view| self.online_table(view));
+            match (table, needed.get(name).filter(|_| change.definition.is_some())) {
+                (Some(old), Some(new)) if old.view == new.view => {
+                    if old.columns != new.columns || old.join_keys != new.join_keys {
+                        plans.push(plan(TableAction::Update, name, new.clone()));
                     }
-                    (Some(view), None) => Some(plan(TableAction::Drop, view)),
-                    (None, None) => None,
                 }
-            })
-            .collect()
+                // The tables of older versions stay, for whoever asks for them.
+                (_, Some(new)) => plans.push(plan(TableAction::Create, name, new.clone())),
+                (_, None) => {
+                    let tables = before.into_iter().flat_map(|view| tables_of(snapshot, self.project(), view));
+                    plans.extend(tables.map(|table| plan(TableAction::Drop, name, table)));
+                }
+            }
+        }
+        plans
     }
 
     /// Creates what the plan creates, and also what the registry says exists: tables that were lost come back.
@@ -282,13 +310,7 @@ impl FeatureStore {
         for table in plan.tables.iter().filter(|table| table.action != TableAction::Drop) {
             self.observer.on(&Event::TableChanged { view: table.feature_view.clone(), dropped: false });
         }
-        let ensures: Vec<TableChange> = plan
-            .inferred
-            .feature_views
-            .values()
-            .filter(|view| view.has_online_table())
-            .map(|view| TableChange::Ensure(OnlineTable::of(self.project(), view)))
-            .collect();
+        let ensures: Vec<TableChange> = plan.needed.iter().cloned().map(TableChange::Ensure).collect();
         online.update(&ensures).await
     }
 
@@ -313,8 +335,9 @@ impl FeatureStore {
     /// Views of two projects whose tables would be one: `a` with `b_c`, and `a_b` with `c`.
     fn shared_tables(&self, desired: &ProjectContents, snapshot: &RegistrySnapshot) -> Vec<Problem> {
         // Names of tables are compared as databases do, ignoring case.
-        let wanted: HashSet<String> =
-            online_tables(self.project(), desired).iter().map(|table| table.name().to_lowercase()).collect();
+        let served = || desired.feature_views.values().filter(|view| view.has_online_table());
+        let named = |view: &FeatureView| OnlineTable::name_of(self.project(), &view.name);
+        let wanted: HashSet<String> = served().map(|view| named(view).to_lowercase()).collect();
         let mut taken: BTreeMap<String, (&str, &str)> = BTreeMap::new();
         for (project, contents) in snapshot.projects.iter().filter(|(project, _)| *project != self.project()) {
             for view in contents.feature_views.values().filter(|view| view.has_online_table()) {
@@ -327,18 +350,32 @@ impl FeatureStore {
                 }
             }
         }
-        let shared = online_tables(self.project(), desired).into_iter().filter_map(|table| {
-            let (project, view) = taken.get(&table.name().to_lowercase())?;
-            let reference = desired.feature_views.get(&table.view)?.reference();
+        let shared = served().filter_map(|served| {
+            let table = named(served);
+            let (project, view) = taken.get(&table.to_lowercase())?;
             let message = format!(
-                "would have the table `{}` in the online store, which belongs to view `{view}` of project `{project}`",
-                table.name()
+                "would have the table `{table}` in the online store, which belongs to view `{view}` of project \
+                 `{project}`"
             );
-            Some(
-                Problem::new(reference, message).with_hint("rename the view, or give the project its own online store"),
-            )
+            let problem = Problem::new(served.reference(), message);
+            Some(problem.with_hint("rename the view, or give the project its own online store"))
         });
-        shared.collect()
+        let mut problems: Vec<Problem> = shared.collect();
+        if snapshot.versions_have_tables {
+            let known = snapshot.projects.get(self.project()).map(|contents| &contents.feature_views);
+            let is_view = |name: &str| {
+                desired.feature_views.contains_key(name) || known.is_some_and(|known| known.contains_key(name))
+            };
+            problems.extend(served().filter_map(|served| {
+                let (view, number) = served.name.rsplit_once("_v")?;
+                let number: i32 = number.parse().ok().filter(|number| *number > 0)?;
+                is_view(view).then(|| {
+                    let message = format!("has the name of the table of version {number} of view `{view}`");
+                    Problem::new(served.reference(), message).with_hint("rename it")
+                })
+            }));
+        }
+        problems
     }
 
     /// The one commit of an apply.
@@ -364,6 +401,13 @@ impl FeatureStore {
             }
         }
         for table in &plan.tables {
+            if table.action == TableAction::Create
+                && let Some(old) = current.and_then(|contents| contents.feature_views.get(&table.feature_view))
+                && let Some(record) = self.managed_table(&self.online_table(old).name())
+            {
+                // Feast's `plan` expects the table of the current version only.
+                changes.push(RegistryChange::DeleteManagedTable(record.name));
+            }
             if let Some(record) = self.managed_table(&table.table) {
                 changes.push(match table.action {
                     TableAction::Drop => RegistryChange::DeleteManagedTable(record.name),

@@ -12,6 +12,7 @@ use feast_core::{
 };
 
 use crate::FeatureStore;
+use crate::delete::tables_of;
 
 /// What was found.
 #[derive(Debug)]
@@ -81,7 +82,8 @@ impl FeatureStore {
         let snapshot = self.snapshot(true).await?;
         let contents = Arc::clone(self.project_of(&snapshot)?);
         let views = contents.feature_views.values().filter(|view| view.has_online_table());
-        let tables: Vec<OnlineTable> = views.map(|view| OnlineTable::of(self.project(), view)).collect();
+        let tables: Vec<(&str, OnlineTable)> =
+            views.map(|view| (view.name.as_str(), self.online_table(view))).collect();
         // The first one also opens the connection. A store without a file yet has no tables; its error says the same.
         let reached = match online.check().await {
             Ok(()) => true,
@@ -99,7 +101,7 @@ impl FeatureStore {
         times.sort_unstable();
         let stored = online.stored_tables(self.project()).await?;
         let mut reports = Vec::new();
-        for table in &tables {
+        for (view, table) in &tables {
             let name = table.name();
             let found = stored.iter().flatten().find(|stored| is_named(&stored.name, &name));
             let problem = match (found, self.readable(online.as_ref(), table).await) {
@@ -114,14 +116,18 @@ impl FeatureStore {
                 }
                 _ => None,
             };
-            reports.push(OnlineTableReport { table: name, feature_view: Some(table.view.clone()), problem });
+            reports.push(OnlineTableReport { table: name, feature_view: Some((*view).to_owned()), problem });
         }
         // A project `a_b` has tables that look like those of `a`.
         let known: BTreeSet<String> = snapshot
             .projects
             .iter()
             .flat_map(|(project, contents)| contents.feature_views.values().map(move |view| (project, view)))
-            .map(|(project, view)| OnlineTable::of(project, view).name())
+            .flat_map(|(project, view)| {
+                let mut names = vec![OnlineTable::name_of(project, &view.name)];
+                names.extend(tables_of(&snapshot, project, view).iter().map(OnlineTable::name));
+                names
+            })
             .collect();
         for table in stored.into_iter().flatten().filter(|table| !known.iter().any(|name| is_named(&table.name, name)))
         {

@@ -51,6 +51,8 @@ pub struct RegistryConfig {
     pub path: String,
     /// How long a snapshot is taken as current; `None`: until it is refreshed by hand.
     pub cache_ttl: Option<Duration>,
+    /// Whether each version of a view has a table of its own in the online store.
+    pub versions_have_tables: bool,
     /// Every other key.
     pub options: Map<String, Value>,
 }
@@ -325,7 +327,8 @@ fn registry_config(map: &Map<String, Value>, warnings: &mut Vec<String>) -> Resu
         }
     }
     let cache_ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
-    Ok(RegistryConfig { registry_type, path, cache_ttl, options })
+    let versions_have_tables = options.get("enable_online_feature_view_versioning") == Some(&Value::Bool(true));
+    Ok(RegistryConfig { registry_type, path, cache_ttl, versions_have_tables, options })
 }
 
 /// Type and options of a store that is given as a mapping with `type`, or as the type alone.

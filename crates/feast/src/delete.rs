@@ -1,8 +1,8 @@
 //! Removing objects, and removing everything.
 
 use feast_core::{
-    Error, ObjectKind, ObjectRef, OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject,
-    Result, TableChange, did_you_mean,
+    Error, FeatureView, ObjectKind, ObjectRef, OnlineTable, ProjectContents, RegistryChange, RegistryChanges,
+    RegistryObject, RegistrySnapshot, Result, TableChange, did_you_mean,
 };
 
 use crate::versions::{self, Recorded};
@@ -20,7 +20,7 @@ impl FeatureStore {
         if object.kind.is_feature_view() {
             self.check_tables().await?;
         }
-        let mut table = None;
+        let mut tables = Vec::new();
         self.registry
             .commit_with(|snapshot| {
                 let contents = self.project_of(snapshot)?;
@@ -33,19 +33,18 @@ impl FeatureStore {
                 if object.kind.is_feature_view() {
                     changes.push(RegistryChange::DeleteVersions(object.name.clone()));
                 }
-                table = match &stored {
-                    RegistryObject::FeatureView(view) if view.has_online_table() => {
-                        Some(OnlineTable::of(self.project(), view))
-                    }
-                    _ => None,
+                tables = match &stored {
+                    RegistryObject::FeatureView(view) => tables_of(snapshot, self.project(), view),
+                    _ => Vec::new(),
                 };
-                changes.extend(table.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
+                changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 Ok(RegistryChanges::new(self.project(), changes))
             })
             .await?;
-        if let (Some(table), Some(online)) = (table, &self.online) {
+        if let Some(online) = self.online.as_ref().filter(|_| !tables.is_empty()) {
             self.observer.on(&Event::TableChanged { view: object.name.clone(), dropped: true });
-            online.update(&[TableChange::Drop(table)]).await?;
+            let drops: Vec<TableChange> = tables.into_iter().map(TableChange::Drop).collect();
+            online.update(&drops).await?;
         }
         Ok(())
     }
@@ -113,7 +112,7 @@ impl FeatureStore {
                     return Err(Error::invalid_request(format!("project `{name}` is protected"))
                         .with_hint("remove its tag `feast.dev/protected-project` to delete it"));
                 }
-                let tables = online_tables(name, contents);
+                let tables = online_tables(snapshot, name, contents);
                 let mut changes = vec![RegistryChange::Delete(ObjectRef::new(ObjectKind::Project, name))];
                 changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 drops = tables.into_iter().map(TableChange::Drop).collect();
@@ -155,9 +154,28 @@ impl FeatureStore {
 }
 
 /// The tables of a project in its online store.
-pub(crate) fn online_tables(project: &str, contents: &ProjectContents) -> Vec<OnlineTable> {
-    let views = contents.feature_views.values().filter(|view| view.has_online_table());
-    views.map(|view| OnlineTable::of(project, view)).collect()
+pub(crate) fn online_tables(
+    snapshot: &RegistrySnapshot,
+    project: &str,
+    contents: &ProjectContents,
+) -> Vec<OnlineTable> {
+    contents.feature_views.values().flat_map(|view| tables_of(snapshot, project, view)).collect()
+}
+
+/// The tables of a view, that of the current version first.
+pub(crate) fn tables_of(snapshot: &RegistrySnapshot, project: &str, view: &FeatureView) -> Vec<OnlineTable> {
+    let current = view.meta.current_version_number;
+    let own = view.has_online_table().then(|| OnlineTable::of(project, view));
+    if !snapshot.versions_have_tables {
+        return own.into_iter().collect();
+    }
+    let records = snapshot.versions.iter().filter(|record| record.is_of(project, &view.name));
+    let others = records.filter(|record| record.version_number != current).filter_map(|record| {
+        // Of a definition that cannot be read the table cannot be told.
+        let view = record.view().ok().filter(|view| view.has_online_table())?;
+        Some(OnlineTable::of(project, &view).in_version(record.version_number))
+    });
+    own.into_iter().map(|table| table.in_version(current)).chain(others).collect()
 }
 
 /// An object that still refers to `object`.

@@ -102,7 +102,7 @@ impl FeatureStore {
         same_features(contents, &mut findings);
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (project, contents) in &snapshot.projects {
-            for table in online_tables(project, contents) {
+            for table in online_tables(&snapshot, project, contents) {
                 tables.entry(table.name().to_lowercase()).or_default().push(format!("{project}.{}", table.view));
             }
         }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use chrono::Utc;
-use feast_core::{DataSource, DataSourceOptions, Error, FeatureView, NewestValue, OnlineTable, Result, Timestamp};
+use feast_core::{DataSource, DataSourceOptions, Error, FeatureView, NewestValue, Result, Timestamp};
 use feast_offline::{NewestRead, NewestRow};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -139,7 +139,7 @@ impl FeatureStore {
 
     async fn newest_online(&self, view: &FeatureView, quick: bool) -> Newest {
         if !quick {
-            let told = async { self.online_store()?.newest(&OnlineTable::of(self.project(), view)).await };
+            let told = async { self.online_store()?.newest(&self.online_table(view)).await };
             match told.await {
                 Ok(NewestValue::At(time)) => return Newest::at(Some(time), ToldBy::Store),
                 Ok(NewestValue::Empty) => return Newest::at(None, ToldBy::Store),

@@ -50,7 +50,8 @@ impl FeatureStore {
         let mut plan = snapshot.resolve(self.project(), selection, full_feature_names)?;
         // Stored or not, on-demand views have no history: they are computed from that of their sources.
         if plan.views.iter().any(|planned| planned.view.on_demand().is_some()) {
-            plan = Arc::new(RetrievalPlan::resolve(&computed_on_read(&contents), selection, full_feature_names)?);
+            let (contents, versions) = (computed_on_read(&contents), snapshot.versions());
+            plan = Arc::new(RetrievalPlan::resolve_with(&contents, versions, selection, full_feature_names)?);
         }
         let not_here = || plan.on_demand.iter().filter(|view| !self.transformer.computes(&view.view));
         if not_here().next().is_some() {

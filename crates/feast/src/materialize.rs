@@ -25,6 +25,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 use crate::on_demand::follows_from_history;
+use crate::pins;
 use crate::sink::{kept, sink_of};
 use crate::{Event, FeatureStore};
 
@@ -54,6 +55,9 @@ pub struct MaterializeRequest {
     pub feature_views: Vec<String>,
     /// Which entity keys; [`Shard::WHOLE`]: all.
     pub shard: Shard,
+    /// Which version of the one view, such as `v2`; `None` and `latest`: the current one. What is loaded of another is
+    /// not recorded.
+    pub version: Option<String>,
 }
 
 /// What was materialized.
@@ -90,8 +94,16 @@ impl FeatureStore {
             return Err(Error::invalid_request(format!("the start {start} lies after the end {end}"))
                 .with_hint("give a start before the end"));
         }
-        let views = self.views_to_materialize(&request.feature_views).await?;
+        let mut views = self.views_to_materialize(&request.feature_views).await?;
         let contents = self.contents(false).await?;
+        let mut is_recorded = true;
+        if let Some(version) = &request.version
+            && let Some(view) = self.in_version(version, &request.feature_views).await?
+        {
+            let current = contents.feature_view(&view.name)?;
+            is_recorded = current.meta.current_version_number == view.meta.current_version_number;
+            views = vec![view];
+        }
         if !views.is_empty() {
             // Loading takes long, and is worth nothing when it cannot be recorded.
             self.registry().store().check_writable().await?;
@@ -100,7 +112,7 @@ impl FeatureStore {
         for view in views {
             let view = with_known_inputs(&view, &contents);
             let materialized = self
-                .materialize_view(&view, request.window, request.shard)
+                .materialize_view(&view, request.window, request.shard, is_recorded)
                 .await
                 .map_err(|error| error.with_context("feature view", &view.name))?;
             report.feature_views.push(materialized);
@@ -161,11 +173,39 @@ impl FeatureStore {
             .collect()
     }
 
+    /// The one view that is asked for in a version; `None` for the latest.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for what is no version, several views, and where versions have no tables;
+    /// `FeatureViewVersionNotFound`.
+    async fn in_version(&self, version: &str, names: &[String]) -> Result<Option<Arc<FeatureView>>> {
+        let asked = pins::asked(version)?;
+        let [name] = names else {
+            return Err(Error::invalid_request("a version is that of one feature view")
+                .with_hint("name exactly one feature view with it"));
+        };
+        let Some(number) = asked else { return Ok(None) };
+        let snapshot = self.snapshot(false).await?;
+        let contents = self.project_of(&snapshot)?;
+        let view = snapshot.versions().of(contents, contents.feature_view(name)?, number)?;
+        if !snapshot.versions_have_tables && number != contents.feature_view(name)?.meta.current_version_number {
+            return Err(Error::invalid_request(format!(
+                "version `v{number}` of feature view `{name}` has no table in the online store"
+            ))
+            .with_hint(
+                "keep the values of each version with `enable_online_feature_view_versioning: true` below `registry` in \
+                 feature_store.yaml, where the online store can",
+            ));
+        }
+        Ok(Some(view))
+    }
+
     async fn materialize_view(
         &self,
         view: &Arc<FeatureView>,
         window: Window,
         shard: Shard,
+        is_recorded: bool,
     ) -> Result<MaterializedView> {
         let now = Utc::now();
         let (start, end) = match window {
@@ -207,7 +247,7 @@ impl FeatureStore {
         };
         // What lies in the future was not there yet: the next run must look at it again.
         let interval = (start <= now).then(|| Interval::new(start, end.min(now)));
-        let missing_shards = match interval {
+        let missing_shards = match interval.filter(|_| is_recorded) {
             Some(interval) => self.record(view, shard, interval).await?,
             None => Vec::new(),
         };
@@ -221,7 +261,7 @@ impl FeatureStore {
             return latest.try_fold(0, async |rows, batch| Ok(rows + batch.num_rows() as u64)).await;
         }
         let online = self.online_store()?;
-        let table = Arc::new(OnlineTable::of(self.project(), view));
+        let table = Arc::new(self.online_table(view));
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let encoder = Arc::new(encoder);
         let most = self.config.online_write_batch_size.unwrap_or_else(|| online.preferred_batch_rows()).max(1);

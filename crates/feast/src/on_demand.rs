@@ -127,7 +127,7 @@ impl FeatureStore {
             ))
             .with_hint("declare it with `write_to_online_store=True` and apply it"));
         }
-        let table = OnlineTable::of(self.project(), view);
+        let table = self.online_table(view);
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let times = match times {
             Some(times) => times,
@@ -196,7 +196,7 @@ impl FeatureStore {
             .await?;
         let computed = OnDemandSteps::new(plan, transformer, &joined)?.applied_to(joined)?;
         let online = self.online_store()?;
-        let table = OnlineTable::of(self.project(), view);
+        let table = self.online_table(view);
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let most = self.config.online_write_batch_size.unwrap_or_else(|| online.preferred_batch_rows()).max(1);
         let mut batches = computed.batches;

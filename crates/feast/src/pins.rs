@@ -4,21 +4,43 @@
 
 use std::sync::Arc;
 
-use feast_core::{FeatureView, Problem, ProjectContents, RegistryObject, RegistrySnapshot, VersionRecord};
+use feast_core::{
+    Error, FeatureView, Problem, ProjectContents, RegistryObject, RegistrySnapshot, Result, VersionRecord,
+};
 
 /// The number a view is pinned to; `None` for the latest.
 ///
 /// # Errors
 /// When the text is neither `latest` nor a version such as `v2`.
-pub(crate) fn pinned(view: &FeatureView) -> Result<Option<i32>, Problem> {
-    match view.version.as_str() {
-        "" | "latest" => Ok(None),
-        text => match text.strip_prefix(['v', 'V']).unwrap_or(text).parse::<i32>() {
-            Ok(number) if number >= 0 => Ok(Some(number)),
-            _ => Err(Problem::new(view.reference(), format!("has the version `{text}`"))
-                .with_hint("use `latest` or the number of a version, such as `v2`")),
-        },
+pub(crate) fn pinned(view: &FeatureView) -> std::result::Result<Option<i32>, Problem> {
+    let text = view.version.as_str();
+    number(text).ok_or_else(|| Problem::new(view.reference(), format!("has the version `{text}`")).with_hint(A_VERSION))
+}
+
+/// What a version is.
+const A_VERSION: &str = "use `latest` or the number of a version, such as `v2`";
+
+/// The number of a version such as `v2`, `Some(None)` for the latest, `None` when the text is neither.
+#[allow(clippy::option_option, reason = "no version and no number are two things")]
+fn number(text: &str) -> Option<Option<i32>> {
+    match text {
+        "" | "latest" => Some(None),
+        text => {
+            let number: i32 = text.strip_prefix(['v', 'V']).unwrap_or(text).parse().ok()?;
+            (number >= 0).then_some(Some(number))
+        }
     }
+}
+
+/// The number that somebody asks for; `None` for the latest.
+///
+/// # Errors
+/// `InvalidRequest` for what is no version.
+pub(crate) fn asked(text: &str) -> Result<Option<i32>> {
+    number(text).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        Error::invalid_request(format!("`{shown}` is not a version")).with_hint(A_VERSION)
+    })
 }
 
 /// The snapshot of a view with this number.

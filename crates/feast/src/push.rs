@@ -190,7 +190,7 @@ impl FeatureStore {
             Error::invalid_request(format!("{} has no source, so its event time column is not known", view.reference()))
                 .with_hint("give the feature view a `source`")
         })?;
-        let table = OnlineTable::of(self.project(), view);
+        let table = self.online_table(view);
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let created = Some(source.created_timestamp_column.as_str()).filter(|name| !name.is_empty());
         let renamed = rename(rows, source)?;

@@ -74,7 +74,7 @@ impl FeatureStore {
                     changes.push(RegistryChange::DeleteVersions(object.name.clone()));
                 }
                 if object.kind == ObjectKind::Project {
-                    let tables = online_tables(project, contents);
+                    let tables = online_tables(snapshot, project, contents);
                     changes.extend(tables.iter().map(|table| RegistryChange::DeleteManagedTable(table.name())));
                 }
                 Ok(RegistryChanges::new(project, changes))
@@ -134,7 +134,7 @@ impl FeatureStore {
 pub fn managed_tables<'a>(snapshot: &'a RegistrySnapshot, project: &str) -> Vec<&'a ManagedTable> {
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
     for (name, contents) in &snapshot.projects {
-        owners.extend(online_tables(name, contents).into_iter().map(|table| (table.name(), name.as_str())));
+        owners.extend(online_tables(snapshot, name, contents).into_iter().map(|table| (table.name(), name.as_str())));
     }
     let owner = |table: &str| {
         let by_name = || {

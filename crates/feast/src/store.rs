@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use feast_core::{BatchFunctions, Error, OnlineStore, ProjectContents, RegistrySnapshot, Result, Transformer};
+use feast_core::{
+    BatchFunctions, Error, FeatureView, OnlineStore, OnlineTable, ProjectContents, RegistrySnapshot, Result,
+    Transformer,
+};
 use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
 use feast_registry::{RegistryHandle, RegistrySettings};
 
@@ -97,12 +100,14 @@ impl FeatureStoreBuilder {
             (None, Some((name, options))) => Some(feast_online::connect(name, options, &config.repo_path)?),
             (None, None) => None,
         };
+        let versions_have_tables = config.registry.versions_have_tables
+            && online.as_ref().is_none_or(|online| online.has_tables_of_versions());
         let offline = Arc::new(OfflineStore::connect(&config.effective["offline_store"], &config.repo_path)?);
         let local = Arc::new(LocalEngine::new(Arc::clone(&offline), self.functions));
         let missing = || Arc::new(PythonEngineMissing(config.batch_engine.0.clone())) as _;
         let own_engine = self.engine.or_else(|| config.has_python_engine().then(missing));
         Ok(FeatureStore {
-            registry: RegistryHandle::new(registry_store, poll_interval(&config)),
+            registry: RegistryHandle::with_versions(registry_store, poll_interval(&config), versions_have_tables),
             online,
             offline,
             own_engine,
@@ -213,6 +218,15 @@ impl FeatureStore {
     /// The offline store.
     pub fn offline_store(&self) -> &OfflineStore {
         &self.offline
+    }
+
+    /// The table of the online store with the rows of a view, as the registry has it.
+    pub(crate) fn online_table(&self, view: &FeatureView) -> OnlineTable {
+        let table = OnlineTable::of(self.project(), view);
+        match self.registry.versions_have_tables() {
+            true => table.in_version(view.meta.current_version_number),
+            false => table,
+        }
     }
 
     /// The online store.

@@ -97,9 +97,7 @@ fn stamp_view(
 ) -> Result<(RegistryObject, Vec<VersionRecord>)> {
     let mut view = view.clone();
     let newest = recorded.newest.get(view.name.as_str()).copied();
-    let pinned = pins::pinned(&view).map_err(|problem| {
-        Error::invalid_definition(format!("{} {}", problem.object, problem.message)).with_hint_opt(problem.hint)
-    })?;
+    let numbered = number_of(&view, old, recorded)?;
     let mut records = Vec::new();
     let record = |view: &FeatureView, number: i32| VersionRecord {
         project: recorded.project.to_owned(),
@@ -114,28 +112,26 @@ fn stamp_view(
     match old {
         None => {
             view.meta.created = Some(now);
-            view.meta.current_version_number = pinned.unwrap_or_else(|| newest.map_or(0, |newest| newest + 1));
+            view.meta.current_version_number = numbered.number;
             view.meta.version_id = Uuid::new_v4().to_string();
             records.push(record(&view, view.meta.current_version_number));
         }
         Some(old) => {
             // Everything the registry records stays, also what was materialized, as long as the rows can be found.
             view.meta = old.meta.clone();
-            if !keeps_rows(old, &view) {
+            let other_table =
+                recorded.snapshot.versions_have_tables && numbered.number != old.meta.current_version_number;
+            if other_table || !keeps_rows(old, &view) {
                 view.meta.materialization_intervals.clear();
                 view.meta.shard_progress.clear();
             }
-            let restored =
-                pinned.and_then(|number| pins::snapshot_of(recorded.snapshot, recorded.project, &view.name, number));
-            if let Some(restored) = restored {
-                view.meta.current_version_number = restored.version_number;
+            view.meta.current_version_number = numbered.number;
+            if let Some(restored) = numbered.restored {
                 view.meta.version_id.clone_from(&restored.version_id);
-            } else if makes_version(old, &view) {
+            } else if numbered.is_new {
                 if newest.is_none() {
                     records.push(record(old, old.meta.current_version_number));
                 }
-                let next = newest.unwrap_or(old.meta.current_version_number) + 1;
-                view.meta.current_version_number = pinned.unwrap_or(next);
                 view.meta.version_id = Uuid::new_v4().to_string();
                 records.push(record(&view, view.meta.current_version_number));
             }
@@ -143,6 +139,44 @@ fn stamp_view(
     }
     view.meta.updated = Some(now);
     Ok((RegistryObject::FeatureView(Arc::new(view)), records))
+}
+
+/// The version that a definition is or becomes.
+pub(crate) struct Numbered<'a> {
+    pub(crate) number: i32,
+    /// Whether there was none with this number.
+    is_new: bool,
+    /// The record that the definition brings back.
+    restored: Option<&'a VersionRecord>,
+}
+
+/// Which version a definition is beside the one that the registry has.
+///
+/// # Errors
+/// `InvalidDefinition` for a view whose version is none.
+pub(crate) fn number_of<'a>(
+    view: &FeatureView,
+    old: Option<&Arc<FeatureView>>,
+    recorded: &Recorded<'a>,
+) -> Result<Numbered<'a>> {
+    let newest = recorded.newest.get(view.name.as_str()).copied();
+    let pinned = pins::pinned(view).map_err(|problem| {
+        Error::invalid_definition(format!("{} {}", problem.object, problem.message)).with_hint_opt(problem.hint)
+    })?;
+    let Some(old) = old else {
+        let number = pinned.unwrap_or_else(|| newest.map_or(0, |newest| newest + 1));
+        return Ok(Numbered { number, is_new: true, restored: None });
+    };
+    let current = old.meta.current_version_number;
+    let restored = pinned.and_then(|number| pins::snapshot_of(recorded.snapshot, recorded.project, &view.name, number));
+    Ok(match restored {
+        Some(record) => Numbered { number: record.version_number, is_new: false, restored },
+        None if makes_version(old, view) => {
+            let next = newest.unwrap_or(current) + 1;
+            Numbered { number: pinned.unwrap_or(next), is_new: true, restored: None }
+        }
+        None => Numbered { number: current, is_new: false, restored: None },
+    })
 }
 
 /// Whether the rows that were materialized for the old definition are good for the new one: in the online store, under

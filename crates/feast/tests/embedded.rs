@@ -130,7 +130,7 @@ async fn trips(store: &FeatureStore, view: &str, driver: i64) -> Option<i64> {
 
 async fn materialize_shard(store: &FeatureStore, window: Window, shard: Shard) -> MaterializedView {
     let feature_views = vec!["driver_stats".to_owned()];
-    let report = store.materialize(MaterializeRequest { window, feature_views, shard }).await;
+    let report = store.materialize(MaterializeRequest { window, feature_views, shard, version: None }).await;
     report.unwrap().feature_views.remove(0)
 }
 
@@ -602,7 +602,8 @@ async fn rows_of_an_older_definition_are_not_recorded_for_a_newer_one() {
     let store = applied(folder.path()).await;
     let meddled = store.observed_by(Arc::new(Meddler(folder.path().to_owned())));
     let feature_views = vec!["driver_stats".to_owned()];
-    let request = MaterializeRequest { window: Window::Until(at(T0)), feature_views, shard: Shard::WHOLE };
+    let request =
+        MaterializeRequest { window: Window::Until(at(T0)), feature_views, shard: Shard::WHOLE, version: None };
     assert_eq!(meddled.materialize(request).await.unwrap_err().code(), ErrorCode::Conflict);
     assert_eq!(intervals(&store).await, []);
 }

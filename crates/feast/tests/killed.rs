@@ -111,7 +111,10 @@ async fn work_until_killed() {
         store.push("fresh", &rows(number), PushTarget::OnlineAndOffline).await.unwrap();
         told("pushed", number);
         let window = Window::Between(DateTime::UNIX_EPOCH, DateTime::from_timestamp(number, 0).unwrap());
-        store.materialize(MaterializeRequest { window, feature_views: Vec::new(), shard: Shard::WHOLE }).await.unwrap();
+        store
+            .materialize(MaterializeRequest { window, feature_views: Vec::new(), shard: Shard::WHOLE, version: None })
+            .await
+            .unwrap();
         told("materialized", number);
         store.apply(&definitions(number), &ApplyOptions::default()).await.unwrap();
         told("applied", number);

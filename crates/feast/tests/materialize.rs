@@ -154,7 +154,7 @@ async fn compare(store: &FeatureStore, view: &str, rows: &Rows, start: i64, end:
 
 async fn materialize(store: &FeatureStore, window: Window, view: &str, shard: Shard) -> MaterializeReport {
     let feature_views = vec![view.to_owned()];
-    store.materialize(MaterializeRequest { window, feature_views, shard }).await.unwrap()
+    store.materialize(MaterializeRequest { window, feature_views, shard, version: None }).await.unwrap()
 }
 
 /// Says when a chunk is written.

@@ -99,8 +99,10 @@ async fn all_verbs_work_on_tables() {
 
     let instant = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
     let window = Window::Between(instant(1_700_000_000), instant(1_700_000_007));
-    let report =
-        store.materialize(MaterializeRequest { window, feature_views: Vec::new(), shard: Shard::WHOLE }).await.unwrap();
+    let report = store
+        .materialize(MaterializeRequest { window, feature_views: Vec::new(), shard: Shard::WHOLE, version: None })
+        .await
+        .unwrap();
     assert_eq!(report.feature_views[0].rows, 3);
     assert_eq!([trips(&store, 0).await, trips(&store, 1).await, trips(&store, 2).await], [Some(6), Some(7), Some(5)]);
 

@@ -38,7 +38,7 @@ pub(crate) struct Views {
     /// Only this feature view (can be repeated); all that are served online by default
     #[arg(short, long, value_name = "FEATURE_VIEW", value_delimiter = ',')]
     views: Vec<String>,
-    /// Version of the one feature view
+    /// Version of the one feature view, such as `v2`, where each has a table of its own; the current one by default
     #[arg(long)]
     version: Option<String>,
     /// Only this part of the entity keys, such as `1/4` to `4/4`: run them all, in any order, also at the same time on
@@ -78,13 +78,6 @@ fn usage(message: &str) -> Failure {
 
 /// Materializes, tells view by view what was done, and sums up.
 pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
-    if let Some(version) = views.version.filter(|version| version != "latest") {
-        return Err(Error::unsupported(format!(
-            "version `{version}` cannot be materialized: older versions are not yet"
-        ))
-        .with_hint("leave `--version` out to materialize the current version")
-        .into());
-    }
     let terminal = session.terminal();
     let for_people = matches!(terminal.format(), None | Some(Format::Table));
     let mut store = session.store()?;
@@ -100,7 +93,8 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
     let progress = MaterializationProgress::new(terminal.stderr_is_terminal(), for_people.then_some(header));
     let store = store.observed_by(Arc::new(progress));
     let started = Instant::now();
-    let request = MaterializeRequest { window, feature_views: views.views, shard: views.shard.unwrap_or(Shard::WHOLE) };
+    let shard = views.shard.unwrap_or(Shard::WHOLE);
+    let request = MaterializeRequest { window, feature_views: views.views, shard, version: views.version };
     let report = session.wait(store.materialize(request))?;
     if let Some(format) = terminal.format().filter(|_| !for_people) {
         terminal.print_value(&super::to_value(&report)?, format);

@@ -214,6 +214,11 @@ impl OnlineStore for RemoteStore {
         self.send(Method::GET, "health", None).await.map(drop)
     }
 
+    /// The other server knows where its versions are, and is asked for the current one.
+    fn has_tables_of_versions(&self) -> bool {
+        false
+    }
+
     fn preferred_batch_rows(&self) -> usize {
         MOST_ROWS
     }

@@ -102,13 +102,6 @@ pub fn check_options(registry_type: &str, path: &str, options: &Map<String, Valu
     }
     check_store_class(path, options.get("registry_store_type"))?;
     let mut warnings = Vec::new();
-    if options.get("enable_online_feature_view_versioning") == Some(&Value::Bool(true)) {
-        warnings.push(
-            "`registry.enable_online_feature_view_versioning` is not there yet: versions of views are recorded, and \
-             only the current one is served"
-                .to_owned(),
-        );
-    }
     if wants_mcp(options.get("mcp"))? {
         warnings.push("`registry.mcp` is not there yet: the registry is served over gRPC and REST".to_owned());
     }
@@ -236,6 +229,6 @@ mod tests {
         let classes = json!({"registry_store_type": "feast.infra.registry.file.FileRegistryStore"});
         assert!(checked("file", "data/registry.db", classes).unwrap().is_empty());
         let later = json!({"mcp": {"enabled": true}, "enable_online_feature_view_versioning": true});
-        assert_eq!(checked("file", "r", later).unwrap().len(), 2);
+        assert_eq!(checked("file", "r", later).unwrap().len(), 1);
     }
 }

@@ -100,11 +100,6 @@ impl Common {
 }
 
 async fn run(server: &Arc<Server>, how: How, window: Window, common: Common) -> Answer<Response<Body>> {
-    if let Some(version) = common.version.filter(|version| version != "latest") {
-        let shown: String = version.chars().take(40).collect();
-        let error = Error::unsupported(format!("version `{shown}` of a feature view cannot be materialized yet"));
-        return Err(error.with_hint("leave `version` out to materialize the latest one").into());
-    }
     if let Window::Between(start, end) = window
         && start > end
     {
@@ -117,7 +112,8 @@ async fn run(server: &Arc<Server>, how: How, window: Window, common: Common) -> 
         refuse_materializing(views.iter().map(AsRef::as_ref))?;
     }
     let run = server.materializing.start(&names, how.in_background && !how.force).map_err(|busy| conflict(&busy))?;
-    let request = MaterializeRequest { window, feature_views: common.feature_views, shard: Shard::WHOLE };
+    let Common { feature_views, version } = common;
+    let request = MaterializeRequest { window, feature_views, shard: Shard::WHOLE, version };
     // A task of its own: a client that goes away does not leave the work half done.
     let task = tokio::spawn(work(Arc::clone(server), request, names.clone(), run));
     if how.in_background {

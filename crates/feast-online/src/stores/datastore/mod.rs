@@ -410,6 +410,11 @@ impl OnlineStore for DatastoreStore {
         self.look_up(client, vec![key], None).await.map(drop)
     }
 
+    /// Feast has one kind per view here, whatever the configuration says.
+    fn has_tables_of_versions(&self) -> bool {
+        false
+    }
+
     fn preferred_batch_rows(&self) -> usize {
         self.config.write_batch_size * self.config.write_concurrency.min(40)
     }

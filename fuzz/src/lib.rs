@@ -1,10 +1,19 @@
-//! What the programs of this package share.
+//! What is fuzzed: each program here takes one input and fails when it is not met as it should be. `make fuzz` calls them with
+//! what libFuzzer makes up, `crates/feast-server/tests/fuzz_programs.rs` with what they start from.
 
 use std::future::Future;
 use std::sync::LazyLock;
 
 use feast_core::RegistryObject;
 use tokio::runtime::Runtime;
+
+pub mod configuration;
+pub mod connection;
+pub mod http_body;
+pub mod online_cell;
+pub mod registry_file;
+pub mod registry_message;
+pub mod seeds;
 
 /// The feature store that tests of the server use.
 #[path = "../../crates/feast-server/tests/fixture/mod.rs"]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::config::{Address, Login};
-use super::protocol::{Answer, Commands, Malformed, Pipeline, Reply, Scanner, Unusable};
+use super::protocol::{Answer, Commands, KeptPairs, Malformed, Pipeline, Reply, Scanner, Unusable};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
@@ -240,14 +240,14 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
             }
         }
     }
-    Ok(Answer { bytes: bytes.freeze(), ends, pairs: Vec::new() })
+    Ok(Answer { bytes: bytes.freeze(), ends, pairs: KeptPairs::default() })
 }
 
 /// A call whose replies are on their way.
 struct Pending {
     expected: Expected,
     ends: Vec<usize>,
-    pairs: Vec<u32>,
+    pairs: KeptPairs,
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
@@ -311,7 +311,7 @@ async fn exchange_all(
                 loop {
                     outgoing.extend_from_slice(&request.commands);
                     let Request { expected, answer, .. } = request;
-                    let (ends, pairs) = (Vec::with_capacity(expected.n_replies), Vec::new());
+                    let (ends, pairs) = (Vec::with_capacity(expected.n_replies), KeptPairs::default());
                     waiting.push_back(Pending { expected, ends, pairs, answer });
                     if outgoing.len() >= MOST_OUTGOING {
                         break;
@@ -372,12 +372,16 @@ impl Incoming {
                 return if found.is_some() { Err(Failure::Malformed) } else { Ok(()) };
             };
             let Expected { most_elements, n_pairs, .. } = pending.expected;
-            if n_pairs > 0 && pending.pairs.capacity() == 0 {
-                pending.pairs.reserve(n_pairs);
+            if n_pairs > 0 && pending.pairs.starts.capacity() == 0 {
+                pending.pairs.starts.reserve(n_pairs);
+                pending.pairs.ends.reserve(pending.expected.n_replies);
             }
-            let pairs = (n_pairs > 0).then_some(&mut pending.pairs);
+            let pairs = (n_pairs > 0).then_some(&mut pending.pairs.starts);
             let Some(end) = self.scanner.next(&self.bytes, most_elements, pairs)? else { return Ok(()) };
             pending.ends.push(end);
+            if n_pairs > 0 {
+                pending.pairs.ends.push(pending.pairs.starts.len());
+            }
             if pending.ends.len() == pending.expected.n_replies {
                 let bytes = self.bytes.split_to(end).freeze();
                 self.scanner.taken();

@@ -371,6 +371,15 @@ pub(super) struct Pairs<'a> {
     found: Vec<u32>,
 }
 
+/// Nearly all names have four bytes, which are compared at once.
+#[inline(always)]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (<&[u8; 4]>::try_from(a), <&[u8; 4]>::try_from(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 impl<'a> Pairs<'a> {
     fn starts(&self) -> &[u32] {
         if self.kept.is_empty() { &self.found } else { self.kept }
@@ -390,7 +399,7 @@ impl<'a> Pairs<'a> {
     #[inline]
     pub(super) fn value(&self, position: u32, name: &[u8]) -> Option<&'a [u8]> {
         let (found, next) = text_at(self.bytes, *self.starts().get(position as usize)? as usize).ok()?;
-        if found != name {
+        if !is_same(found, name) {
             return None;
         }
         text_at(self.bytes, next).ok().map(|(value, _)| value)
@@ -473,8 +482,16 @@ impl<'a> Reply<'a> {
 pub(super) struct Answer {
     pub(super) bytes: Bytes,
     pub(super) ends: Vec<usize>,
-    /// Where pairs begin, those of all replies one after the other; empty where nobody wanted to know.
-    pub(super) pairs: Vec<u32>,
+    pub(super) pairs: KeptPairs,
+}
+
+/// Where in some replies pairs begin; empty where nobody wanted to know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptPairs {
+    /// Those of all replies, one after the other.
+    pub(super) starts: Vec<u32>,
+    /// How many there are with each reply and the ones before.
+    pub(super) ends: Vec<usize>,
 }
 
 impl Answer {
@@ -489,10 +506,12 @@ impl Answer {
 
     /// A reply.
     pub(super) fn reply(&self, number: usize) -> Reply<'_> {
-        let (start, end) = (self.start(number), self.ends[number]);
-        let before = |position: usize| self.pairs.partition_point(|pair| (*pair as usize) < position);
-        let pairs = if self.pairs.is_empty() { &[] } else { &self.pairs[before(start)..before(end)] };
-        Reply { bytes: &self.bytes[..end], at: start, pairs }
+        let KeptPairs { starts, ends } = &self.pairs;
+        let pairs = match ends.get(number) {
+            Some(end) => &starts[if number == 0 { 0 } else { ends[number - 1] }..*end],
+            None => &[],
+        };
+        Reply { bytes: &self.bytes[..self.ends[number]], at: self.start(number), pairs }
     }
 
     /// The error of a reply that is one.
@@ -587,15 +606,16 @@ mod tests {
             }
         }
         for step in 1..bytes.len() {
-            let (mut scanner, mut ends, mut pairs) = (Scanner::default(), Vec::new(), Vec::new());
+            let (mut scanner, mut ends, mut pairs) = (Scanner::default(), Vec::new(), KeptPairs::default());
             for arrived in (0..=bytes.len()).step_by(step).chain([bytes.len()]) {
-                while let Some(end) = scanner.next(&bytes[..arrived], 9, Some(&mut pairs)).unwrap() {
+                while let Some(end) = scanner.next(&bytes[..arrived], 9, Some(&mut pairs.starts)).unwrap() {
                     ends.push(end);
+                    pairs.ends.push(pairs.starts.len());
                 }
             }
-            assert_eq!(pairs.len(), 5, "in steps of {step}");
+            assert_eq!(pairs.ends, [0, 2, 2, 4, 5], "in steps of {step}");
             let kept = Answer { bytes: bytes.clone().into(), ends, pairs };
-            let walked = Answer { pairs: Vec::new(), ..kept.clone() };
+            let walked = Answer { pairs: KeptPairs::default(), ..kept.clone() };
             for (number, list) in (1..).zip(lists) {
                 for answer in [&kept, &walked] {
                     let (mut reply, mut pairs) = (answer.reply(number), Pairs::default());
@@ -615,7 +635,7 @@ mod tests {
 
     #[test]
     fn elements_are_read() {
-        let answer = Answer { bytes: Bytes::from_static(REPLIES), ends: ENDS.to_vec(), pairs: Vec::new() };
+        let answer = Answer { bytes: Bytes::from_static(REPLIES), ends: ENDS.to_vec(), pairs: KeptPairs::default() };
         assert_eq!(answer.reply(0).next(), Ok(Element::Status(b"OK")));
         let mut reply = answer.reply(1);
         assert_eq!(reply.array(), Ok(3));

@@ -393,12 +393,16 @@ impl Places {
             cells.resize(self.places.len(), None);
             return;
         }
+        cells.reserve(self.places.len());
         let mut places = self.places.iter_mut();
-        for view in views {
-            for name in &view.fields.features {
-                cells.extend(places.next().map(|place| hash.find(name, place, &mut self.moved)));
+        let mut find = |name: &[u8]| {
+            if let Some(place) = places.next() {
+                cells.push(hash.find(name, place, &mut self.moved));
             }
-            cells.extend(places.next().map(|place| hash.find(&view.fields.time, place, &mut self.moved)));
+        };
+        for view in views {
+            view.fields.features.iter().for_each(|name| find(name));
+            find(&view.fields.time);
         }
     }
 
@@ -527,7 +531,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::layout::{feature_field, put_time};
-    use super::super::protocol::{Answer, Scanner};
+    use super::super::protocol::{Answer, KeptPairs, Scanner};
     use super::*;
 
     /// Fields of a hash in their order.
@@ -591,9 +595,13 @@ mod tests {
 
     /// Replies as a connection finds them.
     fn answer(replies: &[Vec<u8>], keeps_pairs: bool) -> Answer {
-        let (bytes, mut scanner, mut ends, mut pairs) = (replies.concat(), Scanner::default(), vec![], vec![]);
-        while let Some(end) = scanner.next(&bytes, usize::MAX, keeps_pairs.then_some(&mut pairs)).unwrap() {
+        let (bytes, mut scanner) = (replies.concat(), Scanner::default());
+        let (mut ends, mut pairs) = (Vec::new(), KeptPairs::default());
+        while let Some(end) = scanner.next(&bytes, usize::MAX, keeps_pairs.then_some(&mut pairs.starts)).unwrap() {
             ends.push(end);
+            if keeps_pairs {
+                pairs.ends.push(pairs.starts.len());
+            }
         }
         Answer { bytes: bytes.into(), ends, pairs }
     }

@@ -8,16 +8,16 @@
 #![expect(unsafe_code, reason = "the kernel is asked about memory")]
 
 /// Lets go of the code and the constants of this program, or of the library that it is in.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) fn let_go_of_start() {
     // SAFETY: the callback keeps to what is promised of its arguments.
     unsafe { libc::dl_iterate_phdr(Some(visit), std::ptr::null_mut()) };
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 pub(crate) fn let_go_of_start() {}
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_void) -> libc::c_int {
     // SAFETY: the caller gives a description that is whole for as long as the call takes.
     let (base, headers) = unsafe {
@@ -47,7 +47,7 @@ extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, _: *mut libc::c_voi
     1
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;

@@ -22,6 +22,10 @@ use super::protocol::{Answer, Commands, KeptPairs, Malformed, Pipeline, Reply, S
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
 
+/// Pairs that may be on their way before more commands are taken on. A server makes the replies to all that it was sent
+/// before the first one is on its way, and neither it nor we get through tens of megabytes as fast as through a few.
+const MOST_PAIRS: usize = 1 << 16;
+
 /// Bytes on their way out before more commands are taken on.
 const MOST_OUTGOING: usize = 1 << 20;
 
@@ -283,6 +287,8 @@ async fn exchange_all(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut incoming, mut outgoing) = (Incoming::default(), BytesMut::new());
     let (mut needs_flush, mut wanted) = (false, true);
+    let pairs_of = |waiting: &VecDeque<Pending>| waiting.iter().map(|pending| pending.expected.n_pairs).sum::<usize>();
+    let mut n_pairs = 0;
     // A server that is silent for too long while calls wait is taken for gone.
     let mut last_sign = Instant::now();
     let watchdog = sleep_until(last_sign + patience);
@@ -297,8 +303,13 @@ async fn exchange_all(
                 }
                 last_sign = Instant::now();
                 incoming.hand_out(waiting)?;
+                n_pairs = pairs_of(waiting);
             }
-            request = requests.recv(), if wanted && outgoing.len() < MOST_OUTGOING && waiting.len() < MOST_WAITING => {
+            request = requests.recv(), if wanted
+                && outgoing.len() < MOST_OUTGOING
+                && waiting.len() < MOST_WAITING
+                && n_pairs < MOST_PAIRS =>
+            {
                 let Some(mut request) = request else {
                     wanted = false;
                     continue;
@@ -313,7 +324,8 @@ async fn exchange_all(
                     let Request { expected, answer, .. } = request;
                     let (ends, pairs) = (Vec::with_capacity(expected.n_replies), KeptPairs::default());
                     waiting.push_back(Pending { expected, ends, pairs, answer });
-                    if outgoing.len() >= MOST_OUTGOING {
+                    n_pairs += expected.n_pairs;
+                    if outgoing.len() >= MOST_OUTGOING || n_pairs >= MOST_PAIRS {
                         break;
                     }
                     let Ok(next) = requests.try_recv() else { break };

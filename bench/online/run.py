@@ -6,9 +6,9 @@
 Feast itself applies and materializes the repository; both sides read what it wrote. The client over HTTP is wrk. What
 bounds every server from above is measured too: the HTTP stack of this server with a constant body of the same size, and,
 for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
-HGETALL; writes beside as many HSET by Redis' own benchmark. CPU time is what a busy machine distorts
-least. When wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is
-divided by all requests, those that nobody waited for included; this server's only by those that it answered.
+HGETALL; the same fields of copies of the hashes written by HSET. CPU time is what a busy machine distorts least. When
+wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is divided by all
+requests, those that nobody waited for included; this server's only by those that it answered.
 
 Parts: `requests` and `push` over HTTP, `sdk` in process, `soak` (only when asked for; --minutes) at 80 % of capacity
 with definitions applied and the registry read again meanwhile.
@@ -24,7 +24,6 @@ import os
 import platform
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +45,8 @@ CASES = {
     "500 x 250, 25 views": (500, 25),
 }
 PARTS = ["requests", "push", "sdk", "soak"]
+# What the keys of hashes begin with that are written to for comparison.
+COPIES = b"floor:"
 
 
 @dataclass
@@ -165,40 +166,31 @@ def load(
     }
 
 
-def fields_of(views: int) -> list[str]:
-    """Names as long as Feast's, view by view, as they lie in its hashes."""
-    of_view = [
-        [f"{view * FEATURES + at:04x}" for at in range(FEATURES)] + [f"_ts:view_{view:02}"] for view in range(views)
-    ]
-    return [field for fields in of_view for field in fields]
-
-
-def fill(port: int, fields: list[str]) -> None:
-    """Hashes as large as Feast's for the floors."""
-    with socket.create_connection(("127.0.0.1", port)) as stream:
-        answers = stream.makefile("rb")
-        for key in range(KEYS):
-            words = ["HSET", f"floor:{key:012}"]
-            for field in fields:
-                words += [field, "x" * 8]
-            stream.sendall((f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)).encode())
-            answers.readline()
+def fields_of(views: int) -> list[bytes]:
+    """The fields of the first views, as they are named in the hashes of the repository."""
+    fields = []
+    for view in range(views):
+        fields += [field(f"view_{view:02}", f"f{view:02}_{at}") for at in range(FEATURES)] + [b"_ts:view_%02d" % view]
+    return fields
 
 
 def read_floor(bench: Bench, case: str, connections: int, whole: bool) -> dict[str, float]:
     """The fields of a request read from the hashes of the repository, or these hashes whole."""
-    port, process = bench.redis
+    port, _ = bench.redis
     entities, views = CASES[case]
-    # Other hashes are those of the floor of writes.
-    keys = [key for key in Redis(port).every_key() if not key.startswith(b"floor:")]
-    fields = []
-    for view in range(views):
-        fields += [field(f"view_{view:02}", f"f{view:02}_{at}") for at in range(FEATURES)] + [b"_ts:view_%02d" % view]
+    keys = [key for key in Redis(port).every_key() if not key.startswith(COPIES)]
+    fields = fields_of(views)
     file = bench.scratch / "pipelines.bin"
     write_pipelines(file, keys, entities, [(b"HGETALL", []) if whole else (b"HMGET", fields)])
-    program = client(bench.scratch)
     if not whole and None in (found := Redis(port).ask(b"HMGET", keys[0], *fields)):
         sys.exit(f"error: {found.count(None)} of the fields of the floor are not in the hashes of the repository")
+    return pipelined(bench, file, connections)
+
+
+def pipelined(bench: Bench, file: Path, connections: int) -> dict[str, float]:
+    """Figures of pipelines that a program in C sends as fast as they are answered."""
+    port, process = bench.redis
+    program = client(bench.scratch)
     send_pipelines(program, port, file, connections, 0.2)
     before = cpu_seconds(process)
     told = send_pipelines(program, port, file, connections, bench.arguments.seconds)
@@ -214,35 +206,17 @@ def read_floor(bench: Bench, case: str, connections: int, whole: bool) -> dict[s
 
 
 def write_floor(bench: Bench, entities: int, views: int, connections: int) -> dict[str, float]:
-    """HSET of as many fields of as many keys, pipelined by redis-benchmark, into hashes as wide as the repository's."""
-    port, process = bench.redis
+    """HSET of as many fields of as many keys, into copies of the hashes of the repository: where in a hash a field lies is
+    most of what it costs to write it."""
+    server = Redis(bench.redis[0])
+    keys = [key for key in server.every_key() if not key.startswith(COPIES)]
+    for key in keys:
+        server.ask(b"COPY", key, COPIES + key, b"REPLACE")
     fields = fields_of(views)
-    fill(port, fields_of(VIEWS))
-    words = [word for field in fields for word in (field, "x" * 8)]
-    command = ["HSET", "floor:__rand_int__", *words]
-
-    def measure(n: int) -> tuple[float, float, list[float]]:
-        before, started = cpu_seconds(process), time.monotonic()
-        told = run(
-            ["redis-benchmark", "-p", port, "-n", n, "-c", connections, "-P", entities, "-r", KEYS, "--csv", *command]
-        )
-        row = [line for line in told.splitlines() if line.startswith(f'"{command[0]}')][-1]
-        values = [float(cell.strip('"')) for cell in row.split('","')[1:]]
-        return time.monotonic() - started, cpu_seconds(process) - before, values
-
-    probe = max(2000, entities * connections * 2)
-    wall, _, _ = measure(probe)
-    n = max(entities, int(probe * bench.arguments.seconds / max(wall, 0.05)) // entities * entities)
-    _, cpu, values = measure(n)
-    return {
-        "rps": values[0] / entities,
-        "p50_ms": values[3],
-        "p99_ms": values[5],
-        "cpu_ms": 0.0,
-        "store_cpu_ms": cpu * 1000 * entities / n,
-        "memory_mib": 0.0,
-        "bad": 0,
-    }
+    pairs = [word for pair in zip(fields, server.ask(b"HMGET", keys[0], *fields), strict=True) for word in pair]
+    file = bench.scratch / "writes.bin"
+    write_pipelines(file, [COPIES + key for key in keys], entities, [(b"HSET", pairs)])
+    return pipelined(bench, file, connections)
 
 
 @contextlib.contextmanager
@@ -426,9 +400,9 @@ def main() -> None:
     for name in ("binary", "constant", "ours", "peer"):
         setattr(arguments, name, getattr(arguments, name).absolute())
     stores = arguments.store or ["sqlite"]
-    for tool in ["wrk", *(["redis-server", "redis-benchmark"] if "redis" in stores else [])]:
+    for tool in ["wrk", *(["redis-server"] if "redis" in stores else [])]:
         if shutil.which(tool) is None:
-            sys.exit(f"error: `{tool}` not found; Debian: apt-get install wrk redis-server redis-tools")
+            sys.exit(f"error: `{tool}` not found; Debian: apt-get install wrk redis-server")
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for store in stores:

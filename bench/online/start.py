@@ -49,10 +49,11 @@ store.apply([value for value in vars(definitions).values() if isinstance(value, 
 """
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
+def resident_mib(pid: int) -> list[float]:
+    """Resident memory of a process: all of it, its own, and the pages of files."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    return [int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon", "RssFile")]
 
 
 def answers(port: int) -> bool:
@@ -96,7 +97,7 @@ def main() -> None:
                     sys.exit("error: the server did not start")
                 time.sleep(0.001)
             ready.append((time.perf_counter() - started) * 1000)
-            time.sleep(2)  # what starting leaves behind is freed by then
+            time.sleep(2)  # what starting leaves behind is let go by then
             memory.append(resident_mib(process.pid))
             fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
             cpu.append((int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK"))
@@ -105,7 +106,8 @@ def main() -> None:
         size = (repository / "data" / "registry.db").stat().st_size / 2**20
         print(f"registry of {arguments.views} views ({size:.1f} MiB), median of {arguments.rounds} starts")
         print(f"ready after {statistics.median(ready):.0f} ms ({statistics.median(cpu):.0f} ms of CPU)")
-        print(f"idle with {statistics.median(memory):.1f} MiB resident")
+        resident, own, files = (statistics.median(values) for values in zip(*memory, strict=True))
+        print(f"idle with {resident:.1f} MiB resident: {own:.1f} of its own, {files:.1f} of files")
 
 
 if __name__ == "__main__":

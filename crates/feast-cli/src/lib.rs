@@ -19,6 +19,7 @@
 mod allocator;
 mod arguments;
 mod loader;
+mod resident;
 mod session;
 
 mod commands;

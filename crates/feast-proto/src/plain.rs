@@ -72,6 +72,9 @@ fn spec_of(bytes: &[u8]) -> Option<FeatureView> {
     if view.tags.keys().any(|key| key.starts_with("feast-rs.")) {
         return None;
     }
+    // A registry has thousands of these lists, for as long as it is served.
+    view.features.shrink_to_fit();
+    view.entity_columns.shrink_to_fit();
     view.ttl = ttl;
     view.version = feature_view::version(view.version);
     batch.batch_source = batch_source;

@@ -9,6 +9,7 @@ use feast_core::{Error, Result};
 use feast_server::ServeOptions;
 
 use crate::exit::{Exit, Failure, Outcome};
+use crate::resident::let_go_of_start;
 use crate::session::Session;
 use crate::traces::trace_options;
 
@@ -17,6 +18,9 @@ const MOST_FILES: u64 = 1 << 20;
 
 /// Open files that are no connections of clients.
 const OTHER_FILES: u64 = 256;
+
+/// By then everything is done that is done once.
+const AFTER_START: Duration = Duration::from_secs(1);
 
 /// Serve online features over HTTP
 #[derive(Debug, Args)]
@@ -113,8 +117,12 @@ impl Serve {
         }
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-            // Programs read the address from the log.
             let ready = |address: SocketAddr| {
+                tokio::spawn(async {
+                    tokio::time::sleep(AFTER_START).await;
+                    let_go_of_start();
+                });
+                // Programs read the address from the log.
                 if session.terminal().stderr_is_terminal() {
                     session.terminal().say(format_args!("serving on {scheme}://{address}, stop with Ctrl-C"));
                 }

@@ -24,6 +24,7 @@ pub struct ColumnDecoder {
     column: Column,
 }
 
+/// Columns are moved a few times, lists are rare, and large without their boxes.
 #[derive(Debug)]
 pub(super) enum Column {
     Bytes(Strings),
@@ -34,14 +35,14 @@ pub(super) enum Column {
     Float(Numbers<Float32Type>),
     Bool(Booleans),
     Timestamp(Numbers<TimestampMicrosecondType>),
-    BytesList(ListBuilder<BinaryBuilder>),
-    TextList(ListBuilder<StringBuilder>),
-    Int32List(ListBuilder<Int32Builder>),
-    Int64List(ListBuilder<Int64Builder>),
-    DoubleList(ListBuilder<Float64Builder>),
-    FloatList(ListBuilder<Float32Builder>),
-    BoolList(ListBuilder<BooleanBuilder>),
-    TimestampList(ListBuilder<TimestampMicrosecondBuilder>),
+    BytesList(Box<ListBuilder<BinaryBuilder>>),
+    TextList(Box<ListBuilder<StringBuilder>>),
+    Int32List(Box<ListBuilder<Int32Builder>>),
+    Int64List(Box<ListBuilder<Int64Builder>>),
+    DoubleList(Box<ListBuilder<Float64Builder>>),
+    FloatList(Box<ListBuilder<Float32Builder>>),
+    BoolList(Box<ListBuilder<BooleanBuilder>>),
+    TimestampList(Box<ListBuilder<TimestampMicrosecondBuilder>>),
     Opaque(Strings),
 }
 
@@ -61,14 +62,28 @@ impl ColumnDecoder {
             T::UnixTimestamp => Column::Timestamp(Numbers::with_capacity(capacity)),
             _ => match value_type.item() {
                 None => Column::Opaque(Strings::with_capacity(capacity)),
-                Some(T::Bytes) => Column::BytesList(ListBuilder::with_capacity(BinaryBuilder::new(), capacity)),
-                Some(T::Int32) => Column::Int32List(ListBuilder::with_capacity(Int32Builder::new(), capacity)),
-                Some(T::Int64) => Column::Int64List(ListBuilder::with_capacity(Int64Builder::new(), capacity)),
-                Some(T::Double) => Column::DoubleList(ListBuilder::with_capacity(Float64Builder::new(), capacity)),
-                Some(T::Float) => Column::FloatList(ListBuilder::with_capacity(Float32Builder::new(), capacity)),
-                Some(T::Bool) => Column::BoolList(ListBuilder::with_capacity(BooleanBuilder::new(), capacity)),
-                Some(T::UnixTimestamp) => Column::TimestampList(ListBuilder::with_capacity(micros(), capacity)),
-                Some(_) => Column::TextList(ListBuilder::with_capacity(StringBuilder::new(), capacity)),
+                Some(T::Bytes) => {
+                    Column::BytesList(Box::new(ListBuilder::with_capacity(BinaryBuilder::new(), capacity)))
+                }
+                Some(T::Int32) => {
+                    Column::Int32List(Box::new(ListBuilder::with_capacity(Int32Builder::new(), capacity)))
+                }
+                Some(T::Int64) => {
+                    Column::Int64List(Box::new(ListBuilder::with_capacity(Int64Builder::new(), capacity)))
+                }
+                Some(T::Double) => {
+                    Column::DoubleList(Box::new(ListBuilder::with_capacity(Float64Builder::new(), capacity)))
+                }
+                Some(T::Float) => {
+                    Column::FloatList(Box::new(ListBuilder::with_capacity(Float32Builder::new(), capacity)))
+                }
+                Some(T::Bool) => {
+                    Column::BoolList(Box::new(ListBuilder::with_capacity(BooleanBuilder::new(), capacity)))
+                }
+                Some(T::UnixTimestamp) => {
+                    Column::TimestampList(Box::new(ListBuilder::with_capacity(micros(), capacity)))
+                }
+                Some(_) => Column::TextList(Box::new(ListBuilder::with_capacity(StringBuilder::new(), capacity))),
             },
         };
         Self { value_type, column }

@@ -13,6 +13,8 @@ mod client;
 mod messages;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;
 
 use std::fmt;
 use std::sync::Arc;

@@ -186,7 +186,7 @@ impl Replies {
     pub(super) fn get(&self, command: usize) -> Result<Reply<'_>, String> {
         let (part, position) = self.places[command];
         match self.parts[part].error(position) {
-            None => Ok(Reply::new(self.parts[part].reply(position))),
+            None => Ok(self.parts[part].reply(position)),
             Some(line) => Err(shortened(line)),
         }
     }
@@ -469,7 +469,7 @@ impl Client {
             group.commands.iter().for_each(|command| bytes.extend_from_slice(commands.command(*command)));
             (bytes.freeze(), group.commands.len())
         };
-        let expected = Expected { n_replies, most_elements: commands.most_elements() };
+        let expected = Expected { n_replies, ..commands.into() };
         group.node.call(&self.entrance, purpose, bytes, expected).await
     }
 
@@ -678,10 +678,10 @@ fn backoff(attempt: u32) -> Duration {
 }
 
 fn master_address(answer: &Answer) -> Result<Option<Address>, Failure> {
-    if answer.error(0).is_some() || answer.reply(0).starts_with(b"*-1") || answer.reply(0).starts_with(b"$-1") {
+    if answer.error(0).is_some() || answer.bytes_of(0).starts_with(b"*-1") || answer.bytes_of(0).starts_with(b"$-1") {
         return Ok(None);
     }
-    let mut reply = Reply::new(answer.reply(0));
+    let mut reply = answer.reply(0);
     reply.array()?;
     let mut text = || reply.text().map(|text| String::from_utf8_lossy(text.unwrap_or_default()).into_owned());
     let (host, port) = (text()?, text()?);
@@ -690,7 +690,7 @@ fn master_address(answer: &Answer) -> Result<Option<Address>, Failure> {
 
 /// Reads the answer to `CLUSTER SLOTS`: first slot, last slot, address of the master, replicas.
 fn slot_map(answer: &Answer, asked: &Node, state: &State) -> Result<SlotMap, Failure> {
-    let mut reply = Reply::new(answer.reply(0));
+    let mut reply = answer.reply(0);
     let mut map = SlotMap { nodes: Vec::new(), owners: vec![None; SLOTS] };
     for _ in 0..reply.array()? {
         let n_parts = reply.array()?;

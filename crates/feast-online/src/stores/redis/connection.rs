@@ -17,10 +17,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::config::{Address, Login};
-use super::protocol::{Answer, Commands, Malformed, Pipeline, Reply, Scanner, Unusable};
+use super::protocol::{Answer, Commands, KeptPairs, Malformed, Pipeline, Reply, Scanner, Unusable};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
+
+/// Pairs that may be on their way before more commands are taken on. A server makes the replies to all that it was sent
+/// before the first one is on its way, and neither it nor we get through tens of megabytes as fast as through a few.
+const MOST_PAIRS: usize = 1 << 16;
 
 /// Bytes on their way out before more commands are taken on.
 const MOST_OUTGOING: usize = 1 << 20;
@@ -114,11 +118,13 @@ pub(super) struct Expected {
     pub(super) n_replies: usize,
     /// The most elements that one may have; a connection that brings more is given up.
     pub(super) most_elements: usize,
+    /// About how many pairs there are, where their places are to be kept.
+    pub(super) n_pairs: usize,
 }
 
 impl From<&Commands> for Expected {
     fn from(commands: &Commands) -> Self {
-        Self { n_replies: commands.len(), most_elements: commands.most_elements() }
+        Self { n_replies: commands.len(), most_elements: commands.most_elements(), n_pairs: commands.n_pairs() }
     }
 }
 
@@ -196,8 +202,7 @@ async fn open(address: &Address, entrance: &Entrance) -> Result<Box<dyn Stream>,
 }
 
 /// Whether a server says that it is no master, in reply to `ROLE`.
-fn is_replica(reply: &[u8]) -> bool {
-    let mut reply = Reply::new(reply);
+fn is_replica(mut reply: Reply<'_>) -> bool {
     reply.array().is_ok() && reply.text().is_ok_and(|role| role.is_some_and(|role| role != b"master"))
 }
 
@@ -230,7 +235,7 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
     stream.flush().await.map_err(|error| lost(&error))?;
     let (mut bytes, mut scanner, mut ends) = (BytesMut::new(), Scanner::default(), Vec::new());
     while ends.len() < commands.len() {
-        match scanner.next(&bytes, usize::MAX)? {
+        match scanner.next(&bytes, usize::MAX, None)? {
             Some(end) => ends.push(end),
             None => {
                 if stream.read_buf(&mut bytes).await.map_err(|error| lost(&error))? == 0 {
@@ -239,13 +244,14 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
             }
         }
     }
-    Ok(Answer { bytes: bytes.freeze(), ends })
+    Ok(Answer { bytes: bytes.freeze(), ends, pairs: KeptPairs::default() })
 }
 
 /// A call whose replies are on their way.
 struct Pending {
     expected: Expected,
     ends: Vec<usize>,
+    pairs: KeptPairs,
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
@@ -281,6 +287,8 @@ async fn exchange_all(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut incoming, mut outgoing) = (Incoming::default(), BytesMut::new());
     let (mut needs_flush, mut wanted) = (false, true);
+    let pairs_of = |waiting: &VecDeque<Pending>| waiting.iter().map(|pending| pending.expected.n_pairs).sum::<usize>();
+    let mut n_pairs = 0;
     // A server that is silent for too long while calls wait is taken for gone.
     let mut last_sign = Instant::now();
     let watchdog = sleep_until(last_sign + patience);
@@ -295,8 +303,13 @@ async fn exchange_all(
                 }
                 last_sign = Instant::now();
                 incoming.hand_out(waiting)?;
+                n_pairs = pairs_of(waiting);
             }
-            request = requests.recv(), if wanted && outgoing.len() < MOST_OUTGOING && waiting.len() < MOST_WAITING => {
+            request = requests.recv(), if wanted
+                && outgoing.len() < MOST_OUTGOING
+                && waiting.len() < MOST_WAITING
+                && n_pairs < MOST_PAIRS =>
+            {
                 let Some(mut request) = request else {
                     wanted = false;
                     continue;
@@ -308,9 +321,11 @@ async fn exchange_all(
                 yield_now().await;
                 loop {
                     outgoing.extend_from_slice(&request.commands);
-                    let ends = Vec::with_capacity(request.expected.n_replies);
-                    waiting.push_back(Pending { expected: request.expected, ends, answer: request.answer });
-                    if outgoing.len() >= MOST_OUTGOING {
+                    let Request { expected, answer, .. } = request;
+                    let (ends, pairs) = (Vec::with_capacity(expected.n_replies), KeptPairs::default());
+                    waiting.push_back(Pending { expected, ends, pairs, answer });
+                    n_pairs += expected.n_pairs;
+                    if outgoing.len() >= MOST_OUTGOING || n_pairs >= MOST_PAIRS {
                         break;
                     }
                     let Ok(next) = requests.try_recv() else { break };
@@ -352,27 +367,39 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// Makes room for the next read.
+    /// Makes room for the next read. There is room for several answers, since what has arrived of one is copied when
+    /// there is no room for the rest.
     fn make_room(&mut self) {
         if self.bytes.capacity() - self.bytes.len() < 1 << 14 {
-            self.bytes.reserve(self.usual.clamp(1 << 16, 1 << 23));
+            self.bytes.reserve((4 * self.usual).clamp(1 << 16, 1 << 23));
         }
     }
 
     /// Gives whole answers to those who wait for them.
     fn hand_out(&mut self, waiting: &mut VecDeque<Pending>) -> Result<(), Failure> {
         loop {
-            let most_elements = waiting.front().map_or(usize::MAX, |pending| pending.expected.most_elements);
-            let Some(end) = self.scanner.next(&self.bytes, most_elements)? else { return Ok(()) };
-            // A reply that nobody asked for: whose the following ones would be is unknown.
-            let Some(pending) = waiting.front_mut() else { return Err(Failure::Malformed) };
+            let Some(pending) = waiting.front_mut() else {
+                // A reply that nobody asked for: whose the following ones would be is unknown.
+                let found = self.scanner.next(&self.bytes, usize::MAX, None)?;
+                return if found.is_some() { Err(Failure::Malformed) } else { Ok(()) };
+            };
+            let Expected { most_elements, n_pairs, .. } = pending.expected;
+            if n_pairs > 0 && pending.pairs.starts.capacity() == 0 {
+                pending.pairs.starts.reserve(n_pairs);
+                pending.pairs.ends.reserve(pending.expected.n_replies);
+            }
+            let pairs = (n_pairs > 0).then_some(&mut pending.pairs.starts);
+            let Some(end) = self.scanner.next(&self.bytes, most_elements, pairs)? else { return Ok(()) };
             pending.ends.push(end);
+            if n_pairs > 0 {
+                pending.pairs.ends.push(pending.pairs.starts.len());
+            }
             if pending.ends.len() == pending.expected.n_replies {
                 let bytes = self.bytes.split_to(end).freeze();
                 self.scanner.taken();
                 self.usual = bytes.len().max(self.usual - self.usual / 8);
-                if let Some(Pending { ends, answer, .. }) = waiting.pop_front() {
-                    drop(answer.send(Ok(Answer { bytes, ends })));
+                if let Some(Pending { ends, pairs, answer, .. }) = waiting.pop_front() {
+                    drop(answer.send(Ok(Answer { bytes, ends, pairs })));
                 }
             }
         }

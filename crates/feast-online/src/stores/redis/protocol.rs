@@ -14,6 +14,8 @@ pub(super) struct Pipeline {
     is_for_one: bool,
     /// The most elements that a reply may have.
     most_elements: Option<usize>,
+    /// About how many pairs the replies have, where their places are to be kept.
+    n_pairs: usize,
 }
 
 impl Pipeline {
@@ -32,6 +34,12 @@ impl Pipeline {
     /// it, a reply of more is not taken.
     pub(super) fn expect(&mut self, most_elements: usize) {
         self.most_elements = self.most_elements.max(Some(most_elements));
+    }
+
+    /// Says that the next replies are lists of pairs, about so many in all, of which few will be looked at: where they
+    /// are is kept when the ends of the replies are found, so that nobody has to go through them again.
+    pub(super) fn expect_pairs(&mut self, n_pairs: usize) {
+        self.n_pairs += n_pairs;
     }
 
     /// Makes room for more commands.
@@ -89,7 +97,8 @@ impl Pipeline {
     /// The commands, ready to be sent as a whole or one by one.
     pub(super) fn finish(self) -> Commands {
         let most_elements = self.most_elements.unwrap_or(usize::MAX);
-        Commands { bytes: self.bytes.into(), ends: self.ends, slots: self.slots, most_elements }
+        let Self { ends, slots, n_pairs, .. } = self;
+        Commands { bytes: self.bytes.into(), ends, slots, most_elements, n_pairs }
     }
 }
 
@@ -100,6 +109,7 @@ pub(super) struct Commands {
     ends: Vec<usize>,
     slots: Vec<u16>,
     most_elements: usize,
+    n_pairs: usize,
 }
 
 impl Commands {
@@ -110,6 +120,11 @@ impl Commands {
     /// The most elements that a reply may have.
     pub(super) fn most_elements(&self) -> usize {
         self.most_elements
+    }
+
+    /// About how many pairs are to be kept.
+    pub(super) fn n_pairs(&self) -> usize {
+        self.n_pairs
     }
 
     /// The hash slot of a command's key.
@@ -248,8 +263,20 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// The end of the next reply of at most so many elements, once all of it is in `bytes`, which may only have grown
-    /// since the last call.
-    pub(super) fn next(&mut self, bytes: &[u8], most_elements: usize) -> Result<Option<usize>, Unusable> {
+    /// since the last call. Where pairs begin is added to `pairs`: in a list of pairs, an even number of elements is open
+    /// before each of them.
+    pub(super) fn next(
+        &mut self,
+        bytes: &[u8],
+        most_elements: usize,
+        mut pairs: Option<&mut Vec<u32>>,
+    ) -> Result<Option<usize>, Unusable> {
+        let mut keep = |at: usize, open: u64| {
+            if let Some(pairs) = pairs.as_deref_mut().filter(|_| open.is_multiple_of(2)) {
+                // What lies behind is not found again, and is malformed.
+                pairs.push(u32::try_from(at).unwrap_or(u32::MAX));
+            }
+        };
         loop {
             // Nearly all elements are short texts in an array.
             while self.open > 0 {
@@ -258,6 +285,7 @@ impl Scanner {
                 if end > bytes.len() {
                     return Ok(None);
                 }
+                keep(self.at, self.open);
                 self.at = end;
                 self.open -= 1;
                 if self.open == 0 {
@@ -265,6 +293,7 @@ impl Scanner {
                 }
             }
             let Some((kind, number, _, mut end)) = header(bytes, self.at)? else { return Ok(None) };
+            let open = self.open;
             if self.open == 0 {
                 self.open = 1;
             }
@@ -278,6 +307,9 @@ impl Scanner {
                 b'*' if number as usize > most_elements && number > 0 => return Err(Unusable::TooLong),
                 b'*' if number > 0 => self.open = self.open.checked_add(number as u64).ok_or(Malformed)?,
                 _ => {}
+            }
+            if open > 0 {
+                keep(self.at, open);
             }
             self.at = end;
             self.open -= 1;
@@ -310,11 +342,73 @@ pub(super) enum Element<'a> {
 pub(super) struct Reply<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Where its pairs begin, as far as that was kept.
+    pairs: &'a [u32],
+}
+
+/// The text of the element at a position, and where the next element starts.
+#[inline(always)]
+fn text_at(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Malformed> {
+    let (start, end, next) = match short_text(bytes, at) {
+        Some((start, length)) => (start, start + length, start + length + 2),
+        None => match header(bytes, at)? {
+            Some((b'$', length @ 0.., _, start)) => {
+                let (end, next) = text_end(start, length)?;
+                (start, end, next)
+            }
+            _ => return Err(Malformed),
+        },
+    };
+    Ok((bytes.get(start..end).ok_or(Malformed)?, next))
+}
+
+/// A list of names and values, of which only those are read that somebody asks for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pairs<'a> {
+    bytes: &'a [u8],
+    kept: &'a [u32],
+    /// Where they begin, if that was not kept.
+    found: Vec<u32>,
+}
+
+/// Nearly all names have four bytes, which are compared at once.
+#[inline(always)]
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (<&[u8; 4]>::try_from(a), <&[u8; 4]>::try_from(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+impl<'a> Pairs<'a> {
+    fn starts(&self) -> &[u32] {
+        if self.kept.is_empty() { &self.found } else { self.kept }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts().len()
+    }
+
+    /// The name at a position.
+    #[inline]
+    pub(super) fn name(&self, position: u32) -> Option<&'a [u8]> {
+        text_at(self.bytes, *self.starts().get(position as usize)? as usize).ok().map(|(name, _)| name)
+    }
+
+    /// The value at a position, if it has this name.
+    #[inline]
+    pub(super) fn value(&self, position: u32, name: &[u8]) -> Option<&'a [u8]> {
+        let (found, next) = text_at(self.bytes, *self.starts().get(position as usize)? as usize).ok()?;
+        if !is_same(found, name) {
+            return None;
+        }
+        text_at(self.bytes, next).ok().map(|(value, _)| value)
+    }
 }
 
 impl<'a> Reply<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { bytes, at: 0, pairs: &[] }
     }
 
     pub(super) fn next(&mut self) -> Result<Element<'a>, Malformed> {
@@ -344,21 +438,22 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// The texts of the next elements, in pairs.
-    pub(super) fn pairs(&mut self, n: usize, pairs: &mut Vec<(&'a [u8], &'a [u8])>) -> Result<(), Malformed> {
-        pairs.clear();
+    /// The next elements, which are that many pairs of texts and all that is left.
+    pub(super) fn pairs(&mut self, n: usize, pairs: &mut Pairs<'a>) -> Result<(), Malformed> {
+        (pairs.bytes, pairs.kept) = (self.bytes, &[]);
+        pairs.found.clear();
+        if self.pairs.len() == n {
+            pairs.kept = self.pairs;
+            return Ok(());
+        }
+        // A reply is as long as the server says, which does not have to be true.
+        pairs.found.reserve(n.min(self.bytes.len()));
         for _ in 0..n {
-            pairs.push((self.present_text()?, self.present_text()?));
+            pairs.found.push(u32::try_from(self.at).map_err(|_| Malformed)?);
+            self.at = text_at(self.bytes, self.at)?.1;
+            self.at = text_at(self.bytes, self.at)?.1;
         }
         Ok(())
-    }
-
-    #[inline(always)]
-    fn present_text(&mut self) -> Result<&'a [u8], Malformed> {
-        let Some((start, length)) = short_text(self.bytes, self.at) else { return self.text()?.ok_or(Malformed) };
-        let text = self.bytes.get(start..start + length).ok_or(Malformed)?;
-        self.at = start + length + 2;
-        Ok(text)
     }
 
     /// The length of the next element, which is an array.
@@ -387,17 +482,41 @@ impl<'a> Reply<'a> {
 pub(super) struct Answer {
     pub(super) bytes: Bytes,
     pub(super) ends: Vec<usize>,
+    pub(super) pairs: KeptPairs,
+}
+
+/// Where in some replies pairs begin; empty where nobody wanted to know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptPairs {
+    /// Those of all replies, one after the other.
+    pub(super) starts: Vec<u32>,
+    /// How many there are with each reply and the ones before.
+    pub(super) ends: Vec<usize>,
 }
 
 impl Answer {
-    pub(super) fn reply(&self, number: usize) -> &[u8] {
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.bytes[start..self.ends[number]]
+    fn start(&self, number: usize) -> usize {
+        if number == 0 { 0 } else { self.ends[number - 1] }
+    }
+
+    /// The bytes of a reply.
+    pub(super) fn bytes_of(&self, number: usize) -> &[u8] {
+        &self.bytes[self.start(number)..self.ends[number]]
+    }
+
+    /// A reply.
+    pub(super) fn reply(&self, number: usize) -> Reply<'_> {
+        let KeptPairs { starts, ends } = &self.pairs;
+        let pairs = match ends.get(number) {
+            Some(end) => &starts[if number == 0 { 0 } else { ends[number - 1] }..*end],
+            None => &[],
+        };
+        Reply { bytes: &self.bytes[..self.ends[number]], at: self.start(number), pairs }
     }
 
     /// The error of a reply that is one.
     pub(super) fn error(&self, number: usize) -> Option<&[u8]> {
-        match self.reply(number) {
+        match self.bytes_of(number) {
             [b'-', line @ ..] => Some(line.strip_suffix(b"\r\n").unwrap_or(line)),
             _ => None,
         }
@@ -461,7 +580,7 @@ mod tests {
         for step in 1..REPLIES.len() {
             let (mut scanner, mut ends) = (Scanner::default(), Vec::new());
             for arrived in (0..=REPLIES.len()).step_by(step).chain([REPLIES.len()]) {
-                while let Some(end) = scanner.next(&REPLIES[..arrived], 3).unwrap() {
+                while let Some(end) = scanner.next(&REPLIES[..arrived], 3, None).unwrap() {
                     ends.push(end);
                 }
             }
@@ -470,10 +589,55 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_kept_however_they_arrive() {
+        let long = "x".repeat(200);
+        let lists: [&[(&str, &str)]; 4] = [
+            &[("name", "7"), ("_ts:view", "12345678901")],
+            &[],
+            &[("", long.as_str()), (long.as_str(), "")],
+            &[("a", "b")],
+        ];
+        let mut bytes = b":3\r\n".to_vec();
+        for list in lists {
+            put_length(&mut bytes, b'*', 2 * list.len());
+            for (name, value) in list {
+                put_argument(&mut bytes, name.as_bytes());
+                put_argument(&mut bytes, value.as_bytes());
+            }
+        }
+        for step in 1..bytes.len() {
+            let (mut scanner, mut ends, mut pairs) = (Scanner::default(), Vec::new(), KeptPairs::default());
+            for arrived in (0..=bytes.len()).step_by(step).chain([bytes.len()]) {
+                while let Some(end) = scanner.next(&bytes[..arrived], 9, Some(&mut pairs.starts)).unwrap() {
+                    ends.push(end);
+                    pairs.ends.push(pairs.starts.len());
+                }
+            }
+            assert_eq!(pairs.ends, [0, 2, 2, 4, 5], "in steps of {step}");
+            let kept = Answer { bytes: bytes.clone().into(), ends, pairs };
+            let walked = Answer { pairs: KeptPairs::default(), ..kept.clone() };
+            for (number, list) in (1..).zip(lists) {
+                for answer in [&kept, &walked] {
+                    let (mut reply, mut pairs) = (answer.reply(number), Pairs::default());
+                    assert_eq!(reply.array(), Ok(2 * list.len()));
+                    reply.pairs(list.len(), &mut pairs).unwrap();
+                    assert_eq!(pairs.len(), list.len());
+                    for (position, (name, value)) in (0..).zip(list) {
+                        assert_eq!(pairs.name(position), Some(name.as_bytes()));
+                        assert_eq!(pairs.value(position, name.as_bytes()), Some(value.as_bytes()));
+                        assert_eq!(pairs.value(position, b"other"), None);
+                    }
+                    assert_eq!(pairs.name(list.len() as u32), None);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn elements_are_read() {
-        let answer = Answer { bytes: Bytes::from_static(REPLIES), ends: ENDS.to_vec() };
-        assert_eq!(Reply::new(answer.reply(0)).next(), Ok(Element::Status(b"OK")));
-        let mut reply = Reply::new(answer.reply(1));
+        let answer = Answer { bytes: Bytes::from_static(REPLIES), ends: ENDS.to_vec(), pairs: KeptPairs::default() };
+        assert_eq!(answer.reply(0).next(), Ok(Element::Status(b"OK")));
+        let mut reply = answer.reply(1);
         assert_eq!(reply.array(), Ok(3));
         assert_eq!(reply.text(), Ok(Some(&b"a\r\n"[..])));
         assert_eq!(reply.text(), Ok(None));
@@ -483,17 +647,17 @@ mod tests {
         reply.skip().unwrap();
         assert_eq!(reply.next(), Err(Malformed));
         assert_eq!((answer.error(1), answer.error(2)), (None, Some(&b"ERR no"[..])));
-        assert_eq!(Reply::new(answer.reply(5)).next(), Ok(Element::Nil));
+        assert_eq!(answer.reply(5).next(), Ok(Element::Nil));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_no_panic(bytes in prop::collection::vec(prop::sample::select(&b"+-$*:019\r\n"[..]), 0..40)) {
             let mut scanner = Scanner::default();
-            while let Ok(Some(_)) = scanner.next(&bytes, 9) {}
+            while let Ok(Some(_)) = scanner.next(&bytes, 9, Some(&mut Vec::new())) {}
             let mut reply = Reply::new(&bytes);
             while reply.next().is_ok() {}
-            let _ = Reply::new(&bytes).pairs(3, &mut Vec::new());
+            let _ = Reply::new(&bytes).pairs(3, &mut Pairs::default());
             let _ = Reply::new(&bytes).skip();
         }
     }

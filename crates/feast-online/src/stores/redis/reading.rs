@@ -16,7 +16,7 @@ use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::layout::{feature_fields, read_time, time_field};
-use super::protocol::{Element, Malformed, Pipeline, Reply, put_argument};
+use super::protocol::{Element, Malformed, Pairs, Pipeline, Reply, put_argument};
 use crate::write::plain_schema;
 
 /// Requests for fewer fields ask for them one by one, whatever the hash holds.
@@ -264,6 +264,9 @@ impl<'a> ReadGroup<'a> {
             false => self.views.iter().map(|view| view.fields.arguments.len()).sum(),
         };
         pipeline.expect(if self.whole { 2 * WIDEST } else { self.n_fields });
+        if self.whole {
+            pipeline.expect_pairs((end - self.decoded) * width);
+        }
         let mut key = Vec::new();
         for position in self.decoded..end {
             key.clear();
@@ -313,6 +316,9 @@ impl<'a> ReadGroup<'a> {
             let mut reply = reply.map_err(Trouble::Wrong)?;
             let Element::Array(length) = reply.next()? else { return Err(Trouble::Malformed) };
             if self.whole {
+                if length % 2 != 0 {
+                    return Err(Trouble::Malformed);
+                }
                 widest = widest.max(length / 2);
                 hash.read(&mut reply, length / 2)?;
                 cells.clear();
@@ -383,16 +389,20 @@ impl Places {
 
     /// The cells of the wanted fields in their order.
     fn find<'r>(&mut self, views: &[ViewRead<'_>], hash: &mut WholeHash<'r>, cells: &mut Vec<Option<&'r [u8]>>) {
-        if hash.fields.is_empty() {
+        if hash.pairs.len() == 0 {
             cells.resize(self.places.len(), None);
             return;
         }
+        cells.reserve(self.places.len());
         let mut places = self.places.iter_mut();
-        for view in views {
-            for name in &view.fields.features {
-                cells.extend(places.next().map(|place| hash.find(name, place, &mut self.moved)));
+        let mut find = |name: &[u8]| {
+            if let Some(place) = places.next() {
+                cells.push(hash.find(name, place, &mut self.moved));
             }
-            cells.extend(places.next().map(|place| hash.find(&view.fields.time, place, &mut self.moved)));
+        };
+        for view in views {
+            view.fields.features.iter().for_each(|name| find(name));
+            find(&view.fields.time);
         }
     }
 
@@ -415,7 +425,7 @@ impl Places {
 /// The fields of one hash in their order.
 #[derive(Default)]
 struct WholeHash<'r> {
-    fields: Vec<(&'r [u8], &'r [u8])>,
+    pairs: Pairs<'r>,
     /// Where the field was that was found last.
     last: u32,
     /// The places of all fields, once one is elsewhere than was thought.
@@ -426,13 +436,13 @@ struct WholeHash<'r> {
 impl<'r> WholeHash<'r> {
     fn read(&mut self, reply: &mut Reply<'r>, width: usize) -> Result<(), Malformed> {
         self.by_name.clear();
-        reply.pairs(width, &mut self.fields)
+        reply.pairs(width, &mut self.pairs)
     }
 
     /// The cell of a field, whose place is corrected.
     #[inline]
     fn find(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Option<&'r [u8]> {
-        if let Some((_, cell)) = self.fields.get(*place as usize).filter(|(found, _)| *found == name) {
+        if let Some(cell) = self.pairs.value(*place, name) {
             self.last = *place;
             return Some(cell);
         }
@@ -443,26 +453,23 @@ impl<'r> WholeHash<'r> {
     fn search(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Option<&'r [u8]> {
         // The fields of a view were written together.
         let next = self.last + 1;
-        let found = match self.fields.get(next as usize) {
-            Some((found, _)) if *found == name => Some(next),
-            _ => self.look_up(name),
-        };
+        let found = if self.pairs.name(next) == Some(name) { Some(next) } else { self.look_up(name) };
         let known = std::mem::replace(place, found.unwrap_or(NOWHERE));
         *moved |= known != *place;
         let found = found?;
         self.last = found;
-        Some(self.fields[found as usize].1)
+        self.pairs.value(found, name)
     }
 
     fn look_up(&mut self, name: &[u8]) -> Option<u32> {
-        let (fields, hasher) = (&self.fields, &self.hasher);
+        let (pairs, hasher) = (&self.pairs, &self.hasher);
         if self.by_name.is_empty() {
-            for (place, (name, _)) in (0u32..).zip(fields) {
-                let rehash = |place: &u32| hasher.hash_one(fields[*place as usize].0);
-                self.by_name.insert_unique(hasher.hash_one(name), place, rehash);
+            for place in 0..u32::try_from(pairs.len()).ok()? {
+                let rehash = |place: &u32| hasher.hash_one(pairs.name(*place));
+                self.by_name.insert_unique(hasher.hash_one(pairs.name(place)), place, rehash);
             }
         }
-        self.by_name.find(hasher.hash_one(name), |place| fields[*place as usize].0 == name).copied()
+        self.by_name.find(hasher.hash_one(Some(name)), |place| pairs.name(*place) == Some(name)).copied()
     }
 }
 
@@ -524,6 +531,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::layout::{feature_field, put_time};
+    use super::super::protocol::{Answer, KeptPairs, Scanner};
     use super::*;
 
     /// Fields of a hash in their order.
@@ -585,12 +593,26 @@ mod tests {
         })
     }
 
+    /// Replies as a connection finds them.
+    fn answer(replies: &[Vec<u8>], keeps_pairs: bool) -> Answer {
+        let (bytes, mut scanner) = (replies.concat(), Scanner::default());
+        let (mut ends, mut pairs) = (Vec::new(), KeptPairs::default());
+        while let Some(end) = scanner.next(&bytes, usize::MAX, keeps_pairs.then_some(&mut pairs.starts)).unwrap() {
+            ends.push(end);
+            if keeps_pairs {
+                pairs.ends.push(pairs.starts.len());
+            }
+        }
+        Answer { bytes: bytes.into(), ends, pairs }
+    }
+
     fn read(
         wanted: &[WantedColumns],
         keys: &EntityKeys,
         hashes: &[Hash],
         shapes: &Shapes,
         whole: bool,
+        keeps_pairs: bool,
     ) -> Vec<(usize, OnlineRows)> {
         let reads = || wanted.iter().enumerate().map(|(at, wanted)| (at, OnlineRead { wanted, keys }));
         let mut group = ReadGroup::new(0, &reads().next().unwrap().1, shapes).unwrap();
@@ -619,7 +641,8 @@ mod tests {
             reply
         };
         let replies: Vec<Vec<u8>> = hashes.iter().map(reply).collect();
-        let decoded = group.decode(replies.iter().map(|reply| Ok(Reply::new(reply))));
+        let answer = answer(&replies, keeps_pairs);
+        let decoded = group.decode((0..replies.len()).map(|number| Ok(answer.reply(number))));
         assert!(decoded.is_ok());
         group.finish().unwrap()
     }
@@ -631,6 +654,7 @@ mod tests {
             wanted in prop::collection::vec((0..4usize, prop::collection::vec(0..4usize, 0..6)), 1..5),
             kinds in prop::collection::vec(hash(), 1..4),
             requests in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..6), 1..4),
+            keeps_pairs in any::<bool>(),
         ) {
             let wanted: Vec<WantedColumns> =
                 wanted.into_iter().map(|(view, positions)| table(view).wanted(positions)).collect();
@@ -638,8 +662,8 @@ mod tests {
             for request in requests {
                 let hashes: Vec<Hash> = request.iter().map(|kind| kind.get(&kinds).clone()).collect();
                 let keys = keys(hashes.len());
-                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false);
-                let whole = read(&wanted, &keys, &hashes, &shapes, true);
+                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false);
+                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs);
                 prop_assert_eq!(one_by_one.len(), whole.len());
                 for ((at, rows), (whole_at, whole)) in one_by_one.iter().zip(&whole) {
                     prop_assert_eq!((at, &rows.values), (whole_at, &whole.values));

@@ -388,6 +388,27 @@ async fn where_the_fields_lie_decides_how_they_are_read() {
 }
 
 #[tokio::test]
+async fn more_whole_hashes_than_may_be_on_their_way_are_read_in_turn() {
+    let server = RedisServer::start();
+    let store = store(&server.address(), json!({}));
+    let ids: Vec<i64> = (0..100).collect();
+    let (_, table) = layered(&store, &ids).await;
+    let keys = keys(&ids);
+    let wanted = [0, 1, 2].map(|_| table.clone().wanted(0..11));
+    let read = async || {
+        let reads = wanted.each_ref().map(|wanted| OnlineRead { wanted, keys: &keys });
+        for answer in store.read(&reads).await.unwrap() {
+            let numbers = answer.values.column(3).as_primitive::<Int64Type>();
+            assert_eq!(numbers.values().to_vec(), ids.iter().map(|id| id + 3).collect::<Vec<_>>());
+        }
+    };
+    read().await;
+    // Of 192 fields each: ten times as many as a connection asks for at once.
+    join_all((0..32).map(|_| read())).await;
+    assert!(calls(&server, "hgetall") >= 3200);
+}
+
+#[tokio::test]
 async fn tables_are_not_read_whole_for_some_fields() {
     let server = RedisServer::start();
     server.command(&["CONFIG", "SET", "hash-max-listpack-entries", "4"]);

@@ -13,18 +13,23 @@ use crate::{
 /// Schemas by source name. Sources whose schema is not known are absent.
 pub type SourceSchemas = BTreeMap<String, SchemaRef>;
 
+/// What was found while definitions were filled in.
+#[derive(Debug, Default, PartialEq)]
+pub struct Inferred {
+    /// What cannot be inferred.
+    pub problems: Vec<Problem>,
+    /// Views without schema that get fewer features than their source has columns. Nothing is wrong with them.
+    pub left_out: Vec<Problem>,
+}
+
 /// Fills event time columns, join key columns and their types, features of views without schema, and projections of
 /// feature services without features. Pure; what cannot be inferred is reported, all at once.
 ///
 /// `registered` supplies entities and views that the desired contents refer to without defining them.
-pub fn infer(
-    desired: &mut ProjectContents,
-    registered: Option<&ProjectContents>,
-    schemas: &SourceSchemas,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
+pub fn infer(desired: &mut ProjectContents, registered: Option<&ProjectContents>, schemas: &SourceSchemas) -> Inferred {
+    let mut found = Inferred::default();
     for source in desired.data_sources.values_mut() {
-        infer_source(Arc::make_mut(source), schemas, &mut problems);
+        infer_source(Arc::make_mut(source), schemas, &mut found.problems);
     }
     let known = |desired: &ProjectContents, name: &str| -> Option<Arc<Entity>> {
         desired.entities.get(name).or_else(|| registered?.entities.get(name)).cloned()
@@ -42,7 +47,7 @@ pub fn infer(
             needs_dummy = true;
         }
         let entities: Vec<Arc<Entity>> = view.entities.iter().filter_map(|name| known(desired, name)).collect();
-        infer_view(&mut view, &entities, schemas, &mut problems);
+        infer_view(&mut view, &entities, schemas, &mut found);
         for entity in entities {
             let column = view.entity_columns.iter().find(|column| column.name == entity.join_key);
             if let (Some(column), Some(own)) = (column, desired.entities.get_mut(&entity.name))
@@ -58,7 +63,7 @@ pub fn infer(
         desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));
     }
     infer_projections(desired, registered);
-    problems
+    found
 }
 
 fn infer_source(source: &mut DataSource, schemas: &SourceSchemas, problems: &mut Vec<Problem>) {
@@ -98,7 +103,8 @@ fn infer_source(source: &mut DataSource, schemas: &SourceSchemas, problems: &mut
     }
 }
 
-fn infer_view(view: &mut FeatureView, entities: &[Arc<Entity>], schemas: &SourceSchemas, problems: &mut Vec<Problem>) {
+fn infer_view(view: &mut FeatureView, entities: &[Arc<Entity>], schemas: &SourceSchemas, found: &mut Inferred) {
+    let Inferred { problems, left_out } = found;
     if let Some(source) = view.batch_source_mut() {
         // The source itself is reported where it is listed; here its twin inside the view is brought up to date.
         infer_source(source, schemas, &mut Vec::new());
@@ -162,14 +168,48 @@ fn infer_view(view: &mut FeatureView, entities: &[Arc<Entity>], schemas: &Source
         && view.on_demand().is_none()
         && let (Some(schema), Some(source)) = (&schema, &source)
     {
-        view.features = inferred_features(schema, source, &join_keys);
+        let columns = inferred_columns(schema, source, &join_keys);
+        view.features =
+            columns.iter().filter_map(|(name, value_type, _)| Some(Field::new(*name, (*value_type)?))).collect();
+        let untyped: Vec<_> = columns.iter().filter(|(_, value_type, _)| value_type.is_none()).collect();
+        let told =
+            untyped.iter().map(|(name, _, column)| format!("`{name}` ({column})")).collect::<Vec<_>>().join(", ");
+        let one = untyped.len() == 1;
+        let columns_in_words = if one { "column" } else { "columns" };
+        let declare = format!(
+            "declare {} with `schema=[Field(...)]` as a type that {} can become, such as `String`, or change the source",
+            if one { "it" } else { "them" },
+            if one { "it" } else { "they" }
+        );
         if view.features.is_empty() {
-            problems.push(
-                Problem::new(
+            let problem = match untyped.is_empty() {
+                true => Problem::new(
                     reference,
                     format!("has no schema, and its source `{}` has no further columns", source.name),
                 )
                 .with_hint("declare the features with `schema=[Field(...)]`"),
+                false => Problem::new(
+                    reference,
+                    format!(
+                        "has no schema, and no feature type is like the {columns_in_words} {told} of its source `{}`",
+                        source.name
+                    ),
+                )
+                .with_hint(declare),
+            };
+            problems.push(problem);
+        } else if !untyped.is_empty() {
+            left_out.push(
+                Problem::new(
+                    reference,
+                    format!(
+                        "has no schema, and gets no feature of the {columns_in_words} {told} of its source `{}`: \
+                         no feature type is like {}",
+                        source.name,
+                        if one { "it" } else { "them" }
+                    ),
+                )
+                .with_hint(declare),
             );
         }
     }
@@ -179,8 +219,12 @@ fn is_label_view(view: &FeatureView) -> bool {
     matches!(view.kind, FeatureViewKind::Label(_))
 }
 
-/// Every column of the source that is neither a join key nor a time becomes a feature.
-fn inferred_features(schema: &Schema, source: &DataSource, join_keys: &[String]) -> Vec<Field> {
+/// Every column of the source that is neither a join key nor a time, with the type that its feature gets.
+fn inferred_columns<'a>(
+    schema: &'a Schema,
+    source: &'a DataSource,
+    join_keys: &[String],
+) -> Vec<(&'a str, Option<ValueType>, &'a DataType)> {
     let reserved = [&source.timestamp_field, &source.created_timestamp_column, &source.date_partition_column];
     schema
         .fields()
@@ -189,7 +233,7 @@ fn inferred_features(schema: &Schema, source: &DataSource, join_keys: &[String])
         .map(|column| (source.mapped(column.name()), column.data_type()))
         .filter(|(name, _)| !reserved.iter().any(|r| r.as_str() == *name) && !join_keys.iter().any(|key| key == name))
         .filter(|(name, _)| !name.starts_with("__index"))
-        .filter_map(|(name, data_type)| Some(Field::new(name, ValueType::from_arrow(data_type)?)))
+        .map(|(name, data_type)| (name, ValueType::from_arrow(data_type), data_type))
         .collect()
 }
 
@@ -250,8 +294,7 @@ mod tests {
             ("event_timestamp", crate::timestamp_type()),
             ("conv_rate", DataType::Float64),
         ]);
-        let problems = infer(&mut contents, None, &[("stats".to_owned(), columns)].into());
-        assert_eq!(problems, []);
+        assert_eq!(infer(&mut contents, None, &[("stats".to_owned(), columns)].into()), Inferred::default());
         let view = contents.feature_view("driver_stats").unwrap();
         assert_eq!(view.features, [Field::new("conv_rate", ValueType::Double)]);
         assert_eq!(view.entity_columns, [Field::new("driver_id", ValueType::Int64)]);
@@ -273,7 +316,7 @@ mod tests {
             ("event_timestamp", crate::timestamp_type()),
             ("conv_rate", DataType::Float64),
         ]);
-        assert_eq!(infer(&mut contents, None, &[("stats".to_owned(), columns)].into()), []);
+        assert_eq!(infer(&mut contents, None, &[("stats".to_owned(), columns)].into()), Inferred::default());
         assert_eq!(contents.entities["driver"].value_type, ValueType::Int64);
     }
 
@@ -281,8 +324,8 @@ mod tests {
     fn what_cannot_be_inferred_is_reported_at_once() {
         let mut contents = desired();
         let columns = schema(&[("a", crate::timestamp_type()), ("b", crate::timestamp_type())]);
-        let problems = infer(&mut contents, None, &[("stats".to_owned(), columns)].into());
-        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let found = infer(&mut contents, None, &[("stats".to_owned(), columns)].into());
+        let texts: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
         assert!(texts[0].contains("several timestamp columns: `a` and `b`"), "{texts:?}");
         assert!(texts[1].contains("no type for join key `driver_id`"), "{texts:?}");
     }

@@ -17,6 +17,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::check_online_store::StoredTables;
 use crate::delete::{online_tables, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
 use crate::versions::{self, Recorded};
@@ -64,6 +65,9 @@ pub struct TablePlan {
     pub feature_view: String,
     /// Name of the table.
     pub table: String,
+    /// Whether the definitions need no change: the store has lost the table, or has an older form of it.
+    #[serde(skip)]
+    restored: bool,
     #[serde(skip)]
     change: TableChange,
 }
@@ -78,6 +82,21 @@ pub enum TableAction {
     Drop,
 }
 
+impl TablePlan {
+    fn new(action: TableAction, table: OnlineTable) -> Self {
+        Self {
+            action,
+            feature_view: table.view.clone(),
+            table: table.name(),
+            restored: false,
+            change: match action {
+                TableAction::Drop => TableChange::Drop(table),
+                TableAction::Create | TableAction::Update => TableChange::Ensure(table),
+            },
+        }
+    }
+}
+
 impl ApplyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
@@ -85,12 +104,13 @@ impl ApplyPlan {
     }
 
     /// What happens to which object and table, without what is only worth knowing. Two plans with the same outline do
-    /// the same.
+    /// the same: tables that come back are as the definitions say already, and who plans may not see the store.
     ///
     /// # Errors
     /// `Internal` when it cannot be told.
     pub fn outline(&self) -> Result<Value> {
-        let told = serde_json::to_value((&self.diff.project, &self.diff.changes, &self.tables));
+        let tables: Vec<&TablePlan> = self.tables.iter().filter(|table| !table.restored).collect();
+        let told = serde_json::to_value((&self.diff.project, &self.diff.changes, &tables));
         told.map_err(|error| Error::internal("a plan cannot be told").with_source(error))
     }
 }
@@ -162,7 +182,13 @@ impl FeatureStore {
         self.fill_project(&mut desired, current);
         let (schemas, mut problems) = self.schemas(&desired, options).await;
         let staying = current.map(|current| staying(current, &desired, options));
-        problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
+        let inferred = infer(&mut desired, staying.as_ref(), &schemas);
+        problems.extend(inferred.problems);
+        let mut warnings = self.config.warnings.clone();
+        warnings.extend(inferred.left_out.into_iter().map(|mut left_out| {
+            left_out.location = definitions.location(&left_out.object).cloned();
+            left_out.to_string()
+        }));
         if !options.skip_feature_view_validation {
             problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), self.transformer.as_ref()).await);
         }
@@ -180,8 +206,13 @@ impl FeatureStore {
         }
         let mut diff = diff(current, &desired, options.prune);
         add_deletes(&mut diff, current, &options.delete)?;
-        let tables = self.table_plans(current, &diff);
-        let warnings = self.config.warnings.clone();
+        let mut tables = self.table_plans(current, &diff);
+        match self.restored_tables(&desired, &tables).await {
+            Ok(restored) => tables.extend(restored),
+            Err(error) => warnings.push(format!(
+                "the online store does not tell which tables it has, so those that are missing are not listed: {error}"
+            )),
+        }
         Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired })
     }
 
@@ -240,18 +271,7 @@ impl FeatureStore {
         if self.online.is_none() {
             return Vec::new();
         }
-        let plan = |action, view: &FeatureView| {
-            let table = OnlineTable::of(self.project(), view);
-            TablePlan {
-                action,
-                feature_view: view.name.clone(),
-                table: table.name(),
-                change: match action {
-                    TableAction::Drop => TableChange::Drop(table),
-                    TableAction::Create | TableAction::Update => TableChange::Ensure(table),
-                },
-            }
-        };
+        let plan = |action, view: &FeatureView| TablePlan::new(action, OnlineTable::of(self.project(), view));
         let stored = |name: &str| current.and_then(|contents| contents.feature_views.get(name));
         diff.changes
             .iter()
@@ -274,6 +294,25 @@ impl FeatureStore {
                 }
             })
             .collect()
+    }
+
+    /// Tables of views that do not change, which the store has lost or has in an older form: `apply` brings them back.
+    async fn restored_tables(&self, desired: &ProjectContents, planned: &[TablePlan]) -> Result<Vec<TablePlan>> {
+        let Some(online) = &self.online else { return Ok(Vec::new()) };
+        let Some(stored) = online.stored_tables(self.project()).await? else { return Ok(Vec::new()) };
+        let stored = StoredTables::new(&stored);
+        let planned: HashSet<&str> = planned.iter().map(|table| table.feature_view.as_str()).collect();
+        let unchanged =
+            online_tables(self.project(), desired).into_iter().filter(|table| !planned.contains(&*table.view));
+        let restored = unchanged.filter_map(|table| {
+            let action = match stored.find(&table.name()) {
+                None => TableAction::Create,
+                Some(found) if !found.missing_columns.is_empty() => TableAction::Update,
+                Some(_) => return None,
+            };
+            Some(TablePlan { restored: true, ..TablePlan::new(action, table) })
+        });
+        Ok(restored.collect())
     }
 
     /// Creates what the plan creates, and also what the registry says exists: tables that were lost come back.
@@ -363,7 +402,7 @@ impl FeatureStore {
                 }
             }
         }
-        for table in &plan.tables {
+        for table in plan.tables.iter().filter(|table| !table.restored) {
             if let Some(record) = self.managed_table(&table.table) {
                 changes.push(match table.action {
                     TableAction::Drop => RegistryChange::DeleteManagedTable(record.name),

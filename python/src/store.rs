@@ -435,7 +435,7 @@ impl Store {
         let store = self.store().py()?;
         let mut options = serve_options(&parse_options(options_json).py()?, store.config());
         options.traces = feast_cli::trace_options().py()?;
-        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.transformations);
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         serve_until_interrupted(py, |stopped| feast_server::serve(store, options, |_| {}, stopped))
     }
@@ -443,7 +443,7 @@ impl Store {
     /// Runs functions for other servers until Ctrl-C; then answers the open requests, and only then raises.
     fn serve_transformations(&self, py: Python<'_>, host: String, port: u16) -> PyResult<()> {
         let store = self.store().py()?;
-        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.transformations);
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         serve_until_interrupted(py, move |stopped| async move {
             feast_server::serve_transformations(store, &host, port, |_| {}, stopped).await

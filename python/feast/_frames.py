@@ -36,6 +36,16 @@ def is_pandas(data: Any) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
+def categories(data: Any) -> dict[str, Any]:
+    """The pandas types of the columns of categories; Arrow has the values alone."""
+    if type(data).__name__ == "FeastDataFrame":
+        data = data.data
+    if not is_pandas(data):
+        return {}
+    kinds = zip(data.columns, data.dtypes)
+    return {str(name): kind for name, kind in kinds if type(kind).__name__ == "CategoricalDtype"}
+
+
 def to_stream(data: Any, parameter: str) -> Any:
     """An object with `__arrow_c_stream__` that holds the rows of a frame."""
     if type(data).__name__ == "FeastDataFrame":

@@ -80,6 +80,18 @@ def test_entity_rows_of_every_kind(store: FeatureStore, entity_df: Any) -> None:
         assert table["trips"].to_pylist() == TRIPS
 
 
+def test_categories_stay_categories(store: FeatureStore) -> None:
+    labels = pd.Categorical(["low", "high", "low", None], ["low", "high"], ordered=True)
+    rows = ROWS.to_pandas().assign(label=labels, driver_id=pd.Categorical(ROWS["driver_id"]))
+    frame = store.get_historical_features(rows, FEATURES).to_df()
+    assert frame["label"].dtype == labels.dtype
+    assert frame["label"].tolist()[:3] == ["low", "high", "low"]
+    assert frame["label"].isna().tolist() == [False, False, False, True]
+    # The join key has the type that its view declares.
+    assert frame["driver_id"].dtype == "int64"
+    assert frame["trips"].tolist()[1:3] == TRIPS[1:3]
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows of today.parquet", "rows.csv"])
 def test_entity_rows_in_a_file(
     store: FeatureStore,
@@ -368,7 +380,9 @@ def test_a_dataset_is_saved_with_how_it_was_made(store: FeatureStore) -> None:
         assert dataset.join_keys == ["driver_id"]
         assert dataset.full_feature_names
         assert dataset.feature_service_name == "model"
-        assert (dataset.min_event_timestamp, dataset.max_event_timestamp) == (T0 - HOUR, T0)
+        # Without zone, as in Feast.
+        span = (dataset.min_event_timestamp, dataset.max_event_timestamp)
+        assert span == tuple(moment.replace(tzinfo=None) for moment in (T0 - HOUR, T0))
         assert dataset.created_timestamp is not None
     assert [each.name for each in store.list_saved_datasets(tags={"for": "model"})] == ["training"]
     assert store.list_saved_datasets(tags={"for": "nothing"}) == []

@@ -246,6 +246,10 @@ pub fn infer_projections(desired: &mut ProjectContents, registered: Option<&Proj
             let name = &projection.feature_view_name;
             let view = desired.feature_views.get(name).or_else(|| registered?.feature_views.get(name));
             let Some(view) = view else { continue };
+            if is_label_view(view) {
+                // Whoever named the view did not know.
+                projection.view_type = "labelView".to_owned();
+            }
             if projection.features.is_empty() {
                 projection.features = view.features.clone();
             } else {

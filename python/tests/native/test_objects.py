@@ -214,6 +214,23 @@ def test_what_apply_finds_out_is_written_back(repository: Path) -> None:
     assert store.get_feature_view("open") == view
 
 
+def test_services_name_views_of_the_registry(store: FeatureStore) -> None:
+    # The views are another team's: only their names are known here.
+    store.apply([FeatureService(name="named", features=["driver_stats:trips", "driver_push"])])
+    stats, push = store.get_feature_service("named").feature_view_projections
+    assert [(field.name, field.dtype) for field in stats.features] == [("trips", Int64)]
+    assert [field.name for field in push.features] == ["conv_rate", "trips", "city"]
+    with pytest.raises(
+        ValueError, match="refers to feature view `driver_stat`, which does not exist"
+    ):
+        store.apply([FeatureService(name="wrong", features=["driver_stat"])])
+    with pytest.raises(
+        ValueError,
+        match="takes feature `trip` of feature view `driver_stats`(.|\n)*did you mean `trips`",
+    ):
+        store.apply([FeatureService(name="wrong", features=["driver_stats:trip"])])
+
+
 def test_views_are_found_by_when_they_changed(store: FeatureStore) -> None:
     every = store.registry.list_all_feature_views(store.project)
     last = max(view.last_updated_timestamp for view in every)

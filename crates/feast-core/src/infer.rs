@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::{
     DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, Entity, FeatureView, FeatureViewKind, Field, ObjectKind, ObjectRef,
-    Problem, ProjectContents, RegistryObject, ValueType, list_names,
+    OnDemandSource, Problem, ProjectContents, RegistryObject, ValueType, list_names,
 };
 
 /// Schemas by source name. Sources whose schema is not known are absent.
@@ -36,11 +36,15 @@ pub fn infer(desired: &mut ProjectContents, registered: Option<&ProjectContents>
     };
     let mut needs_dummy = false;
     let mut names: Vec<String> = desired.feature_views.keys().cloned().collect();
-    // Last, because they have the least to say about the types of entities.
-    names.sort_by_key(|name| desired.feature_views.get(name).is_some_and(|view| is_label_view(view)));
+    // Labels have little to say about the types of entities, and on-demand views take those of their sources.
+    names.sort_by_key(|name| {
+        let view = desired.feature_views.get(name);
+        (view.is_some_and(|view| view.on_demand().is_some()), view.is_some_and(|view| is_label_view(view)))
+    });
     for name in names {
         let Some(view) = desired.feature_views.get(&name) else { continue };
         let mut view = FeatureView::clone(view);
+        take_entities_of_sources(&mut view, desired, registered, &mut found.problems);
         if view.is_entity_less() {
             view.entities = vec![DUMMY_ENTITY.to_owned()];
             view.entity_columns = vec![Field::new(DUMMY_JOIN_KEY, ValueType::String)];
@@ -64,6 +68,57 @@ pub fn infer(desired: &mut ProjectContents, registered: Option<&ProjectContents>
     }
     infer_projections(desired, registered);
     found
+}
+
+/// An on-demand view whose results are stored has the entities of its sources, unless it names its own: under none, all
+/// of them would share one row.
+fn take_entities_of_sources(
+    view: &mut FeatureView,
+    desired: &ProjectContents,
+    registered: Option<&ProjectContents>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(on_demand) = view.on_demand().filter(|on_demand| on_demand.write_to_online_store) else { return };
+    if !view.is_entity_less() {
+        return;
+    }
+    let find = |name: &str| desired.feature_views.get(name).or_else(|| registered?.feature_views.get(name));
+    let (mut entities, mut columns): (Vec<String>, Vec<Field>) = (Vec::new(), Vec::new());
+    for source in on_demand.sources.values() {
+        let source: &FeatureView = match source {
+            OnDemandSource::FeatureView(source) => find(&source.name).map_or(&**source, |known| known),
+            OnDemandSource::Projection(projection) => {
+                if !projection.join_key_map.is_empty() {
+                    let message = format!(
+                        "stores its results, but not under which keys: its source `{}` renames join keys",
+                        projection.feature_view_name
+                    );
+                    problems.push(Problem::new(view.reference(), message).with_hint("give it `entities=[...]`"));
+                    return;
+                }
+                match find(&projection.feature_view_name) {
+                    Some(known) => known,
+                    // Reported where sources are checked.
+                    None => return,
+                }
+            }
+            OnDemandSource::Request(_) => continue,
+        };
+        if source.is_entity_less() {
+            continue;
+        }
+        for entity in source.entities.iter().filter(|name| !entities.contains(name)).cloned().collect::<Vec<_>>() {
+            entities.push(entity);
+        }
+        for column in &source.entity_columns {
+            if !columns.iter().any(|known| known.name == column.name) {
+                columns.push(column.clone());
+            }
+        }
+    }
+    if !entities.is_empty() {
+        (view.entities, view.entity_columns) = (entities, columns);
+    }
 }
 
 fn infer_source(source: &mut DataSource, schemas: &SourceSchemas, problems: &mut Vec<Problem>) {

@@ -10,7 +10,7 @@ use feast::{
 };
 use feast_core::{Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_offline::MaterializationTask;
-use feast_server::{PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
+use feast_server::{METRICS_PORT, PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -541,6 +541,9 @@ fn serve_options(given: &Value, config: &RepoConfig) -> ServeOptions {
     }
     if let Some(silent) = given["no_access_log"].as_bool() {
         options.access_log = !silent;
+    }
+    if given["metrics"] == true {
+        options.metrics_port = Some(METRICS_PORT);
     }
     options.tls_key_path = path("tls_key_path");
     options.tls_cert_path = path("tls_cert_path");

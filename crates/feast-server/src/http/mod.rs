@@ -84,6 +84,11 @@ pub(crate) fn routes(server: &Arc<Server>) -> Router {
     if server.options.gzip { router.layer(CompressionLayer::new()) } else { router }
 }
 
+/// Metrics alone, whatever the path.
+pub(crate) fn metrics_alone(server: &Arc<Server>) -> Router {
+    Router::new().fallback(metrics::metrics).layer(CatchPanicLayer::custom(panicked)).with_state(Arc::clone(server))
+}
+
 /// Sends who wrote a slash behind the path of a route to that route, with the same method and body, as Feast's servers do.
 pub(crate) async fn without_slash(uri: Uri) -> Response<Body> {
     let path = uri.path().trim_end_matches('/');

@@ -49,7 +49,8 @@ class History(Definitions):
             entity_df = self._entity_file(Path(entity_df))
         categories = _frames.categories(entity_df)
         if entity_df is not None and not isinstance(entity_df, (str, os.PathLike)):
-            entity_df = _frames.to_stream(entity_df, "entity_df")
+            in_utc = self.config.coerce_tz_aware is not False
+            entity_df = _frames.entity_stream(entity_df, "entity_df", in_utc=in_utc)
         asked = selection(features)
         options = {
             "full_feature_names": bool(full_feature_names),

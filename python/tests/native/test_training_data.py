@@ -92,6 +92,27 @@ def test_categories_stay_categories(store: FeatureStore) -> None:
     assert frame["trips"].tolist()[1:3] == TRIPS[1:3]
 
 
+def test_times_of_pandas_come_back_in_utc(store: FeatureStore) -> None:
+    noon = pd.Timestamp(T0)
+    rows = ROWS.to_pandas().assign(
+        event_timestamp=noon.tz_convert("America/New_York"), seen=noon.tz_localize(None)
+    )
+    frame = store.get_historical_features(rows, FEATURES).to_df()
+    for name in ("event_timestamp", "seen"):
+        assert str(frame[name].dt.tz) == "UTC"
+        assert (frame[name] == noon).all()
+    assert frame["trips"].tolist()[1:3] == [30, 40]
+    # Who gives other frames, or wants it so, gets times as they came.
+    polars = store.get_historical_features(pl.from_pandas(rows), FEATURES).to_polars()
+    assert polars["event_timestamp"].dtype.time_zone == "America/New_York"
+    with (store.repo_path / "feature_store.yaml").open("a") as file:
+        file.write("coerce_tz_aware: false\n")
+    store = FeatureStore(repo_path=str(store.repo_path))
+    as_given = store.get_historical_features(rows, FEATURES).to_df()
+    assert str(as_given["event_timestamp"].dt.tz) == "America/New_York"
+    assert as_given["seen"].dt.tz is None
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows of today.parquet", "rows.csv"])
 def test_entity_rows_in_a_file(
     store: FeatureStore,

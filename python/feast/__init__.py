@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from feast import _missing
+
 if TYPE_CHECKING:
     from feast.aggregation import Aggregation
     from feast.batch_feature_view import BatchFeatureView
@@ -107,6 +109,8 @@ _EXPORTS = {
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 
+_missing.say_so()
+
 
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
@@ -120,7 +124,10 @@ def _version() -> str:
 def _is_module(name: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec(f"feast.{name}") is not None
+    try:
+        return find_spec(f"feast.{name}") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def __getattr__(name: str) -> Any:

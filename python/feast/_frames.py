@@ -36,6 +36,34 @@ def is_pandas(data: Any) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
+def categories(data: Any) -> dict[str, Any]:
+    """The pandas types of the columns of categories; Arrow has the values alone."""
+    if type(data).__name__ == "FeastDataFrame":
+        data = data.data
+    if not is_pandas(data):
+        return {}
+    kinds = zip(data.columns, data.dtypes)
+    return {str(name): kind for name, kind in kinds if type(kind).__name__ == "CategoricalDtype"}
+
+
+def entity_stream(data: Any, parameter: str, *, in_utc: bool) -> Any:
+    """`to_stream` for entity rows. As in Feast, times in a pandas frame come back in UTC, whatever zone they came in."""
+    stream = to_stream(data, parameter)
+    if (
+        not in_utc
+        or not is_pandas(getattr(data, "data", data))
+        or not hasattr(stream, "set_column")
+    ):
+        return stream
+    pyarrow = _pyarrow("a DataFrame")
+    for position, field in enumerate(stream.schema):
+        if pyarrow.types.is_timestamp(field.type) and field.type.tz != "UTC":
+            # The same numbers: times without zone are UTC.
+            column = stream.column(position).cast(pyarrow.timestamp(field.type.unit, "UTC"))
+            stream = stream.set_column(position, field.name, column)
+    return stream
+
+
 def to_stream(data: Any, parameter: str) -> Any:
     """An object with `__arrow_c_stream__` that holds the rows of a frame."""
     if type(data).__name__ == "FeastDataFrame":

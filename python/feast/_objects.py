@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 
@@ -164,10 +165,26 @@ def views_by_name(objects: Iterable[Any]) -> dict[str, Any]:
     }
 
 
+class _Named:
+    """Views by name; of those that only the registry has, the engine knows the rest."""
+
+    def __init__(self, views: dict[str, Any]) -> None:
+        self._views = views
+
+    def get_any_feature_view(self, name: str, project: str) -> Any:
+        from feast.feature_view_projection import FeatureViewProjection
+
+        unknown = SimpleNamespace(projection=FeatureViewProjection(name, None, [], []))
+        return self._views.get(name, unknown)
+
+    def get_feature_view_by_version(self, name: str, project: str, version_number: int) -> Any:
+        return self.get_any_feature_view(name, project)
+
+
 def message_of(obj: Any, views: dict[str, Any]) -> Any:
     """The message of an object as a registry holds it.
 
-    Feature services that name views by text find them in `views`.
+    Feature services that name views by text find them in `views`, or in the registry.
     """
     from feast.data_source import DataSource
     from feast.feature_service import FeatureService
@@ -176,7 +193,7 @@ def message_of(obj: Any, views: dict[str, Any]) -> Any:
     if isinstance(obj, DataSource):
         return serialize_data_source(obj)
     if isinstance(obj, FeatureService):
-        obj.resolve_pending_refs("", None, views)
+        obj.resolve_pending_refs("", _Named(views))
     return obj.to_proto()
 
 

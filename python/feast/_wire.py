@@ -5,7 +5,7 @@ Only `to_proto` and `from_proto` import this module: it is where protobuf gets l
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -47,10 +47,17 @@ def write_times(meta: Any, source: Any, names: tuple[str, ...] = _TIMES) -> Any:
     return meta
 
 
-def read_times(meta: Any, target: Any, names: tuple[str, ...] = _TIMES) -> None:
-    """Sets the times of an object from its message; times that are not there become `None`."""
+def read_times(
+    meta: Any, target: Any, names: tuple[str, ...] = _TIMES, *, zone: tzinfo | None = None
+) -> None:
+    """Sets the times of an object from its message, in UTC; times that are not there become `None`.
+
+    Feast has them without zone for all objects but projects and data sources, and users compare
+    them with their own.
+    """
     for name in names:
-        setattr(target, name, to_datetime(getattr(meta, name)) if meta.HasField(name) else None)
+        moment = getattr(meta, name).ToDatetime(tzinfo=zone) if meta.HasField(name) else None
+        setattr(target, name, moment)
 
 
 def read_version(target: Any, meta: Any, declared: str) -> None:

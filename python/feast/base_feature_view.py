@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from feast._definition import (
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from feast.entity import Entity
 
 _View = TypeVar("_View", bound="BaseFeatureView")
+_DUMMY_ENTITY = "__dummy"
+_DUMMY_JOIN_KEY = "__dummy_id"
 _FIELD_EXAMPLE = 'Field(name="conv_rate", dtype=Float32)'
 
 
@@ -86,13 +88,31 @@ class BaseFeatureView(Definition, ABC):
     def _sorted_features(self) -> list[Field]:
         return sorted(self.features)
 
+    # What stands for "no entity" is written or left out, depending on who wrote the registry.
+
     @property
     def _sorted_entities(self) -> list[str]:
-        return sorted(getattr(self, "entities", None) or [])
+        names = getattr(self, "entities", None) or []
+        return sorted(name for name in names if name != _DUMMY_ENTITY)
 
     @property
     def _sorted_entity_columns(self) -> list[Field]:
-        return sorted(getattr(self, "entity_columns", None) or [])
+        columns = getattr(self, "entity_columns", None) or []
+        return sorted(column for column in columns if column.name != _DUMMY_JOIN_KEY)
+
+    # Without limit is zero in the views that a registry gives, as in Feast, whether they were
+    # declared with `None` or zero; the message stays what it was.
+    _ttl_left_open: bool = False
+
+    @property
+    def _look_back(self) -> timedelta:
+        return getattr(self, "ttl", None) or timedelta(0)
+
+    def _ttl_message(self) -> Any:
+        from feast._wire import to_duration
+
+        ttl = getattr(self, "ttl", None)
+        return None if self._ttl_left_open and not ttl else to_duration(ttl)
 
     @property
     def _normal_version(self) -> str:

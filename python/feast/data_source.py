@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from feast._definition import (
@@ -188,7 +188,7 @@ class DataSource(Definition, ABC):
         """Takes over what every kind of source has in its message."""
         from feast._wire import read_times
 
-        read_times(data_source.meta, self)
+        read_times(data_source.meta, self, zone=UTC)
         self.connection_ref = ConnectionRef.from_tags(dict(data_source.tags))
         if self.connection_ref is not None:
             self.tags = own_tags(self.tags)

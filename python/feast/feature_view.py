@@ -83,7 +83,7 @@ class FeatureView(BaseFeatureView):
     _compared: ClassVar[tuple[str, ...]] = (
         *BaseFeatureView._compared,
         "_sorted_entities",
-        "ttl",
+        "_look_back",
         "online",
         "offline",
         "batch_source",
@@ -263,9 +263,7 @@ class FeatureView(BaseFeatureView):
 
     def get_ttl_duration(self) -> Any:
         """The time to live as a message, if there is one."""
-        from feast._wire import to_duration
-
-        return to_duration(self.ttl)
+        return self._ttl_message()
 
     def to_proto(self) -> Any:
         """The message `feast.core.FeatureView`."""
@@ -363,7 +361,8 @@ class FeatureView(BaseFeatureView):
         }
         self.owner = spec.owner
         self.org = spec.org
-        self.ttl = from_duration(spec, "ttl")
+        self.ttl = from_duration(spec, "ttl") or timedelta(0)
+        self._ttl_left_open = not spec.HasField("ttl")
         self.online = spec.online
         self.offline = getattr(spec, "offline", False)
         if spec.HasField("stream_source"):

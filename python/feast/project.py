@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from feast._definition import Definition, check_text, checked_texts, declared_at
@@ -72,5 +72,5 @@ class Project(Definition):
             tags=dict(spec.tags),
             owner=spec.owner,
         )
-        read_times(project_proto.meta, project)
+        read_times(project_proto.meta, project, zone=UTC)
         return project

@@ -66,8 +66,9 @@ def apply_total(
     repo_path: Path,
     skip_source_validation: bool,
     skip_feature_view_validation: bool = False,
-    no_progress: bool = False,
     no_promote: bool = False,
+    *,
+    no_progress: bool = False,
 ) -> None:
     """Makes the registry and the stores what a repository defines; what it does not define any more is deleted."""
     contents = _contents(Path(repo_path), repo_config.project)

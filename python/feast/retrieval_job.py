@@ -75,11 +75,13 @@ class RetrievalJob:
         full_feature_names: bool = False,
         on_demand_feature_views: Callable[[], list[OnDemandFeatureView]] | None = None,
         staging_location: str | None = None,
+        categories: dict[str, Any] | None = None,
     ) -> None:
         self._native = native
         self._full_feature_names = full_feature_names
         self._views = on_demand_feature_views
         self._staging_location = staging_location
+        self._categories = categories or {}
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self._native.__arrow_c_stream__(requested_schema)
@@ -87,8 +89,14 @@ class RetrievalJob:
     def to_df(
         self, validation_reference: ValidationReference | None = None, timeout: int | None = None
     ) -> pd.DataFrame:
-        """All rows as a pandas DataFrame."""
-        return _frames.to_pandas(self.to_arrow(validation_reference, timeout))
+        """All rows as a pandas DataFrame; categories of the entity rows stay categories."""
+        frame = _frames.to_pandas(self.to_arrow(validation_reference, timeout))
+        # Join keys have the type that the views declare.
+        keys = json.loads(self._native.metadata_json())["keys"] if self._categories else []
+        for name, kind in self._categories.items():
+            if name in frame and name not in keys:
+                frame[name] = frame[name].astype(kind)
+        return frame
 
     def to_arrow(
         self, validation_reference: ValidationReference | None = None, timeout: int | None = None

@@ -10,7 +10,7 @@ use feast::{
 };
 use feast_core::{Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
 use feast_offline::MaterializationTask;
-use feast_server::{PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
+use feast_server::{METRICS_PORT, PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -436,7 +436,7 @@ impl Store {
         let store = self.store().py()?;
         let mut options = serve_options(&parse_options(options_json).py()?, store.config());
         options.traces = feast_cli::trace_options().py()?;
-        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.transformations);
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         serve_until_interrupted(py, |stopped| feast_server::serve(store, options, |_| {}, stopped))
     }
@@ -444,7 +444,7 @@ impl Store {
     /// Runs functions for other servers until Ctrl-C; then answers the open requests, and only then raises.
     fn serve_transformations(&self, py: Python<'_>, host: String, port: u16) -> PyResult<()> {
         let store = self.store().py()?;
-        let workers = WorkerOptions::configured(interpreter(), &self.config.effective["transformations"]).py()?;
+        let workers = WorkerOptions::configured(interpreter(), &self.config.transformations);
         let store = store.transformed_by(Arc::new(PythonWorkers::new(workers)));
         serve_until_interrupted(py, move |stopped| async move {
             feast_server::serve_transformations(store, &host, port, |_| {}, stopped).await
@@ -542,6 +542,9 @@ fn serve_options(given: &Value, config: &RepoConfig) -> ServeOptions {
     }
     if let Some(silent) = given["no_access_log"].as_bool() {
         options.access_log = !silent;
+    }
+    if given["metrics"] == true {
+        options.metrics_port = Some(METRICS_PORT);
     }
     options.tls_key_path = path("tls_key_path");
     options.tls_cert_path = path("tls_cert_path");

@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from pathlib import Path
 
+import pytest
+
+import feast
 from feast.feature_store import FeatureStore
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.online_response import OnlineResponse
@@ -54,3 +58,29 @@ def test_every_method_of_feast_is_there_with_its_parameters():
         assert found[name].endswith(f"{parameters})"), found[name]
         found[name] = found[name].removesuffix(f"{parameters})") + ")"
     assert found == expected
+
+
+def test_modules_that_are_not_here_say_so() -> None:
+    cases = {
+        "feast.feature_server": "`feast serve` and `FeatureStore.serve` serve",
+        "feast.infra.offline_stores.offline_utils": "offline stores in Python, which are not run",
+        "feast.inference": "those that only Feast itself uses are not",
+    }
+    for name, reason in cases.items():
+        with pytest.raises(
+            ModuleNotFoundError, match=f"feast-rs has no module `{name}`: .*{reason}"
+        ) as caught:
+            importlib.import_module(name)
+        assert caught.value.name == name
+    # Who looks whether a name is there gets an answer, and modules of others are none of our business.
+    assert not hasattr(feast, "inference")
+    with pytest.raises(ImportError, match="cannot import name 'inference'"):
+        from feast import inference  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="No module named 'feasting'"):
+        importlib.import_module("feasting")
+
+
+def test_the_version_is_told_where_feast_tells_it() -> None:
+    from feast.version import get_version
+
+    assert get_version() == feast.__version__

@@ -25,6 +25,9 @@ pub(crate) fn planned(plan: &ApplyPlan, store: &str, terminal: &Terminal) -> Str
         fields(&mut text, &change.fields, "    ", terminal);
         meaning(&mut text, change, terminal);
     }
+    if text.is_empty() {
+        line(&mut text, NO_CHANGES);
+    }
     for table in &plan.tables {
         let (sign, style) = match table.action {
             TableAction::Create => ("+", Style::Added),
@@ -33,8 +36,7 @@ pub(crate) fn planned(plan: &ApplyPlan, store: &str, terminal: &Terminal) -> Str
         };
         line(&mut text, &terminal.styled(style, format_args!("{sign} {store} table {}", table.table)));
     }
-    if text.is_empty() {
-        line(&mut text, NO_CHANGES);
+    if plan.is_empty() {
         line(&mut text, NO_TABLE_CHANGES);
     } else {
         let count = |action| shown(plan).filter(|change| change.action == action).count();

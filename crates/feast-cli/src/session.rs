@@ -116,7 +116,7 @@ impl Session {
         config: &RepoConfig,
         number: Option<usize>,
     ) -> Result<Arc<dyn Transformer>> {
-        let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
+        let mut options = WorkerOptions::configured(self.loader.python(), &config.transformations);
         if let Some(endpoint) = config.transformation_service_endpoint().filter(|_| !self.loader.has_python()) {
             let _runtime = self.runtime()?.enter();
             return Ok(Arc::new(TransformationClient::new(endpoint, options.timeout)?));
@@ -127,7 +127,7 @@ impl Session {
 
     /// The same, but never another server: for the one that others ask, and for functions that are not applied yet.
     pub(crate) fn python_workers(&self, config: &RepoConfig, number: Option<usize>) -> Result<Arc<dyn Transformer>> {
-        let mut options = WorkerOptions::configured(self.loader.python(), &config.effective["transformations"])?;
+        let mut options = WorkerOptions::configured(self.loader.python(), &config.transformations);
         options.workers = number.unwrap_or(options.workers);
         Ok(Arc::new(PythonWorkers::new(options)))
     }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::time_to_live::seconds_text;
 use crate::{ObjectKind, ObjectRef, ProjectContents, RegistryObject};
 
 /// What happens to an object.
@@ -287,6 +289,8 @@ fn compare(stored: &RegistryObject, desired: &RegistryObject) -> Vec<FieldChange
     compare_values("", Some(&before), Some(&after), &mut changes);
     // Feast leaves the class of a source out of SQL registries; it follows from the kind of the source.
     changes.retain(|change| !(change.field == "class_type" && change.before.as_ref().is_none_or(is_empty_text)));
+    // Who takes a view from the registry and applies it again may have the other way to say "without limit".
+    changes.retain(|change| !(change.field == "ttl" && has_no_limit(&change.before) && has_no_limit(&change.after)));
     changes
 }
 
@@ -310,6 +314,10 @@ fn settle_stream_view(view: &mut Value) {
 fn same_configuration(path: &str, before: Option<&Value>, after: Option<&Value>) -> bool {
     let parsed = |value: Option<&Value>| serde_json::from_str::<serde_json::Map<_, _>>(value?.as_str()?).ok();
     path.ends_with(".configuration") && parsed(before).is_some_and(|before| Some(before) == parsed(after))
+}
+
+fn has_no_limit(ttl: &Option<Value>) -> bool {
+    ttl.as_ref().is_none_or(|ttl| ttl.is_null() || *ttl == seconds_text(TimeDelta::zero()))
 }
 
 fn is_empty_text(value: &Value) -> bool {

@@ -58,7 +58,7 @@ pub use feature_view::{
     LabelFeatures, OnDemandFeatures, OnDemandSource, StreamFeatures,
 };
 pub use field::Field;
-pub use infer::{SourceSchemas, infer, infer_projections};
+pub use infer::{Inferred, SourceSchemas, infer, infer_projections};
 pub use interval::{Interval, merge_intervals};
 pub use memo::Memo;
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};

@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::{
-    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSourceOptions, FeatureView, FeatureViewProjection, Field, ObjectKind, ObjectRef,
-    OnDemandFeatures, OnDemandSource, ProjectContents, SourceSchemas, ValueType, did_you_mean,
+    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, DataSourceOptions, FeatureView, FeatureViewProjection, Field, ObjectKind,
+    ObjectRef, OnDemandFeatures, OnDemandSource, ProjectContents, SourceSchemas, ValueType, did_you_mean,
 };
 
 /// Something wrong with one object.
@@ -317,14 +317,14 @@ fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec
                         Problem::new(
                             view.reference(),
                             format!(
-                                "declares {role} `{}` as {}, but its column in source `{}` is {}",
+                                "declares {role} `{}` as {}, but its column in source {} is {}",
                                 field.name,
                                 field.value_type,
-                                source.name,
+                                named_with_file(source),
                                 column.data_type()
                             ),
                         )
-                        .with_hint("declare the type of the column, or change the source"),
+                        .with_hint(format!("{}, or change the source", declare(column.data_type()))),
                     );
                 }
             }
@@ -356,9 +356,32 @@ fn check_columns(view: &FeatureView, schemas: &SourceSchemas, problems: &mut Vec
     }
 }
 
+/// A source, and where its rows are.
+fn named_with_file(source: &DataSource) -> String {
+    match &source.options {
+        DataSourceOptions::File { uri, .. } if *uri != source.name => format!("`{}` (`{uri}`)", source.name),
+        _ => format!("`{}`", source.name),
+    }
+}
+
+/// The types that are meant by most who have such a column.
+fn declare(column: &DataType) -> String {
+    let same = ValueType::from_arrow(column).filter(|same| *same != ValueType::Null);
+    let text = Some(ValueType::String).filter(|text| Some(*text) != same && becomes(column, *text));
+    let names: Vec<String> = same.into_iter().chain(text).map(|known| format!("`{}`", known.declared_name())).collect();
+    match names.is_empty() {
+        true => "declare the type of the column".to_owned(),
+        false => format!("declare it as {}", names.join(" or ")),
+    }
+}
+
 /// Whether a column of the source can be read as a declared type.
 fn becomes(column: &DataType, declared: ValueType) -> bool {
     let arrow_type = declared.arrow_type();
+    // Which number a time would become depends on the unit in which the file happens to count.
+    if column.is_temporal() && (arrow_type.is_numeric() || arrow_type == DataType::Boolean) {
+        return false;
+    }
     // Arrow would make a list of one from any value; nobody means that.
     let wraps = arrow_type.is_list() && !column.is_list() && !column.is_null();
     declared.is_opaque() || (!wraps && arrow::compute::can_cast_types(column, &arrow_type))

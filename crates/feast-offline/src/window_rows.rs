@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{Field, Schema};
 use feast_core::{DataSource, Error, Result, Timestamp};
 
@@ -59,7 +59,13 @@ impl WindowRows {
                 if batch.num_rows() == 0 {
                     return Ok(());
                 }
-                sender.send(batch.with_schema(Arc::clone(&schema))?)
+                // The items of lists and the like have metadata in files, which is no part of the schema.
+                let columns = batch.columns().iter().zip(schema.fields());
+                let columns = columns.map(|(column, field)| match column.data_type() == field.data_type() {
+                    true => Ok(Arc::clone(column)),
+                    false => cast(column, field.data_type()),
+                });
+                sender.send(RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)?)
             })
         })
     }

@@ -38,7 +38,7 @@ mod worker_protocol;
 pub use error::{feast_class, feast_module, http_status};
 pub use http::router;
 pub use online_response::online_response;
-pub use options::ServeOptions;
+pub use options::{METRICS_PORT, ServeOptions};
 pub use python_workers::{PythonWorkers, WorkerOptions};
 pub use registry::{RegistryAddresses, RegistryServeOptions, serve_registry};
 pub use serve::serve;

@@ -8,6 +8,9 @@ use feast_core::{Error, Result};
 
 use crate::TraceOptions;
 
+/// Where Feast's server has its metrics, and whatever scrapes it looks for them.
+pub const METRICS_PORT: u16 = 8000;
+
 /// What can be set about serving. The defaults are Feast's where Feast has the setting.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
@@ -29,6 +32,9 @@ pub struct ServeOptions {
     pub tls_cert_path: Option<PathBuf>,
     /// Whether `GET /metrics` answers.
     pub metrics: bool,
+    /// A port where metrics are served, too, on all addresses and without TLS. That it is taken does not keep the server
+    /// from starting.
+    pub metrics_port: Option<u16>,
     /// Whether each request is logged.
     pub access_log: bool,
     /// How often the registry is read anew, in seconds; 0 leaves it to the cache ttl of the configuration.
@@ -67,6 +73,7 @@ impl Default for ServeOptions {
             tls_key_path: None,
             tls_cert_path: None,
             metrics: true,
+            metrics_port: None,
             access_log: true,
             registry_ttl_sec: 60,
             request_limit_bytes: 64 << 20,
@@ -87,7 +94,9 @@ impl ServeOptions {
     /// The defaults, with what a feature store's configuration says about serving.
     pub fn configured(config: &RepoConfig) -> Self {
         let serving = &config.online_serving;
+        let has_metrics = config.effective["feature_server"]["metrics"]["enabled"] == true;
         Self {
+            metrics_port: has_metrics.then_some(METRICS_PORT),
             request_timeout: serving.timeout,
             max_concurrent_requests: serving.max_concurrent_requests,
             max_queued_requests: serving.max_queued_requests,

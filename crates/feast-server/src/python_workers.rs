@@ -19,8 +19,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer, did_you_mean};
-use serde_json::Value;
+use feast::TransformationsConfig;
+use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
@@ -38,10 +38,6 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_WAITING: usize = 1024;
 /// Views whose messages are kept.
 const MOST_MESSAGES: usize = 1024;
-/// More Python processes than that are a slip of the pen.
-const MOST_WORKERS: f64 = 1024.0;
-/// Longest time that can be configured for one call.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest time for which nobody tries again what failed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -74,46 +70,15 @@ impl Default for WorkerOptions {
 }
 
 impl WorkerOptions {
-    /// The options of a `transformations` section: `workers`, `timeout_seconds` and `memory_limit_mb`.
-    ///
-    /// # Errors
-    /// `InvalidConfiguration` for other keys, and for what is no positive number.
-    pub fn configured(python: impl Into<OsString>, section: &Value) -> Result<Self> {
-        const KEYS: [&str; 3] = ["workers", "timeout_seconds", "memory_limit_mb"];
-        let mut given = section.as_object().into_iter().flat_map(|section| section.keys());
-        if let Some(key) = given.find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(Error::invalid_configuration(format!(
-                "`transformations.{key}` is not a key of the configuration"
-            ))
-            .with_hint_opt(did_you_mean(key, KEYS)));
+    /// What the section `transformations` of a configuration says.
+    pub fn configured(python: impl Into<OsString>, section: &TransformationsConfig) -> Self {
+        let default = Self::default();
+        Self {
+            python: python.into(),
+            workers: section.workers.unwrap_or(default.workers),
+            timeout: section.timeout.unwrap_or(default.timeout),
+            memory_limit: section.memory_limit.unwrap_or(default.memory_limit),
         }
-        let number = |key: &str| match &section[key] {
-            Value::Null => Ok(None),
-            given => match given.as_f64().filter(|number| number.is_finite() && *number > 0.0) {
-                Some(number) => Ok(Some(number)),
-                None => {
-                    let message = format!("`transformations.{key}` is {given}, which is no positive number");
-                    Err(Error::invalid_configuration(message).with_hint("give a positive number, or leave it out"))
-                }
-            },
-        };
-        let mut options = Self { python: python.into(), ..Self::default() };
-        if let Some(workers) = number("workers")? {
-            if workers > MOST_WORKERS {
-                let message = format!(
-                    "`transformations.workers` is {workers}, which is more Python processes than a machine has room for"
-                );
-                return Err(Error::invalid_configuration(message).with_hint(format!("give at most {MOST_WORKERS}")));
-            }
-            options.workers = workers.ceil() as usize;
-        }
-        if let Some(seconds) = number("timeout_seconds")? {
-            options.timeout = Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT);
-        }
-        if let Some(megabytes) = number("memory_limit_mb")? {
-            options.memory_limit = (megabytes * f64::from(1 << 20)) as u64;
-        }
-        Ok(options)
     }
 }
 

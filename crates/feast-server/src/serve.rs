@@ -8,6 +8,7 @@ use std::time::Duration;
 use feast::FeatureStore;
 use feast_core::{Error, Result};
 use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -23,6 +24,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How often the age of the rows in the offline store is looked up.
 const FRESHNESS: Duration = Duration::from_secs(60);
+
+/// Connections of those who scrape metrics.
+const MOST_SCRAPERS: usize = 64;
 
 /// How long the last traces may take.
 const LAST_TRACES: Duration = Duration::from_secs(5);
@@ -70,10 +74,25 @@ pub async fn serve(
         connections: options.max_connections,
     };
     let connections = Connections::new(http::Routes::new(&server), tls, limits);
+    let scraped = listen_for_scrapers(&options).await;
+    let metrics = Connections::new(
+        TowerToHyperService::new(http::metrics_alone(&server)),
+        None,
+        Limits { connections: MOST_SCRAPERS, ..limits },
+    );
 
     ready(address);
     tracing::info!(%address, project = server.store.project(), "serving");
-    connections.answer_until(listener, &graceful, shutdown).await;
+    let scraping = async {
+        match scraped {
+            Some(listener) => metrics.answer_until(listener, &graceful, std::future::pending::<()>()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = connections.answer_until(listener, &graceful, shutdown) => {}
+        () = scraping => {}
+    }
     tracing::info!("stopping: waiting for open requests");
     let drained = async {
         graceful.shutdown().await;
@@ -87,11 +106,25 @@ pub async fn serve(
         let _ = task.await;
     }
     // The last spans go when nobody can make more.
-    drop((server, connections));
+    drop((server, connections, metrics));
     if let Some(sending) = sending {
         let _ = tokio::time::timeout(LAST_TRACES, sending).await;
     }
     Ok(())
+}
+
+/// The other port of metrics, where one is wanted and free: several servers of a machine want the same one.
+async fn listen_for_scrapers(options: &ServeOptions) -> Option<TcpListener> {
+    match listen("0.0.0.0", options.metrics_port?).await {
+        Ok((listener, address)) => {
+            tracing::info!(%address, "serving metrics");
+            Some(listener)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "metrics are served at `/metrics` of the server only");
+            None
+        }
+    }
 }
 
 /// Where authentication was configured, a server that asks nobody who they are would open what was closed.

@@ -52,6 +52,35 @@ async fn open_requests_are_answered_before_the_server_stops() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_where_feast_has_them() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut taken = Some(taken);
+    for is_free in [false, true] {
+        let (_folder, store) = fixture::feature_store().await;
+        let (tell, ready) = oneshot::channel::<SocketAddr>();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let options = ServeOptions { metrics_port: Some(port), ..options() };
+        let server = tokio::spawn(serve(store, options, |address| tell.send(address).unwrap(), stopped));
+        // A port that is taken does not keep the server from starting.
+        let address = ready.await.unwrap();
+        assert!(health(TcpStream::connect(address).await.unwrap()).await.starts_with("HTTP/1.1 200"));
+        let paths: &[&str] = if is_free { &["/", "/metrics"] } else { &[] };
+        for path in paths {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            send(&mut stream, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("feast_feature_server_request_total"));
+        }
+        stop.send(()).unwrap();
+        server.await.unwrap().unwrap();
+        taken = None;
+    }
+    assert!(taken.is_none() && TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
 #[tokio::test]
 async fn what_cannot_be_served_is_said_at_once() {
     let (folder, store) = fixture::feature_store().await;

@@ -17,6 +17,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::check_online_store::StoredTables;
 use crate::delete::{tables_of, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
 use crate::versions::{self, Recorded};
@@ -67,6 +68,9 @@ pub struct TablePlan {
     pub feature_view: String,
     /// Name of the table.
     pub table: String,
+    /// Whether the definitions need no change: the store has lost the table, or has an older form of it.
+    #[serde(skip)]
+    restored: bool,
     #[serde(skip)]
     change: TableChange,
 }
@@ -81,6 +85,29 @@ pub enum TableAction {
     Drop,
 }
 
+/// When the tables of the online store are looked through for those that are gone: there may be thousands of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ListsRestored {
+    Always,
+    /// When there is nothing else to do.
+    WhenAlone,
+}
+
+impl TablePlan {
+    fn new(action: TableAction, feature_view: &str, table: OnlineTable) -> Self {
+        Self {
+            action,
+            feature_view: feature_view.to_owned(),
+            table: table.name(),
+            restored: false,
+            change: match action {
+                TableAction::Drop => TableChange::Drop(table),
+                TableAction::Create | TableAction::Update => TableChange::Ensure(table),
+            },
+        }
+    }
+}
+
 impl ApplyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
@@ -88,12 +115,13 @@ impl ApplyPlan {
     }
 
     /// What happens to which object and table, without what is only worth knowing. Two plans with the same outline do
-    /// the same.
+    /// the same: tables that come back are as the definitions say already, and who plans may not see the store.
     ///
     /// # Errors
     /// `Internal` when it cannot be told.
     pub fn outline(&self) -> Result<Value> {
-        let told = serde_json::to_value((&self.diff.project, &self.diff.changes, &self.tables));
+        let tables: Vec<&TablePlan> = self.tables.iter().filter(|table| !table.restored).collect();
+        let told = serde_json::to_value((&self.diff.project, &self.diff.changes, &tables));
         told.map_err(|error| Error::internal("a plan cannot be told").with_source(error))
     }
 }
@@ -105,7 +133,7 @@ impl FeatureStore {
     /// `InvalidDefinition` telling all problems of the definitions at once.
     pub async fn plan(&self, definitions: &Definitions, options: &ApplyOptions) -> Result<ApplyPlan> {
         let snapshot = self.registry.refresh().await?;
-        self.plan_against(&snapshot, definitions, options).await
+        self.plan_against(&snapshot, definitions, options, ListsRestored::Always).await
     }
 
     /// Brings the online store and the registry to the state that the definitions describe.
@@ -117,7 +145,7 @@ impl FeatureStore {
         let mut first: Option<(Arc<RegistrySnapshot>, ApplyPlan)> = None;
         for attempt in 1..=COMMIT_ATTEMPTS {
             let snapshot = self.registry.refresh().await?;
-            let plan = self.plan_against(&snapshot, definitions, options).await?;
+            let plan = self.plan_against(&snapshot, definitions, options, ListsRestored::WhenAlone).await?;
             if let Some(approved) = &options.approved
                 && plan.outline()? != *approved
             {
@@ -159,13 +187,20 @@ impl FeatureStore {
         snapshot: &RegistrySnapshot,
         definitions: &Definitions,
         options: &ApplyOptions,
+        lists_restored: ListsRestored,
     ) -> Result<ApplyPlan> {
         let mut desired = definitions.contents.clone();
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
         self.fill_project(&mut desired, current);
         let (schemas, mut problems) = self.schemas(&desired, options).await;
         let staying = current.map(|current| staying(current, &desired, options));
-        problems.extend(infer(&mut desired, staying.as_ref(), &schemas));
+        let inferred = infer(&mut desired, staying.as_ref(), &schemas);
+        problems.extend(inferred.problems);
+        let mut warnings = self.config.warnings.clone();
+        warnings.extend(inferred.left_out.into_iter().map(|mut left_out| {
+            left_out.location = definitions.location(&left_out.object).cloned();
+            left_out.to_string()
+        }));
         if !options.skip_feature_view_validation {
             problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), self.transformer.as_ref()).await);
         }
@@ -184,9 +219,18 @@ impl FeatureStore {
         let mut diff = diff(current, &desired, options.prune);
         add_deletes(&mut diff, current, &options.delete)?;
         let needed = self.needed_tables(&desired, current, snapshot)?;
-        let tables = self.table_plans(current, &diff, &needed, snapshot);
+        let mut tables = self.table_plans(current, &diff, &needed, snapshot);
+        // A plan tells them; an apply brings them back while it makes the others, and tells them when it does nothing else.
+        if lists_restored == ListsRestored::Always || diff.is_empty() && tables.is_empty() {
+            match self.restored_tables(&needed, &tables).await {
+                Ok(restored) => tables.extend(restored),
+                Err(error) => warnings.push(format!(
+                    "the online store does not tell which tables it has, so those that are missing are not listed: \
+                     {error}"
+                )),
+            }
+        }
         let needed = needed.into_values().collect();
-        let warnings = self.config.warnings.clone();
         Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired, needed })
     }
 
@@ -273,15 +317,7 @@ impl FeatureStore {
         if self.online.is_none() {
             return Vec::new();
         }
-        let plan = |action, view: &str, table: OnlineTable| TablePlan {
-            action,
-            feature_view: view.to_owned(),
-            table: table.name(),
-            change: match action {
-                TableAction::Drop => TableChange::Drop(table),
-                TableAction::Create | TableAction::Update => TableChange::Ensure(table),
-            },
-        };
+        let plan = |action, view: &str, table: OnlineTable| TablePlan::new(action, view, table);
         let mut plans = Vec::new();
         for change in diff.changes.iter().filter(|change| change.object.kind.is_feature_view()) {
             let name = change.object.name.as_str();
@@ -302,6 +338,28 @@ impl FeatureStore {
             }
         }
         plans
+    }
+
+    /// Tables of views that do not change, which the store has lost or has in an older form: `apply` brings them back.
+    async fn restored_tables(
+        &self,
+        needed: &BTreeMap<String, OnlineTable>,
+        planned: &[TablePlan],
+    ) -> Result<Vec<TablePlan>> {
+        let Some(online) = &self.online else { return Ok(Vec::new()) };
+        let Some(stored) = online.stored_tables(self.project()).await? else { return Ok(Vec::new()) };
+        let stored = StoredTables::new(&stored);
+        let planned: HashSet<&str> = planned.iter().map(|table| table.feature_view.as_str()).collect();
+        let unchanged = needed.iter().filter(|(view, _)| !planned.contains(view.as_str()));
+        let restored = unchanged.filter_map(|(view, table)| {
+            let action = match stored.find(&table.name()) {
+                None => TableAction::Create,
+                Some(found) if !found.missing_columns.is_empty() => TableAction::Update,
+                Some(_) => return None,
+            };
+            Some(TablePlan { restored: true, ..TablePlan::new(action, view, table.clone()) })
+        });
+        Ok(restored.collect())
     }
 
     /// Creates what the plan creates, and also what the registry says exists: tables that were lost come back.
@@ -400,7 +458,7 @@ impl FeatureStore {
                 }
             }
         }
-        for table in &plan.tables {
+        for table in plan.tables.iter().filter(|table| !table.restored) {
             if table.action == TableAction::Create
                 && let Some(old) = current.and_then(|contents| contents.feature_views.get(&table.feature_view))
                 && let Some(record) = self.managed_table(&self.online_table(old).name())

@@ -1,6 +1,6 @@
 //! Whether the online store is as the registry says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,8 @@ use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use feast_core::{
-    EntityKeyEncoder, EntityKeys, Error, ErrorCode, OnlineRead, OnlineStore, OnlineTable, Result, ValueType,
+    EntityKeyEncoder, EntityKeys, Error, ErrorCode, OnlineRead, OnlineStore, OnlineTable, Result, StoredTable,
+    ValueType,
 };
 
 use crate::FeatureStore;
@@ -51,10 +52,23 @@ pub enum OnlineTableProblem {
     Unknown,
 }
 
-/// Whether a table has this name: some databases fold the case of names, and PostgreSQL cuts them after 63 bytes.
-fn is_named(stored: &str, name: &str) -> bool {
-    let (stored, name) = (stored.to_lowercase(), name.to_lowercase());
-    stored == name || stored.len() >= 60 && name.starts_with(&stored)
+/// Tables that a store has, by name: some databases fold the case of names, and PostgreSQL cuts them after 63 bytes.
+pub(crate) struct StoredTables<'a>(BTreeMap<String, &'a StoredTable>);
+
+/// Names that are shorter are never cut, not even where a character would have been cut in two.
+const CUT: usize = 60;
+
+impl<'a> StoredTables<'a> {
+    pub(crate) fn new(tables: &'a [StoredTable]) -> Self {
+        Self(tables.iter().map(|table| (table.name.to_lowercase(), table)).collect())
+    }
+
+    /// The table that a view calls by this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&'a StoredTable> {
+        let name = name.to_lowercase();
+        let cut = || (CUT..name.len()).rev().filter_map(|end| self.0.get(name.get(..end)?)).next();
+        self.0.get(&name).or_else(cut).copied()
+    }
 }
 
 impl OnlineStoreReport {
@@ -99,11 +113,12 @@ impl FeatureStore {
             }
         }
         times.sort_unstable();
-        let stored = online.stored_tables(self.project()).await?;
+        let stored = online.stored_tables(self.project()).await?.unwrap_or_default();
+        let named = StoredTables::new(&stored);
         let mut reports = Vec::new();
         for (view, table) in &tables {
             let name = table.name();
-            let found = stored.iter().flatten().find(|stored| is_named(&stored.name, &name));
+            let found = named.find(&name);
             let problem = match (found, self.readable(online.as_ref(), table).await) {
                 (_, Err(error)) if error.code() == ErrorCode::FeatureViewNotFound => Some(OnlineTableProblem::Missing),
                 (_, Err(error)) => Some(OnlineTableProblem::Unreadable(error)),
@@ -126,13 +141,17 @@ impl FeatureStore {
             .flat_map(|(project, view)| {
                 let mut names = vec![OnlineTable::name_of(project, &view.name)];
                 names.extend(tables_of(&snapshot, project, view).iter().map(OnlineTable::name));
-                names
+                names.into_iter().map(|name| name.to_lowercase())
             })
             .collect();
-        for table in stored.into_iter().flatten().filter(|table| !known.iter().any(|name| is_named(&table.name, name)))
-        {
+        let is_known = |table: &StoredTable| {
+            let name = table.name.to_lowercase();
+            let is_start = |whole: &String| name.len() >= CUT && whole.starts_with(&name);
+            known.range(name.clone()..).next().is_some_and(|next| *next == name || is_start(next))
+        };
+        for table in stored.iter().filter(|table| !is_known(table)) {
             let problem = Some(OnlineTableProblem::Unknown);
-            reports.push(OnlineTableReport { table: table.name, feature_view: None, problem });
+            reports.push(OnlineTableReport { table: table.name.clone(), feature_view: None, problem });
         }
         reports.sort_by(|a, b| (a.feature_view.is_none(), &a.table).cmp(&(b.feature_view.is_none(), &b.table)));
         Ok(OnlineStoreReport { store: online.to_string(), round_trips: times, tables: reports })

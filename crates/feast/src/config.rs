@@ -12,7 +12,8 @@ use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean};
 use serde_json::{Map, Value};
 
 use crate::OnlineServing;
-use sections::{check_sections, is_class, online_write_batch_size, section};
+pub use sections::TransformationsConfig;
+use sections::{check_sections, is_class, online_write_batch_size, section, transformations};
 use variables::interpolate;
 use yaml::read_yaml;
 
@@ -78,6 +79,8 @@ pub struct RepoConfig {
     pub online_serving: OnlineServing,
     /// Rows per write of a materialization; `None`: what the store prefers.
     pub online_write_batch_size: Option<usize>,
+    /// How users' Python runs beside servers.
+    pub transformations: TransformationsConfig,
     /// Version of the entity key serialization.
     pub entity_key_serialization_version: u8,
     /// Where relative paths start; absolute.
@@ -218,6 +221,7 @@ impl RepoConfig {
             batch_engine: section(&map, "batch_engine", "local")?.unwrap_or_else(|| ("local".to_owned(), Value::Null)),
             online_serving,
             online_write_batch_size,
+            transformations: transformations(&map)?,
             entity_key_serialization_version: version,
             // Whoever changes the working directory later still means this folder.
             repo_path: std::path::absolute(repo_path).unwrap_or_else(|_| repo_path.to_path_buf()),
@@ -501,6 +505,11 @@ mod tests {
             ("project: p\nregistry: r\nauth: {type: nope}", "`auth` has the type `nope`, which does not exist"),
             ("project: p\nregistry: r\nbatch_engine: [a]", "`batch_engine` is a list, expected a name or a mapping"),
             ("project: p\nregistry: r\nmaterialization: {a: 1}", "`materialization.a` is not a key"),
+            ("project: p\nregistry: r\ntransformations: {wrkers: 2}", "`transformations.wrkers` is not a key"),
+            (
+                "project: p\nregistry: r\ntransformations: {workers: 0}",
+                "`transformations.workers` is 0, expected a positive",
+            ),
             ("project: p", "`registry` is missing"),
             ("registry: r", "`project` is missing"),
             ("project: 5\nregistry: r", "`project` is a number, expected text"),

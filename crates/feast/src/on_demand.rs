@@ -127,6 +127,9 @@ impl FeatureStore {
             ))
             .with_hint("declare it with `write_to_online_store=True` and apply it"));
         }
+        if view.is_entity_less() {
+            check_keys(view, &computing_plan(contents, view)?)?;
+        }
         let table = self.online_table(view);
         let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let times = match times {
@@ -172,6 +175,7 @@ impl FeatureStore {
     ) -> Result<u64> {
         let contents = self.contents(false).await?;
         let mut plan = computing_plan(&contents, view)?;
+        check_keys(view, &plan)?;
         check_materializable(view, &plan)?;
         for source in &mut plan.views {
             source.view = with_known_inputs(&source.view, &contents);
@@ -255,6 +259,19 @@ impl FeatureStore {
         let schema = Arc::new(Schema::new(fields));
         Ok(RecordBatch::try_new(schema, columns)?)
     }
+}
+
+/// Feast applies on-demand views that store their results under no entity: all would have one row.
+fn check_keys(view: &FeatureView, plan: &RetrievalPlan) -> Result<()> {
+    if !view.is_entity_less() || plan.join_keys.is_empty() {
+        return Ok(());
+    }
+    let keys = list_names(plan.join_keys.iter().map(|key| key.column.as_str()));
+    Err(Error::invalid_definition(format!(
+        "{} stores its results under no entity, although its sources have the join keys {keys}",
+        view.reference()
+    ))
+    .with_hint("apply it again, which gives it the entities of its sources, or name them with `entities=[...]`"))
 }
 
 /// The input of a view, out of rows that hold it under full or short names.

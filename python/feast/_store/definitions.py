@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from feast._objects import KINDS, VIEW_KINDS, kind_of, registry_message, with_nested_sources
+from feast._store.filled import fill_in
 from feast._store.opened import Opened
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Definitions(Opened):
             "locations": _locations(objects),
         }
         self._native.apply(registry_message(objects).SerializeToString(), json.dumps(options))
+        fill_in(objects, self._native)
 
     def plan(
         self,

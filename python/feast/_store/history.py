@@ -47,8 +47,10 @@ class History(Definitions):
             entity_df = Path(entity_df)
         if isinstance(entity_df, os.PathLike):
             entity_df = self._entity_file(Path(entity_df))
-        elif entity_df is not None and not isinstance(entity_df, str):
-            entity_df = _frames.to_stream(entity_df, "entity_df")
+        categories = _frames.categories(entity_df)
+        if entity_df is not None and not isinstance(entity_df, (str, os.PathLike)):
+            in_utc = self.config.coerce_tz_aware is not False
+            entity_df = _frames.entity_stream(entity_df, "entity_df", in_utc=in_utc)
         asked = selection(features)
         options = {
             "full_feature_names": bool(full_feature_names),
@@ -61,8 +63,9 @@ class History(Definitions):
         return RetrievalJob(
             native,
             full_feature_names=full_feature_names,
-            on_demand_feature_views=lambda: self._on_demand_views_of(features),
+            on_demand_feature_views=lambda: self._on_demand_views_of(features, asked),
             staging_location=getattr(self.config.offline_store, "staging_location", None),
+            categories=categories,
         )
 
     def _entity_file(self, path: Path) -> Path:
@@ -72,12 +75,12 @@ class History(Definitions):
         return path
 
     def _on_demand_views_of(
-        self, features: list[str] | FeatureService
+        self, features: list[str] | FeatureService, asked: list[str] | bytes
     ) -> list[OnDemandFeatureView]:
-        if isinstance(features, (list, tuple)):
-            names = {reference.partition(":")[0].partition("@")[0] for reference in features}
+        if isinstance(asked, list):
+            names = {reference.partition(":")[0].partition("@")[0] for reference in asked}
         else:
-            names = {projection.name for projection in features.feature_view_projections}
+            names = {projection.name for projection in features.feature_view_projections}  # type: ignore[union-attr]
         return [
             view
             for view in self.list_on_demand_feature_views(allow_cache=True)

@@ -36,7 +36,7 @@ class LabelView(BaseFeatureView):
     _compared = (
         *BaseFeatureView._compared,
         "_sorted_entities",
-        "ttl",
+        "_look_back",
         "online",
         "_sorted_entity_columns",
         "source",
@@ -169,7 +169,7 @@ class LabelView(BaseFeatureView):
 
     def to_proto(self) -> Any:
         """The message `feast.core.LabelView`."""
-        from feast._wire import to_duration, write_times
+        from feast._wire import write_times
         from feast.proto_utils import serialize_data_source
         from feast.protos.feast.core import LabelView_pb2 as messages
 
@@ -181,7 +181,7 @@ class LabelView(BaseFeatureView):
             description=self.description,
             tags=self.tags,
             owner=self.owner,
-            ttl=to_duration(self.ttl),
+            ttl=self._ttl_message(),
             online=self.online,
             source=serialize_data_source(self.source),
             labeler_field=self.labeler_field,
@@ -199,7 +199,7 @@ class LabelView(BaseFeatureView):
         view = cls(
             name=spec.name,
             source=DataSource.from_proto(spec.source) if spec.HasField("source") else None,
-            ttl=from_duration(spec, "ttl"),
+            ttl=from_duration(spec, "ttl") or timedelta(0),
             online=spec.online,
             description=spec.description,
             tags=dict(spec.tags),
@@ -208,6 +208,7 @@ class LabelView(BaseFeatureView):
             conflict_policy=ConflictPolicy.from_proto(spec.conflict_policy),
             reference_feature_view=spec.reference_feature_view or None,
         )
+        view._ttl_left_open = not spec.HasField("ttl")
         view.entities = list(spec.entities)
         view.features = [Field.from_proto(one) for one in spec.features]
         view.entity_columns = [Field.from_proto(one) for one in spec.entity_columns]

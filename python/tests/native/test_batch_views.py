@@ -110,6 +110,23 @@ def test_pandas_functions_see_all_rows_of_the_window(repository: Path) -> None:
     ]
 
 
+def test_functions_see_columns_of_lists(repository: Path) -> None:
+    rows = pq.read_table(repository / "stats.parquet")
+    pq.write_table(
+        rows.append_column("tags", [[["a", "b"]] * len(rows)]), repository / "stats.parquet"
+    )
+    text = """
+def computed(df):
+    df["n_tags"] = df["tags"].map(len)
+    return df
+"""
+    store = applied(
+        repository, batch_view("tagged", "pandas", text, [Field(name="n_tags", dtype=Int64)])
+    )
+    store.materialize(T0 - 2 * HOUR, T0, ["tagged"])
+    assert served(store, "tagged", ["n_tags"]) == [(2,), (2,), (None,)]
+
+
 def test_python_functions_may_return_plain_rows(repository: Path) -> None:
     store = applied(
         repository, batch_view("halved", "python", PYTHON, [Field(name="halved", dtype=Float64)])

@@ -7,9 +7,12 @@ import os
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import servers
 
@@ -102,3 +105,48 @@ def test_a_table_as_feast_makes_it_is_no_defect(repository: Path) -> None:
     found = json.loads(feast(repository, "doctor", "--output", "json").stdout)
     notes = [one for one in found if "whole seconds" in json.dumps(one)]
     assert [one["severity"] for one in notes] == ["note"], found
+
+
+def test_columns_without_a_feature_type_are_named(repository: Path) -> None:
+    rows = pa.table(
+        {
+            "driver_id": [1001],
+            "event_timestamp": [datetime(2026, 11, 20, tzinfo=UTC)],
+            "trips": [1],
+            "waited": pa.array([5], pa.duration("us")),
+        }
+    )
+    pq.write_table(rows, repository / "stats.parquet")
+    (repository / "feature_store.yaml").write_text(CONFIGURATION)
+    lines = [line for line in DEFINITIONS.splitlines() if "schema=" not in line]
+    (repository / "definitions.py").write_text("\n".join(lines).format(path="stats.parquet"))
+    done = feast(repository, "apply")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "definitions.py:7: feature view `stats` has no schema, and gets no feature of the column `waited` (Duration"
+        in done.stderr
+    )
+    assert (
+        "of its source `trips`: no feature type is like it (declare it with `schema=[Field(...)]`"
+        in done.stderr
+    )
+    pq.write_table(rows.drop_columns(["trips"]), repository / "stats.parquet")
+    (repository / "registry.db").unlink()
+    refused = feast(repository, "apply")
+    assert refused.returncode == 1
+    assert (
+        "has no schema, and no feature type is like the column `waited` (Duration" in refused.stderr
+    )
+
+
+def test_the_command_is_where_feast_has_it(repository: Path) -> None:
+    module = [sys.executable, "-m", "feast.cli.cli", "-c", str(repository), "version"]
+    done = subprocess.run(module, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == feast(repository, "version").stdout
+    call = f"from feast.cli.cli import cli; cli(['-c', {str(repository)!r}, 'nonsense'])"
+    refused = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused.returncode == 2
+    assert "unrecognized subcommand 'nonsense'" in refused.stderr

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +172,77 @@ def test_every_kind_is_listed_and_found(store: FeatureStore) -> None:
     store.apply(Entity(name="caller", join_keys=["caller_id"], tags={"owner": "grace"}))
     other.refresh_registry()
     assert [each.name for each in other.list_entities(tags={"owner": "grace"})] == ["caller"]
+
+
+def test_objects_of_the_registry_are_what_users_of_feast_know(store: FeatureStore) -> None:
+    source = FileSource(name="stats", path="stats.parquet", timestamp_field="event_timestamp")
+    fields = [Field(name="trips", dtype=Int64)]
+    plain = FeatureView(name="plain", entities=[], schema=fields, source=source, ttl=None)
+    store.apply([plain])
+    view = store.get_feature_view("plain")
+    # Feast gives no limit as zero, and times of all objects but projects and sources without zone.
+    assert view.ttl == timedelta(0)
+    assert view.to_proto().spec.HasField("ttl") is False
+    assert view == plain
+    driver = store.get_entity("driver")
+    for one in (view, driver, store.get_feature_service("model")):
+        assert one.created_timestamp.tzinfo is None, one.name
+        assert datetime.now(UTC).replace(tzinfo=None) - one.created_timestamp < timedelta(hours=1)
+    for each in (store.get_data_source("stats"), store.get_project("proj")):
+        assert each.created_timestamp.tzinfo is UTC, each.name
+    # Applied again, it is no change.
+    store.apply([view])
+    assert store.get_feature_view("plain").last_updated_timestamp == view.last_updated_timestamp
+
+
+def test_what_apply_finds_out_is_written_back(repository: Path) -> None:
+    driver = Entity(name="driver", join_keys=["driver_id"])
+    source = FileSource(path="stats.parquet", created_timestamp_column="created")
+    view = FeatureView(name="open", entities=[driver], source=source)
+    service = FeatureService(name="whole", features=[view])
+    store = FeatureStore(repo_path=str(repository))
+    store.apply([driver, view, service])
+    names = ["conv_rate", "trips", "city"]
+    assert [field.name for field in view.features] == names
+    assert view.join_keys == ["driver_id"]
+    assert [field.name for field in view[["trips"]].projection.features] == ["trips"]
+    assert source.timestamp_field == "event_timestamp"
+    assert view.created_timestamp is not None
+    for one in (service, FeatureService(name="later", features=[view])):
+        (projection,) = one.feature_view_projections
+        assert [field.name for field in projection.features] == names
+    assert store.get_feature_view("open") == view
+
+
+def test_services_name_views_of_the_registry(store: FeatureStore) -> None:
+    # The views are another team's: only their names are known here.
+    store.apply([FeatureService(name="named", features=["driver_stats:trips", "driver_push"])])
+    stats, push = store.get_feature_service("named").feature_view_projections
+    assert [(field.name, field.dtype) for field in stats.features] == [("trips", Int64)]
+    assert [field.name for field in push.features] == ["conv_rate", "trips", "city"]
+    with pytest.raises(
+        ValueError, match="refers to feature view `driver_stat`, which does not exist"
+    ):
+        store.apply([FeatureService(name="wrong", features=["driver_stat"])])
+    with pytest.raises(
+        ValueError,
+        match="takes feature `trip` of feature view `driver_stats`(.|\n)*did you mean `trips`",
+    ):
+        store.apply([FeatureService(name="wrong", features=["driver_stats:trip"])])
+
+
+def test_views_are_found_by_when_they_changed(store: FeatureStore) -> None:
+    every = store.registry.list_all_feature_views(store.project)
+    last = max(view.last_updated_timestamp for view in every)
+    assert last is not None
+
+    def changed(since: datetime) -> list[str]:
+        views = store.registry.list_all_feature_views(store.project, updated_since=since)
+        return [view.name for view in views]
+
+    assert changed(last) == [view.name for view in every if view.last_updated_timestamp == last]
+    assert changed(last.replace(tzinfo=UTC)) == changed(last)
+    assert changed(last + timedelta(microseconds=1)) == []
 
 
 def test_what_is_not_there_has_its_own_exception(store: FeatureStore) -> None:

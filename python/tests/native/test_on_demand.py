@@ -507,6 +507,29 @@ def test_stored_views_are_materialized_and_written_and_not_computed_when_read(
 
 
 @on_demand_feature_view(
+    sources=[STATS],
+    schema=[Field(name="tenfold", dtype=Float64)],
+    mode="pandas",
+    write_to_online_store=True,
+)
+def stored_without_entities(df: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"tenfold": df["conv_rate"] * 10})
+
+
+def test_stored_views_have_the_entities_of_their_sources(tmp_path: Path) -> None:
+    store = FeatureStore(repo_path=str(write_repository(tmp_path)))
+    store.apply([*DRIVERS.values(), stored_without_entities])
+    view = store.get_on_demand_feature_view("stored_without_entities")
+    assert (view.entities, view.join_keys) == (["driver"], ["driver_id"])
+    store.materialize(T0 - timedelta(days=30), T0 + timedelta(days=1))
+    inputs = {"driver_id": [7], "conv_rate": [0.5], "trips": [1], "city": ["x"]}
+    store.write_to_online_store("stored_without_entities", inputs=inputs)
+    rows = [{"driver_id": driver_id} for driver_id in (1001, 7, 9)]
+    answer = store.get_online_features(["stored_without_entities:tenfold"], rows).to_dict()
+    assert answer == {"driver_id": [1001, 7, 9], "tenfold": [RATES[0] * 10, 5.0, None]}
+
+
+@on_demand_feature_view(
     entities=[DRIVERS["driver"]],
     sources=[STATS, REQUEST],
     schema=[Field(name="driver_id", dtype=Int64), Field(name="asked", dtype=Float64)],

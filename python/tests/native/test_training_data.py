@@ -80,6 +80,39 @@ def test_entity_rows_of_every_kind(store: FeatureStore, entity_df: Any) -> None:
         assert table["trips"].to_pylist() == TRIPS
 
 
+def test_categories_stay_categories(store: FeatureStore) -> None:
+    labels = pd.Categorical(["low", "high", "low", None], ["low", "high"], ordered=True)
+    rows = ROWS.to_pandas().assign(label=labels, driver_id=pd.Categorical(ROWS["driver_id"]))
+    frame = store.get_historical_features(rows, FEATURES).to_df()
+    assert frame["label"].dtype == labels.dtype
+    assert frame["label"].tolist()[:3] == ["low", "high", "low"]
+    assert frame["label"].isna().tolist() == [False, False, False, True]
+    # The join key has the type that its view declares.
+    assert frame["driver_id"].dtype == "int64"
+    assert frame["trips"].tolist()[1:3] == TRIPS[1:3]
+
+
+def test_times_of_pandas_come_back_in_utc(store: FeatureStore) -> None:
+    noon = pd.Timestamp(T0)
+    rows = ROWS.to_pandas().assign(
+        event_timestamp=noon.tz_convert("America/New_York"), seen=noon.tz_localize(None)
+    )
+    frame = store.get_historical_features(rows, FEATURES).to_df()
+    for name in ("event_timestamp", "seen"):
+        assert str(frame[name].dt.tz) == "UTC"
+        assert (frame[name] == noon).all()
+    assert frame["trips"].tolist()[1:3] == [30, 40]
+    # Who gives other frames, or wants it so, gets times as they came.
+    polars = store.get_historical_features(pl.from_pandas(rows), FEATURES).to_polars()
+    assert polars["event_timestamp"].dtype.time_zone == "America/New_York"
+    with (store.repo_path / "feature_store.yaml").open("a") as file:
+        file.write("coerce_tz_aware: false\n")
+    store = FeatureStore(repo_path=str(store.repo_path))
+    as_given = store.get_historical_features(rows, FEATURES).to_df()
+    assert str(as_given["event_timestamp"].dt.tz) == "America/New_York"
+    assert as_given["seen"].dt.tz is None
+
+
 @pytest.mark.parametrize("name", ["rows.parquet", "rows of today.parquet", "rows.csv"])
 def test_entity_rows_in_a_file(
     store: FeatureStore,
@@ -368,7 +401,9 @@ def test_a_dataset_is_saved_with_how_it_was_made(store: FeatureStore) -> None:
         assert dataset.join_keys == ["driver_id"]
         assert dataset.full_feature_names
         assert dataset.feature_service_name == "model"
-        assert (dataset.min_event_timestamp, dataset.max_event_timestamp) == (T0 - HOUR, T0)
+        # Without zone, as in Feast.
+        span = (dataset.min_event_timestamp, dataset.max_event_timestamp)
+        assert span == tuple(moment.replace(tzinfo=None) for moment in (T0 - HOUR, T0))
         assert dataset.created_timestamp is not None
     assert [each.name for each in store.list_saved_datasets(tags={"for": "model"})] == ["training"]
     assert store.list_saved_datasets(tags={"for": "nothing"}) == []

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch, TimestampMic
 use arrow::datatypes::{DataType, Field, Schema};
 use chrono::{DurationRound, TimeDelta, TimeZone, Utc};
 use clap::{Args, ValueEnum};
+use feast::CONFIG_FILE;
 use feast_core::{Error, ErrorCode, Result, Timestamp, timestamp_type};
 use parquet::arrow::ArrowWriter;
 
@@ -92,6 +93,15 @@ impl Init {
             return Err(Error::new(ErrorCode::AlreadyExists, format!("`{}` exists already", taken.display()))
                 .with_hint("choose another directory; nothing was written")
                 .into());
+        }
+        if root.join(CONFIG_FILE).exists() {
+            // `apply` there would read the definitions of both.
+            return Err(Error::new(
+                ErrorCode::AlreadyExists,
+                format!("`{}` is a feature repository already: it has a `{CONFIG_FILE}`", root.display()),
+            )
+            .with_hint("choose another directory; nothing was written")
+            .into());
         }
         write(&root.join(REPOSITORY).join("data"), &contents)?;
         let terminal = session.terminal();

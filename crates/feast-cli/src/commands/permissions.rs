@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use feast_core::ObjectKind;
+use feast_core::{Error, ObjectKind};
 use serde_json::json;
 
 use super::{later, objects};
@@ -14,12 +14,22 @@ use crate::table::Table;
 /// What can be done with permissions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Permissions {
-    List(objects::List),
+    List(ListPermissions),
     Describe(objects::Describe),
     Delete(objects::Delete),
     ListRoles(ListRoles),
     #[command(hide = true)]
     Check(later::Later),
+}
+
+/// List them
+#[derive(Debug, Args)]
+pub(crate) struct ListPermissions {
+    #[command(flatten)]
+    list: objects::List,
+    /// Known to Feast: also show the objects that each covers
+    #[arg(short, long, hide = true)]
+    verbose: bool,
 }
 
 /// List the roles that permissions name
@@ -34,7 +44,12 @@ impl Permissions {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let kind = ObjectKind::Permission;
         match self {
-            Self::List(command) => objects::Objects::List(command).run(session, kind),
+            Self::List(ListPermissions { verbose: true, .. }) => {
+                Err(Error::unsupported("`feast permissions list --verbose` is not available yet")
+                    .with_hint("without `--verbose`, it shows which types, names and tags each permission covers")
+                    .into())
+            }
+            Self::List(command) => objects::Objects::List(command.list).run(session, kind),
             Self::Describe(command) => command.run(session, &[kind]),
             Self::Delete(command) => command.run(session, &[kind]),
             Self::ListRoles(command) => command.run(session),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use feast_core::{Error, Result};
-use feast_server::ServeOptions;
+use feast_server::{METRICS_PORT, ServeOptions};
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::resident::let_go_of_start;
@@ -53,7 +53,7 @@ pub(crate) struct Serve {
     /// Compress answers for clients that take gzip
     #[arg(long)]
     gzip: bool,
-    /// Accepted for Feast's sake: metrics are always served at /metrics
+    /// Serve metrics at port 8000, too, where Feast has them; they always are at /metrics
     #[arg(short, long)]
     metrics: bool,
     /// Python processes that run the functions of on-demand feature views; the default is one per core, up to 4
@@ -107,6 +107,9 @@ impl Serve {
             traces: trace_options()?,
             ..ServeOptions::configured(store.config())
         };
+        if self.metrics {
+            options.metrics_port = Some(METRICS_PORT);
+        }
         // Each connection takes one; the usual limit is for programs that read files.
         match rlimit::increase_nofile_limit(MOST_FILES) {
             Ok(files) => {

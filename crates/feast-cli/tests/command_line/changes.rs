@@ -72,6 +72,59 @@ fn applying_again_changes_nothing() {
 }
 
 #[test]
+fn a_table_that_the_store_has_lost_is_told_and_comes_back() {
+    let repository = Repository::materialized();
+    std::fs::remove_file(repository.path().join("data/online.db")).unwrap();
+    assert_told!(repository.run(&["plan", "--exit-code", "--out", "plan.json"]), @r"
+    exit code: 2
+    ----- stdout -----
+    No changes to registry
+    + sqlite table rides_driver_hourly_stats
+
+    Plan: 0 to create, 0 to update, 0 to delete; 1 table to create
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["apply"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Applying changes for project rides
+    No changes to registry
+    Created sqlite table rides_driver_hourly_stats
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["plan", "--exit-code"]), @r"
+    exit code: 0
+    ----- stdout -----
+    No changes to registry
+    No changes to infrastructure
+    ----- stderr -----
+    ");
+    // What was approved is done, whether the table is there meanwhile or not.
+    assert_told!(repository.run(&["apply", "--plan", "plan.json"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Applying changes for project rides
+    No changes to registry
+    No changes to infrastructure
+    ----- stderr -----
+    ");
+}
+
+#[test]
+fn a_plan_is_made_without_the_online_store() {
+    let repository = Repository::applied();
+    std::fs::write(repository.path().join("data/online.db"), "not a database, but long enough to be read").unwrap();
+    assert_told!(repository.run(&["plan", "--exit-code"]), @r"
+    exit code: 0
+    ----- stdout -----
+    No changes to registry
+    No changes to infrastructure
+    ----- stderr -----
+    warning: the online store does not tell which tables it has, so those that are missing are not listed: could not open the online store (file: [repository]/data/online.db): file is not a database
+    ");
+}
+
+#[test]
 fn changes_are_told_field_by_field() {
     let repository = Repository::applied();
     repository.define(changed());

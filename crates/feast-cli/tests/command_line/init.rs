@@ -130,3 +130,18 @@ fn wrong_names_are_told() {
     ");
     assert_eq!(files(folder.path()), "");
 }
+
+#[test]
+fn no_repository_is_made_inside_another() {
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("rides")).unwrap();
+    fs::write(folder.path().join("rides/feature_store.yaml"), "project: old\n").unwrap();
+    assert_told!(init(folder.path(), &["rides"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `[folder]/rides` is a feature repository already: it has a `feature_store.yaml`
+    hint: choose another directory; nothing was written
+    ");
+    assert_eq!(files(folder.path()), "rides/feature_store.yaml");
+}

@@ -505,3 +505,14 @@ fn the_configuration_is_shown_without_secrets() {
     ----- stderr -----
     ");
 }
+
+#[test]
+fn what_permissions_cover_is_not_shown_yet() {
+    assert_told!(Repository::applied().run(&["permissions", "list", "-v"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `feast permissions list --verbose` is not available yet
+    hint: without `--verbose`, it shows which types, names and tags each permission covers
+    ");
+}

@@ -11,6 +11,7 @@ use feast_core::{
 };
 use feast_proto::value_codec::{ColumnDecoder, encode_column};
 use hashbrown::HashMap;
+use serde_json::Value;
 
 use super::newest::{Recency, newest_rows};
 use crate::write::record_batch;
@@ -19,6 +20,20 @@ use crate::write::record_batch;
 #[derive(Default)]
 pub struct MemoryStore {
     tables: RwLock<HashMap<String, Table>>,
+}
+
+/// A store without rows.
+///
+/// # Errors
+/// `InvalidConfiguration` for any option: there are none.
+pub fn connect(options: &Value) -> Result<MemoryStore> {
+    match options.as_object().and_then(|options| options.keys().next()) {
+        None => Ok(MemoryStore::default()),
+        Some(key) => {
+            Err(Error::invalid_configuration(format!("`online_store.{key}` is not a key of online store `memory`"))
+                .with_hint("its only key is `type`"))
+        }
+    }
 }
 
 #[derive(Default)]

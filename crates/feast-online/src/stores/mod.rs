@@ -55,7 +55,7 @@ pub static KNOWN_STORES: &[KnownStore] = &[
         aliases: &["feast.infra.online_stores.redis.RedisOnlineStore"],
         connect: |options, _| Ok(Arc::new(redis::RedisStore::connect(options)?)),
     },
-    KnownStore { name: "memory", aliases: &[], connect: |_, _| Ok(Arc::new(memory::MemoryStore::default())) },
+    KnownStore { name: "memory", aliases: &[], connect: |options, _| Ok(Arc::new(memory::connect(options)?)) },
     KnownStore {
         name: "dynamodb",
         aliases: &["feast.infra.online_stores.dynamodb.DynamoDBOnlineStore"],

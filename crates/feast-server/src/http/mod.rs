@@ -24,8 +24,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, any, get, post};
 use feast::FeatureStore;
@@ -70,10 +70,10 @@ pub(crate) fn routes(server: &Arc<Server>) -> Router {
     ];
     let mut router = Router::new();
     for (path, method) in known {
-        router = router.route(path, method);
+        router = router.route(path, method).route(&format!("{path}/"), any(without_slash));
     }
     for path in not_yet::PATHS {
-        router = router.route(path, any(not_yet::not_yet));
+        router = router.route(path, any(not_yet::not_yet)).route(&format!("{path}/"), any(without_slash));
     }
     let router = router
         .method_not_allowed_fallback(|| async { refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed") })
@@ -82,6 +82,23 @@ pub(crate) fn routes(server: &Arc<Server>) -> Router {
         .layer(from_fn_with_state(Arc::clone(server), observe))
         .with_state(Arc::clone(server));
     if server.options.gzip { router.layer(CompressionLayer::new()) } else { router }
+}
+
+/// Metrics alone, whatever the path.
+pub(crate) fn metrics_alone(server: &Arc<Server>) -> Router {
+    Router::new().fallback(metrics::metrics).layer(CatchPanicLayer::custom(panicked)).with_state(Arc::clone(server))
+}
+
+/// Sends who wrote a slash behind the path of a route to that route, with the same method and body, as Feast's servers do.
+pub(crate) async fn without_slash(uri: Uri) -> Response<Body> {
+    let path = uri.path().trim_end_matches('/');
+    let place = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    if let Ok(place) = HeaderValue::try_from(place) {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    response
 }
 
 fn refuse(status: StatusCode, sentence: &str) -> Response<Body> {

@@ -1,9 +1,27 @@
 //! The sections beside registry and stores: checked, whether this product reads them or keeps them for others.
 
+use std::time::Duration;
+
 use feast_core::{Error, Result, did_you_mean};
 use serde_json::{Map, Value};
 
 use super::{amount, flag, object_of, text_of, typed};
+
+/// The section `transformations`: how users' Python runs beside servers; `None`: the default.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TransformationsConfig {
+    /// Number of processes.
+    pub workers: Option<usize>,
+    /// Longest time for one call.
+    pub timeout: Option<Duration>,
+    /// Most memory for one process, in bytes.
+    pub memory_limit: Option<u64>,
+}
+
+/// More Python processes than that are a slip of the pen.
+const MOST_WORKERS: f64 = 1024.0;
+/// Longest time that can be configured for one call.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MATERIALIZATION_KEYS: &[&str] = &["pull_latest_features", "online_write_batch_size"];
 
@@ -66,6 +84,38 @@ fn known_type(key: &str, name: &str, known: &[&str]) -> Result<()> {
     }
     Err(Error::invalid_configuration(format!("`{key}` has the type `{name}`, which does not exist"))
         .with_hint_opt(did_you_mean(name, known.iter().copied())))
+}
+
+pub(super) fn transformations(map: &Map<String, Value>) -> Result<TransformationsConfig> {
+    const KEYS: [&str; 3] = ["workers", "timeout_seconds", "memory_limit_mb"];
+    let section = object_of(map, "transformations")?;
+    if let Some(key) = section.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(Error::invalid_configuration(format!("`transformations.{key}` is not a key of the configuration"))
+            .with_hint_opt(did_you_mean(key, KEYS)));
+    }
+    let number = |key: &str| match section.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(given) => match given.as_f64().filter(|number| number.is_finite() && *number > 0.0) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let message = format!("`transformations.{key}` is {}, expected a positive number", amount(given));
+                Err(Error::invalid_configuration(message).with_hint("give a positive number, or leave it out"))
+            }
+        },
+    };
+    let workers = number("workers")?;
+    if let Some(workers) = workers.filter(|workers| *workers > MOST_WORKERS) {
+        let message = format!(
+            "`transformations.workers` is {workers}, which is more Python processes than a machine has room for"
+        );
+        return Err(Error::invalid_configuration(message).with_hint(format!("give at most {MOST_WORKERS}")));
+    }
+    let timeout = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_TIMEOUT).min(LONGEST_TIMEOUT);
+    Ok(TransformationsConfig {
+        workers: workers.map(|workers| workers.ceil() as usize),
+        timeout: number("timeout_seconds")?.map(timeout),
+        memory_limit: number("memory_limit_mb")?.map(|megabytes| (megabytes * f64::from(1 << 20)) as u64),
+    })
 }
 
 pub(super) fn online_write_batch_size(map: &Map<String, Value>) -> Result<Option<usize>> {

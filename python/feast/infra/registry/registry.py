@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from feast._objects import KINDS, VIEW_KINDS, kind_of
 from feast.errors import FeatureViewNotFoundException, FeatureViewVersionNotFound
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RegistryConfig, RepoConfig
+from feast.utils import to_naive_utc
 
 __all__ = ["Registry", "RegistryConfig"]
 
@@ -161,10 +163,19 @@ class Registry(BaseRegistry):
         return self._get("label_view", name, project, allow_cache)
 
     def list_saved_datasets(
-        self, project: str, allow_cache: bool = False, tags: dict[str, str] | None = None
+        self,
+        project: str,
+        allow_cache: bool = False,
+        tags: dict[str, str] | None = None,
+        namespace: str | None = None,
+        collection: str | None = None,
     ) -> list[Any]:
-        """The saved datasets of a project."""
-        return self._list("saved_dataset", project, allow_cache, tags)
+        """The saved datasets of a project, or of a namespace or collection in it."""
+        return [
+            each
+            for each in self._list("saved_dataset", project, allow_cache, tags)
+            if namespace in (None, each.namespace) and collection in (None, each.collection)
+        ]
 
     def get_saved_dataset(self, name: str, project: str, allow_cache: bool = False) -> Any:
         """The saved dataset of this name."""
@@ -224,12 +235,22 @@ class Registry(BaseRegistry):
         raise FeatureViewNotFoundException(name, project)
 
     def list_all_feature_views(
-        self, project: str, allow_cache: bool = False, tags: dict[str, str] | None = None, **_: Any
+        self,
+        project: str,
+        allow_cache: bool = False,
+        tags: dict[str, str] | None = None,
+        skip_udf: bool = False,
+        updated_since: datetime | None = None,
     ) -> list[Any]:
-        """The feature views of every kind."""
-        return [
+        """The feature views of every kind, or those that changed at an instant or since."""
+        views = [
             view for kind in VIEW_KINDS for view in self._list(kind, project, allow_cache, tags)
         ]
+        if updated_since is None:
+            return views
+        since = to_naive_utc(updated_since)
+        changed = ((view.last_updated_timestamp, view) for view in views)
+        return [view for moment, view in changed if moment and to_naive_utc(moment) >= since]
 
     def apply_feature_view(
         self, feature_view: Any, project: str, commit: bool = True, no_promote: bool = False

@@ -100,7 +100,16 @@ DEFINITIONS: dict[str, tuple[str | Files, str | tuple[str, ...]]] = {
     "feature twice": (view(schema="schema + schema"), "declares `driver_id` more than once"),
     "list over text": (
         view(schema='[schema[0], Field(name="city", dtype=Array(Int64))]'),
-        "declares feature `city` as INT64_LIST, but its column in source `stats` is Utf8",
+        "declares feature `city` as INT64_LIST, but its column in source `stats` (`stats.parquet`) is Utf8",
+    ),
+    "number over times": (
+        view(schema='[schema[0], Field(name="created", dtype=Int64)]').replace(
+            ', created_timestamp_column="created"', ""
+        ),
+        (
+            "declares feature `created` as INT64, but its column in source `stats` (`stats.parquet`) is Timestamp",
+            "hint: declare it as `UnixTimestamp` or `String`, or change the source",
+        ),
     ),
     "time is a number": (
         file_source("stats.parquet").replace('"event_timestamp"', '"conv_rate"'),

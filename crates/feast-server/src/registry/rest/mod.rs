@@ -17,7 +17,7 @@ use axum::http::Response;
 use axum::http::header::{HeaderName, HeaderValue};
 use axum::middleware::map_response;
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, body::Body};
 use feast_core::Error;
 use serde_json::json;
@@ -27,6 +27,7 @@ pub(super) use self::apply::storage_of;
 use self::asked::{Answer, Asked, Refusal};
 use self::objects::{FEATURE_VIEWS, RESOURCES, Resource};
 use super::Registry;
+use crate::http::without_slash;
 
 /// The routes.
 pub(super) fn router(registry: &Registry) -> Router {
@@ -63,8 +64,9 @@ pub(super) fn router(registry: &Registry) -> Router {
     routes.extend(engines::monitoring());
     routes.extend(RESOURCES.into_iter().chain([FEATURE_VIEWS]).flat_map(resource_routes));
     let versioned = routes.iter().map(|(path, method)| (format!("/api/v1{path}"), method.clone()));
-    let router =
-        versioned.chain(routes.clone()).fold(Router::new(), |router, (path, method)| router.route(&path, method));
+    let router = versioned.chain(routes.clone()).fold(Router::new(), |router, (path, method)| {
+        router.route(&path, method).route(&format!("{path}/"), any(without_slash))
+    });
     router
         .fallback(|| async { Refusal::no_such_route() })
         .layer(map_response(guarded))

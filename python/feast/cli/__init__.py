@@ -1,0 +1,1 @@
+"""The command line, where Feast has it."""

@@ -291,7 +291,7 @@ class FeatureView(BaseFeatureView):
             entity_columns=[one.to_proto() for one in self.entity_columns],
             features=[one.to_proto() for one in self.features],
             description=self.description,
-            tags=self.tags,
+            tags=self.tags or None,
             owner=self.owner,
             org=self.org,
             ttl=self.get_ttl_duration(),
@@ -299,7 +299,7 @@ class FeatureView(BaseFeatureView):
             offline=self.offline,
             batch_source=serialize_data_source(self.batch_source),
             stream_source=serialize_data_source(self.stream_source),
-            source_views=[one._message(seen).spec for one in self.source_views],
+            source_views=[one._message(seen).spec for one in self.source_views] or None,
             feature_transformation=transformation_to_proto(
                 getattr(self, "feature_transformation", None)
             ),

@@ -77,15 +77,17 @@ class Field(Definition):
         """The message `feast.core.FeatureSpecV2`."""
         from feast.protos.feast.core.Feature_pb2 import FeatureSpecV2
 
-        return FeatureSpecV2(
-            name=self.name,
-            value_type=self.dtype.to_value_type().value,
-            description=self.description,
-            tags={**self.tags, **_tags_of(self.dtype)},
-            vector_index=self.vector_index,
-            vector_length=self.vector_length,
-            vector_search_metric=self.vector_search_metric or "",
-        )
+        # Repositories have tens of thousands of fields, most of which say no more than name and type.
+        said: dict[str, Any] = {}
+        if self.description:
+            said["description"] = self.description
+        if tags := {**self.tags, **_tags_of(self.dtype)}:
+            said["tags"] = tags
+        if self.vector_index or self.vector_length or self.vector_search_metric:
+            said["vector_index"] = self.vector_index
+            said["vector_length"] = self.vector_length
+            said["vector_search_metric"] = self.vector_search_metric or ""
+        return FeatureSpecV2(name=self.name, value_type=_number_of(self.dtype), **said)
 
     @classmethod
     def from_proto(cls, field_proto: Any) -> Field:
@@ -127,8 +129,20 @@ def _advice(dtype: Any) -> str:
     return "; write for instance `Int64` or `Array(Float32)`"
 
 
+_NUMBERS = {dtype: int(dtype.to_value_type().value) for dtype in PrimitiveFeastType}
+
+
+def _number_of(dtype: FeastType) -> int:
+    """The number of the stored type."""
+    if type(dtype) is PrimitiveFeastType:
+        return _NUMBERS[dtype]
+    return int(dtype.to_value_type().value)
+
+
 def _tags_of(dtype: FeastType) -> dict[str, str]:
     """The hidden tags that describe a type beyond its stored type."""
+    if type(dtype) is PrimitiveFeastType:
+        return {}
     import json
 
     if isinstance(dtype, (Array, Set)) and isinstance(dtype.base_type, (Array, Set)):

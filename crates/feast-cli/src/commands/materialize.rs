@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 use feast::{MaterializeRequest, Window};
-use feast_core::{Error, Shard, Timestamp, list_names};
+use feast_core::{Shard, Timestamp, list_names};
 
 use super::plan::online_store_type;
 use crate::arguments::Arguments;

@@ -407,6 +407,7 @@ impl<'a> Pairs<'a> {
 }
 
 impl<'a> Reply<'a> {
+    #[cfg(test)]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, pairs: &[] }
     }

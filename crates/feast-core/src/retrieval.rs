@@ -8,9 +8,9 @@ use chrono::TimeDelta;
 use indexmap::IndexMap;
 
 use crate::{
-    DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, Memo, OnDemandSource,
-    OnlineTable, ProjectContents, Result, TimeToLive, ValueType, VersionRecord, WantedColumns, did_you_mean,
-    list_names,
+    DUMMY_ENTITY, DUMMY_JOIN_KEY, Error, ErrorCode, FeatureService, FeatureView, FeatureViewProjection, Field, Memo,
+    OnDemandSource, OnlineTable, ProjectContents, Result, TimeToLive, ValueType, VersionRecord, WantedColumns,
+    did_you_mean, list_names,
 };
 
 /// `view:feature`, `view@v2:feature` or `view@latest:feature`.
@@ -80,6 +80,8 @@ pub struct RetrievalPlan {
     pub on_demand: Vec<PlannedOnDemandView>,
     /// Columns the caller must supply to identify rows, without the dummy key.
     pub join_keys: Vec<PlannedJoinKey>,
+    /// Join keys of the project that no view needs. Who supplies them gets them back, beside the others.
+    pub other_join_keys: Vec<PlannedJoinKey>,
     /// The different sets of join keys of `views`.
     pub key_sets: Vec<PlannedKeySet>,
     /// Entity names by which the caller may call a join key.
@@ -469,12 +471,14 @@ impl Planner<'_> {
                 }
             }
         }
+        let other_join_keys = other_join_keys(self.contents, &join_keys, &request_fields);
         let plan = RetrievalPlan {
             project: self.contents.project.name.clone(),
             feature_service,
             views,
             on_demand,
             join_keys,
+            other_join_keys,
             key_sets,
             entity_aliases,
             request_fields,
@@ -484,6 +488,26 @@ impl Planner<'_> {
         check_collisions(&plan)?;
         Ok(plan)
     }
+}
+
+/// Join keys of the project that are not among those needed.
+fn other_join_keys(
+    contents: &ProjectContents,
+    needed: &[PlannedJoinKey],
+    request_fields: &[Field],
+) -> Vec<PlannedJoinKey> {
+    let is_needed = |key: &str| {
+        needed.iter().any(|known| known.column == key) || request_fields.iter().any(|field| field.name == key)
+    };
+    let mut others: Vec<PlannedJoinKey> = Vec::new();
+    for entity in contents.entities.values().filter(|entity| entity.name != DUMMY_ENTITY) {
+        let key = &entity.join_key;
+        let has_type = entity.value_type != ValueType::Invalid;
+        if has_type && !is_needed(key) && !others.iter().any(|known| known.column == *key) {
+            others.push(PlannedJoinKey { key: key.clone(), column: key.clone(), value_type: entity.value_type });
+        }
+    }
+    others
 }
 
 fn two_under_one_name(name: &str) -> Error {

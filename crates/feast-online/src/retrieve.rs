@@ -196,7 +196,8 @@ pub async fn retrieve(
     let unknown: Arc<TimestampMicrosecondArray> = Arc::new(utc(vec![0; n_rows]));
     let present: Arc<[FieldStatus]> = vec![FieldStatus::Present; n_rows].into();
     let mut columns: Vec<OnlineColumn> = Vec::with_capacity(entity_columns.len() + plan.outputs().count());
-    columns.extend(entity_columns.iter().map(|(key, values)| OnlineColumn {
+    let others = other_entity_columns(plan, entity_rows);
+    columns.extend(entity_columns.iter().chain(&others).map(|(key, values)| OnlineColumn {
         name: key.column.as_str().into(),
         value_type: key.value_type,
         values: Arc::clone(values),
@@ -383,6 +384,23 @@ fn entity_columns<'a>(plan: &'a RetrievalPlan, rows: &EntityRows) -> Result<Vec<
                 )
                 .with_hint("every row needs a value for each join key")),
             }
+        })
+        .collect()
+}
+
+/// Columns that are join keys of other views: whoever puts rows together by them finds them in the answer, as in Feast.
+fn other_entity_columns<'a>(plan: &'a RetrievalPlan, rows: &EntityRows) -> Vec<(&'a PlannedJoinKey, ArrayRef)> {
+    // Nearly all requests have what their plan needs, and nothing else.
+    if rows.names().count() <= plan.join_keys.len() + plan.request_fields.len() {
+        return Vec::new();
+    }
+    let is_output = |key: &&PlannedJoinKey| plan.outputs().any(|feature| *feature.output == *key.column);
+    let others = plan.other_join_keys.iter().filter(|key| !is_output(key));
+    others
+        .filter_map(|key| {
+            // What does not fit its type is of no use to the request either way.
+            let values = rows.column(rows.position(&key.column)?, key.value_type).ok()?;
+            Some((key, values))
         })
         .collect()
 }

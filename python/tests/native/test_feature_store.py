@@ -16,7 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 from drivers import HOUR, T0, definitions
 
-from feast import Entity, FeatureStore, FeatureViewState, RepoConfig
+from feast import (
+    Entity,
+    FeatureStore,
+    FeatureView,
+    FeatureViewState,
+    Field,
+    FileSource,
+    RepoConfig,
+)
 from feast.data_source import PushMode
 from feast.errors import (
     EntityNotFoundException,
@@ -32,6 +40,7 @@ from feast.errors import (
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.repo_config import FeastConfigError
 from feast.repo_operations import apply_total, apply_total_with_repo_instance, parse_repo
+from feast.types import Int64
 
 FEATURES = ["driver_stats:conv_rate", "driver_stats:trips"]
 
@@ -496,3 +505,18 @@ def test_a_store_survives_a_fork(store):
 def test_what_is_not_here_yet_says_so(store):
     with pytest.raises(NotImplementedError, match="searching for similar vectors is not available"):
         store.retrieve_online_documents([0.1], 3, ["driver_stats:trips"])
+
+
+def test_join_keys_that_no_view_needs_come_back(repository):
+    store = FeatureStore(repo_path=str(repository))
+    source = FileSource(name="stats", path="stats.parquet", timestamp_field="event_timestamp")
+    fields = [Field(name="trips", dtype=Int64)]
+    fleet = FeatureView(name="fleet", entities=[], schema=fields, source=source, ttl=timedelta(0))
+    store.apply([*definitions().values(), fleet])
+    store.materialize(T0 - HOUR, T0, ["fleet"])
+    rows = [{"driver_id": 1001, "note": "x"}, {"driver_id": 9, "note": "y"}]
+    answer = store.get_online_features(["fleet:trips"], rows).to_dict()
+    # What is no join key of the project is not theirs.
+    assert sorted(answer) == ["driver_id", "trips"]
+    assert answer["driver_id"] == [1001, 9]
+    assert len(set(answer["trips"])) == 1

@@ -1,6 +1,8 @@
 //! A Datastore of this process, for tests: as much of it as the store asks for. The tests compare what it answers with
 //! what Google's emulator answered to the same calls (`tests/formats/datastore`).
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::future::Future;

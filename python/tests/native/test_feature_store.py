@@ -509,7 +509,7 @@ def test_what_is_not_here_yet_says_so(store):
 
 def test_join_keys_that_no_view_needs_come_back(repository):
     store = FeatureStore(repo_path=str(repository))
-    source = FileSource(name="stats", path="stats.parquet", timestamp_field="event_timestamp")
+    source = FileSource(name="fleet_stats", path="stats.parquet", timestamp_field="event_timestamp")
     fields = [Field(name="trips", dtype=Int64)]
     fleet = FeatureView(name="fleet", entities=[], schema=fields, source=source, ttl=timedelta(0))
     store.apply([*definitions().values(), fleet])

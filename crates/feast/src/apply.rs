@@ -317,7 +317,6 @@ impl FeatureStore {
         if self.online.is_none() {
             return Vec::new();
         }
-        let plan = |action, view: &str, table: OnlineTable| TablePlan::new(action, view, table);
         let mut plans = Vec::new();
         for change in diff.changes.iter().filter(|change| change.object.kind.is_feature_view()) {
             let name = change.object.name.as_str();
@@ -326,14 +325,14 @@ impl FeatureStore {
             match (table, needed.get(name).filter(|_| change.definition.is_some())) {
                 (Some(old), Some(new)) if old.view == new.view => {
                     if old.columns != new.columns || old.join_keys != new.join_keys {
-                        plans.push(plan(TableAction::Update, name, new.clone()));
+                        plans.push(TablePlan::new(TableAction::Update, name, new.clone()));
                     }
                 }
                 // The tables of older versions stay, for whoever asks for them.
-                (_, Some(new)) => plans.push(plan(TableAction::Create, name, new.clone())),
+                (_, Some(new)) => plans.push(TablePlan::new(TableAction::Create, name, new.clone())),
                 (_, None) => {
                     let tables = before.into_iter().flat_map(|view| tables_of(snapshot, self.project(), view));
-                    plans.extend(tables.map(|table| plan(TableAction::Drop, name, table)));
+                    plans.extend(tables.map(|table| TablePlan::new(TableAction::Drop, name, table)));
                 }
             }
         }

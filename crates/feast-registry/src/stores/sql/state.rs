@@ -1,7 +1,7 @@
 //! What was last read: every row by name, so that a refresh fetches only the rows that changed, and readers keep the
 //! objects that did not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -130,9 +130,12 @@ impl State {
     /// Goes on to the state that differs in this, as it stood at `read_at`.
     pub(super) fn apply(&mut self, difference: Difference, standing: Standing, read_at: i64) {
         let mut touched: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
+        let mut new: BTreeSet<String> = BTreeSet::new();
         let mut touched_tables = false;
         for (place, key, row) in difference.rows {
             match OBJECT_TABLES[place].kind {
+                Some(_) if new.contains(&key.0) => {}
+                Some(_) if !self.shown.projects.contains_key(&key.0) => drop(new.insert(key.0.clone())),
                 Some(kind) => touched.entry(key.0.clone()).or_default().push(ObjectRef::new(kind, &key.1)),
                 None => touched_tables = true,
             }
@@ -141,6 +144,9 @@ impl State {
                 Some(row) => drop(self.tables[place].insert(key, row)),
                 None => drop(self.tables[place].remove(&key)),
             }
+        }
+        for project in new {
+            self.show_new_project(project);
         }
         for (project, objects) in touched {
             self.show_project(&project, &objects);
@@ -169,6 +175,28 @@ impl State {
         self.read_at = read_at;
     }
 
+    /// Shows a project of which nothing was shown: all that the tables have of it. Views of all kinds share their names: of
+    /// two with the same, that of the later table counts.
+    fn show_new_project(&mut self, project: String) {
+        let mut contents = ProjectContents { project: Project::new(&project), ..ProjectContents::default() };
+        let mut has_rows = false;
+        let start = (project, String::new());
+        let tables = self.tables.split_last().map_or(&[][..], |(_, tables)| tables);
+        for rows in tables {
+            for (_, row) in rows.range(start.clone()..).take_while(|(key, _)| key.0 == start.0) {
+                has_rows = true;
+                if let Content::Object(object) = &row.content {
+                    contents.put(object.clone());
+                }
+            }
+        }
+        if has_rows {
+            contents.sort();
+            self.shown.projects.insert(start.0, Arc::new(contents));
+            self.shown.projects.sort_unstable_keys();
+        }
+    }
+
     /// Shows these objects of a project as the tables have them now. All of a project's stand in the order of the
     /// tables and, within each, of their names.
     fn show_project(&mut self, project: &str, objects: &[ObjectRef]) {
@@ -181,8 +209,7 @@ impl State {
             self.shown.projects.shift_remove(project);
             return;
         }
-        let new = || Arc::new(ProjectContents { project: Project::new(project), ..ProjectContents::default() });
-        let contents = Arc::make_mut(self.shown.projects.entry(project.to_owned()).or_insert_with(new));
+        let Some(contents) = self.shown.projects.get_mut(project).map(Arc::make_mut) else { return };
         for object in objects {
             let key = (project.to_owned(), object.name.clone());
             // Views of all kinds share their names: of two with the same, that of the later table counts.
@@ -195,7 +222,6 @@ impl State {
             }
         }
         contents.sort();
-        self.shown.projects.sort_unstable_keys();
     }
 
     /// Where the tables stood.

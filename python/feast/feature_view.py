@@ -259,6 +259,11 @@ class FeatureView(BaseFeatureView):
         if not self.materialization_intervals:
             self.materialization_intervals = list(existing_materialization_intervals)
 
+    @property
+    def sink_source(self) -> DataSource | None:
+        """Where the rows of a view over other views are kept."""
+        return self.batch_source if self.source_views else None
+
     # --- messages
 
     def get_ttl_duration(self) -> Any:

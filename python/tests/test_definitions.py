@@ -336,6 +336,9 @@ def test_batch_and_stream_views_check_their_sources() -> None:
         ),
         "tiling_hop_size",
     )
+    over = BatchFeatureView(name="b", source=[view()], sink_source=source)
+    assert over.sink_source is source
+    assert BatchFeatureView(name="b", source=source).sink_source is None
     assert BatchFeatureView(name="b", source=source).online is False
 
 

@@ -575,7 +575,9 @@ fn check_collisions(plan: &RetrievalPlan) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::{BatchFeatures, Entity, FeatureViewKind, Project, RegistryObject, RegistrySnapshot};
+    use crate::{
+        BatchFeatures, Entity, FeatureViewKind, ObjectKind, PastDefinition, Project, RegistryObject, RegistrySnapshot,
+    };
 
     fn contents() -> ProjectContents {
         let mut contents = ProjectContents { project: Project::new("p"), ..ProjectContents::default() };
@@ -608,6 +610,46 @@ mod tests {
             plan.entity_aliases,
             [EntityAlias { entity: "driver".to_owned(), join_key: "driver_id".to_owned() }]
         );
+    }
+
+    #[test]
+    fn a_version_has_its_own_definition_and_where_versions_have_tables_its_own_table() {
+        let mut contents = contents();
+        let mut current = FeatureView::clone(contents.feature_view("stats").unwrap());
+        let mut first = current.clone();
+        first.features.truncate(1);
+        current.meta.current_version_number = 2;
+        let record = VersionRecord {
+            project: "p".to_owned(),
+            feature_view: "stats".to_owned(),
+            kind: ObjectKind::FeatureView,
+            version_number: 1,
+            definition: PastDefinition::Read(Arc::new(first)),
+            created: None,
+            description: String::new(),
+            version_id: String::new(),
+        };
+        contents.put(RegistryObject::FeatureView(Arc::new(current)));
+        let records = [Arc::new(record)];
+        let resolve = |reference: &str, have_tables: bool| {
+            let versions = Versions { records: &records, have_tables };
+            let selection = FeatureSelection::References(vec![reference.to_owned()]);
+            RetrievalPlan::resolve_with(&contents, versions, &selection, false)
+        };
+        for (reference, have_tables, table, is_stored) in [
+            ("stats:trips", false, "p_stats", true),
+            ("stats@v2:trips", false, "p_stats", true),
+            ("stats@v1:rate", false, "p_stats", false),
+            ("stats:trips", true, "p_stats_v2", true),
+            ("stats@v1:rate", true, "p_stats_v1", true),
+        ] {
+            let view = resolve(reference, have_tables).unwrap().views.remove(0);
+            assert_eq!((view.online.table.name().as_str(), view.is_stored), (table, is_stored), "{reference}");
+        }
+        assert_eq!(resolve("stats@v1:trips", true).unwrap_err().code(), ErrorCode::FeatureNotFound);
+        let error = resolve("stats@v7:rate", true).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::FeatureViewVersionNotFound);
+        assert_eq!(error.hint(), Some("its versions are `v1` and `v2`"));
     }
 
     #[test]

@@ -87,8 +87,9 @@ fn bodies(folder: &Path) {
 /// One cell of each type that Feast wrote.
 fn cells(folder: &Path) {
     let text = fs::read_to_string(tests().join("formats/values/values.tsv")).expect("the values are there");
-    let digits =
-        |text: &str| text.len().is_multiple_of(2) && text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = |text: &str| {
+        text.len().is_multiple_of(2) && text.len() > 1 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
     for (number, line) in text.lines().enumerate() {
         for column in line.split('\t').filter(|column| digits(column)) {
             let cell: Vec<u8> = (0..column.len() / 2)

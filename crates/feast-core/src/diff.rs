@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::time_to_live::seconds_text;
-use crate::{ObjectKind, ObjectRef, ProjectContents, RegistryObject};
+use crate::{ObjectKind, ObjectRef, Objects, ProjectContents, RegistryObject};
 
 /// What happens to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,6 +108,7 @@ impl RegistryDiff {
 /// permissions and the dummy entity are made by other means than a repository and are never pruned.
 pub fn diff(current: Option<&ProjectContents>, desired: &ProjectContents, prune: bool) -> RegistryDiff {
     let mut result = RegistryDiff { project: desired.project.name.clone(), ..RegistryDiff::default() };
+    let mut gone = current.map(|current| not_desired(current, desired)).unwrap_or_default();
     for kind in ObjectKind::ALL {
         let mut wanted = desired.list(*kind);
         wanted.sort_by(|a, b| a.name().cmp(b.name()));
@@ -125,23 +126,37 @@ pub fn diff(current: Option<&ProjectContents>, desired: &ProjectContents, prune:
                 }
             }
         }
-        let Some(current) = current else { continue };
-        let prunable = matches!(kind, ObjectKind::Entity | ObjectKind::DataSource | ObjectKind::FeatureService)
-            || kind.is_feature_view();
-        for object in current.list(*kind) {
-            let reference = object.reference();
-            if !prunable || reference.name == crate::DUMMY_ENTITY || desired.get(&reference).is_some() {
-                continue;
-            }
-            if prune {
-                let change = ObjectChange::new(Action::Delete, reference, Vec::new(), None, Some(current));
-                result.changes.push(change);
-            } else {
-                result.undefined.push(reference);
-            }
+        let gone = gone.extract_if(.., |object| object.kind == *kind);
+        if prune {
+            result
+                .changes
+                .extend(gone.map(|object| ObjectChange::new(Action::Delete, object, Vec::new(), None, current)));
+        } else {
+            result.undefined.extend(gone);
         }
     }
     result
+}
+
+/// What a repository could define and does not. Of thousands of views only the name and the kind are looked at.
+fn not_desired(current: &ProjectContents, desired: &ProjectContents) -> Vec<ObjectRef> {
+    fn names<'a, T>(current: &'a Objects<T>, desired: &'a Objects<T>) -> impl Iterator<Item = &'a String> {
+        current.keys().filter(|name| !desired.contains_key(*name))
+    }
+    let of_kind = |kind: ObjectKind| move |name: &String| ObjectRef::new(kind, name);
+    let entities = names(&current.entities, &desired.entities).filter(|name| *name != crate::DUMMY_ENTITY);
+    let sources = names(&current.data_sources, &desired.data_sources);
+    let services = names(&current.feature_services, &desired.feature_services);
+    let views = current.feature_views.values().filter(|view| {
+        let same = desired.feature_views.get(&view.name).filter(|other| other.object_kind() == view.object_kind());
+        same.is_none()
+    });
+    entities
+        .map(of_kind(ObjectKind::Entity))
+        .chain(sources.map(of_kind(ObjectKind::DataSource)))
+        .chain(services.map(of_kind(ObjectKind::FeatureService)))
+        .chain(views.map(|view| view.reference()))
+        .collect()
 }
 
 /// Fields that only people read.

@@ -1,5 +1,6 @@
 //! Everything that is wrong with the definitions of a project, at once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
@@ -130,10 +131,11 @@ fn check_view_names(desired: &ProjectContents, registered: Option<&ProjectConten
     let mut seen: BTreeMap<String, ObjectRef> = BTreeMap::new();
     let wanted: HashSet<String> = desired.feature_views.keys().map(|name| name.to_lowercase()).collect();
     for view in registered.iter().flat_map(|contents| contents.feature_views.values()) {
-        // Of thousands, few have such a name.
-        let name = view.name.to_lowercase();
-        if wanted.contains(&name) && !desired.feature_views.contains_key(&view.name) {
-            seen.insert(name, view.reference());
+        // Of thousands, few have such a name, and nearly all are lower case already.
+        let is_lower = view.name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+        let name = if is_lower { Cow::Borrowed(&view.name) } else { Cow::Owned(view.name.to_lowercase()) };
+        if wanted.contains(&*name) && !desired.feature_views.contains_key(&view.name) {
+            seen.insert(name.into_owned(), view.reference());
         }
     }
     for view in desired.feature_views.values() {

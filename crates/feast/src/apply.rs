@@ -17,7 +17,7 @@ use feast_registry::{COMMIT_ATTEMPTS, pause};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::check_online_store::StoredTables;
+use crate::check_online_store::{StoredTables, lacks_fractions_only};
 use crate::delete::{tables_of, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
 use crate::versions::{self, Recorded};
@@ -353,7 +353,7 @@ impl FeatureStore {
         let restored = unchanged.filter_map(|(view, table)| {
             let action = match stored.find(&table.name()) {
                 None => TableAction::Create,
-                Some(found) if !found.missing_columns.is_empty() => TableAction::Update,
+                Some(found) if !lacks_fractions_only(found) => TableAction::Update,
                 Some(_) => return None,
             };
             Some(TablePlan { restored: true, ..TablePlan::new(action, view, table.clone()) })

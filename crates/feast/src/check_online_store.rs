@@ -71,6 +71,11 @@ impl<'a> StoredTables<'a> {
     }
 }
 
+/// Whether all that a table lacks are the columns for parts of seconds, which are ours: Feast made it, and nothing is wrong.
+pub(crate) fn lacks_fractions_only(table: &StoredTable) -> bool {
+    table.missing_columns.iter().all(|column| column.ends_with("_micros"))
+}
+
 impl OnlineStoreReport {
     /// The median of the round trips.
     pub fn median(&self) -> Duration {
@@ -124,7 +129,7 @@ impl FeatureStore {
                 (_, Err(error)) => Some(OnlineTableProblem::Unreadable(error)),
                 (Some(found), Ok(())) if !found.missing_columns.is_empty() => {
                     // The columns for parts of seconds are ours.
-                    Some(match found.missing_columns.iter().all(|column| column.ends_with("_micros")) {
+                    Some(match lacks_fractions_only(found) {
                         true => OnlineTableProblem::WholeSeconds,
                         false => OnlineTableProblem::MissingColumns(found.missing_columns.clone()),
                     })

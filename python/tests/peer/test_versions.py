@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from sides import attempt, command, run
-from test_redis import Redis
+from test_redis import Redis, server
+
+__all__ = ["server"]  # a fixture
 
 DEFINITIONS = """
 from datetime import timedelta
@@ -73,15 +74,6 @@ def values(side: str, repository: Path, *features: str) -> list[list[object]]:
 def sqlite(tmp_path: Path) -> Path:
     """A repository over SQLite."""
     return make_repository(tmp_path, {"type": "sqlite", "path": "online.db"})
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
-    """A server for all tests here."""
-    server = Redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.process.kill()
-    server.process.wait()
 
 
 @pytest.fixture

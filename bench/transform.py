@@ -7,12 +7,13 @@ pushes of 100 rows to both stores, in process and over HTTP.
     python bench/transform.py --ours ENVIRONMENT --peer ENVIRONMENT [--requests N] [--connections N] [--rows N]
         [--pushes N] [--history N] [--part requests|history|pushes] [--results DIRECTORY]
 
-What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The functions count
-their own, where they are called; the frames that pandas makes of their input and that Arrow takes from their result are
+What counts is CPU time, of the server and all its processes, because a busy machine distorts it least. The template's
+functions are plain arithmetic, which is computed here without calling them; views of the same functions that count their
+own time have to be called. Of those, the frames that pandas makes of their input and that Arrow takes from their result are
 measured apart, in the same Python: what remains is the feature store's. Of a server with workers, it is told which part of
 that is the server's, and how much of it the same request needs without the view. Of functions whose rows are computed
-from themselves, as their tag says, the rows of several requests become one frame; Feast does not know the tag. Nothing here fails because something is
-slow; the answers of both sides are compared, and a difference does fail.
+from themselves, as their tag says, the rows of several requests become one frame; Feast does not know the tag. Nothing here
+fails because something is slow; the answers of both sides are compared, and a difference does fail.
 """
 
 from __future__ import annotations
@@ -111,8 +112,9 @@ answer = store.get_online_features(features=["driver_hourly_stats_fresh:avg_dail
 history = len(pd.read_parquet("data/driver_stats.parquet"))
 print("ANSWER", seconds / pushes, wall / pushes, answer.to_dict()["avg_daily_trips"][0], history)
 """
-# The template's view as a function of lists, which it is here, and of frames, which it is in Feast's template. They count
-# their own time, in a file that is mapped into whatever process calls them.
+# The template's view as a function of lists, which it is here, and of frames, which it is in Feast's template: plain
+# arithmetic, which is computed here without calling it. And the same as functions that count their own time, in a file that
+# whatever process calls them writes to: those have to be called.
 LISTS = """
 
 
@@ -121,11 +123,8 @@ LISTS = """
     schema=[Field(name="conv_rate_plus_val1", dtype=Float64), Field(name="conv_rate_plus_val2", dtype=Float64)],
     mode="python",
 )
-def by_lists(inputs):
-    import time
-
-    started = time.thread_time_ns()
-
+def NAME(inputs):
+    START
     def plus(values):
         return [None if rate is None else rate + value for rate, value in zip(inputs["conv_rate"], values)]
 
@@ -146,17 +145,18 @@ FRAMES_OF = """
     tags=TAGS,
 )
 def NAME(inputs):
-    import time
-
     import pandas as pd
 
-    started = time.thread_time_ns()
+    START
     result = pd.DataFrame()
     result["conv_rate_plus_val1"] = inputs["conv_rate"] + inputs["val_to_add"]
     result["conv_rate_plus_val2"] = inputs["conv_rate"] + inputs["val_to_add_2"]
     COUNT
     return result
 """
+START = """import time
+
+    started = time.thread_time_ns()"""
 COUNT = """spent = time.thread_time_ns() - started
     import os
     import sys
@@ -166,9 +166,24 @@ COUNT = """spent = time.thread_time_ns() - started
     sys.spent += spent
     os.pwrite(sys.spent_in, sys.spent.to_bytes(8, "little"), 0)
 """
-VIEWS = LISTS
-for name, tags in (("by_frame", {}), ("by_row", {"feast.row_wise": "true"})):
-    VIEWS += FRAMES_OF.replace("NAME", name).replace("TAGS", repr(tags))
+
+
+def view(text: str, name: str, counts: bool, tags: dict[str, str] | None = None) -> str:
+    """The definition of a view."""
+    start, count = (START, COUNT) if counts else ("", "")
+    text = text.replace("NAME", name).replace("TAGS", repr(tags or {}))
+    return text.replace("    START\n", f"    {start}\n").replace("    COUNT\n", f"    {count}\n")
+
+
+VIEWS = "".join(
+    [
+        view(LISTS, "by_lists", counts=False),
+        view(FRAMES_OF, "by_frame", counts=False),
+        view(LISTS, "by_lists_called", counts=True),
+        view(FRAMES_OF, "by_frame_called", counts=True),
+        view(FRAMES_OF, "by_row_called", counts=True, tags={"feast.row_wise": "true"}),
+    ]
+)
 FRAMES = """
 import sys, time
 import pyarrow
@@ -203,7 +218,9 @@ SHAPES = [(rows, connections) for rows in (1, 100) for connections in (1, 0)]
 REQUESTS = {
     "by_lists": ("a function of lists", SHAPES),
     "by_frame": ("a function of frames", SHAPES),
-    "by_row": ("the same, of rows by themselves", [(1, 0), (100, 0)]),
+    "by_lists_called": ("lists, called", SHAPES),
+    "by_frame_called": ("frames, called", SHAPES),
+    "by_row_called": ("frames of rows by themselves, called", [(1, 0), (100, 0)]),
 }
 
 
@@ -226,7 +243,7 @@ class Side:
         for name in ("feature_definitions.py", "feature_store.yaml"):
             text = (template / name).read_text().replace("__PROJECT__", "bench")
             if name.endswith(".py"):
-                text += VIEWS.replace("COUNT\n", COUNT)
+                text += VIEWS
             (self.folder / name).write_text(text)
         self.run(str(self.python), "-c", DATA, str(rows))
         self.run(str(self.feast), "apply")
@@ -305,8 +322,8 @@ class Side:
                         connection.close()
         return measured
 
-    def pushed(self, requests: int) -> float:
-        """CPU seconds per push of 100 rows to both stores over HTTP."""
+    def pushed(self, requests: int, connections: int) -> float:
+        """CPU seconds per push of 100 rows to both stores over HTTP, over so many connections."""
         noon = datetime.fromisoformat(f"{NOON}+00:00")
         at = itertools.count(1)
 
@@ -322,8 +339,9 @@ class Side:
             }
             return {"push_source_name": "driver_stats_push_source", "df": frame, "to": "online_and_offline"}
 
-        with self.serving() as (process, connection):
-            spent = per_request(process, [connection], requests, lambda asking: post(asking, "/push", body()))
+        with self.serving() as (process, first):
+            pushing = [http.client.HTTPConnection(first.host, first.port, timeout=60) for _ in range(connections)]
+            spent = per_request(process, pushing, requests, lambda asking: post(asking, "/push", body()))
             return spent["server"] + spent["workers"]
 
     def history(self) -> tuple[float, float, str]:
@@ -342,11 +360,14 @@ def requests_of(sides: list[Side], requests: int, connections: int) -> list[dict
             for side, measured in zip(sides, served):
                 spent, answer = measured[view, rows, several]
                 answers.append(answer)
-                split = {part: spent[part] for part in ("function", "without", "wall")}
-                if view != "by_row":
-                    split["frames"] = side.frames(rows) if view == "by_frame" else 0.0
+                counts = view.endswith("called")
+                split = {part: spent[part] for part in ("without", "wall")}
+                if counts:
+                    split["function"] = spent["function"]
+                if counts and not view.startswith("by_row"):
+                    split["frames"] = side.frames(rows) if view.startswith("by_frame") else 0.0
                 if side is sides[0]:
-                    split["worker"] = spent["workers"] - split["function"] - split.get("frames", 0.0)
+                    split["worker"] = spent["workers"] - split.get("function", 0.0) - split.get("frames", 0.0)
                     split["server"] = spent["server"]
                 results.append(
                     {
@@ -387,8 +408,16 @@ def quiet() -> dict[str, str]:
 
 def post(connection: http.client.HTTPConnection, path: str, body: dict[str, object]) -> object:
     """The answer to one request."""
-    connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
-    response = connection.getresponse()
+    for attempt in range(2):
+        try:
+            connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+            response = connection.getresponse()
+            break
+        except (http.client.RemoteDisconnected, BrokenPipeError):
+            # Feast's server closes connections that were idle.
+            connection.close()
+            if attempt:
+                raise
     answer = json.loads(response.read() or b"null")
     if response.status != 200:
         sys.exit(f"error: the server answered {response.status}: {answer}")
@@ -489,24 +518,25 @@ def main() -> None:
             results += requests_of(sides, given.requests, given.connections)
         outcomes = []
         for side in sides if "history" in parts else []:
-            before = side.spent_in_functions()
             seconds, memory, outcome = side.history()
             outcomes.append(outcome)
-            function = side.spent_in_functions() - before
             results.append(
                 {
                     "work": f"{given.rows} rows of history",
                     "side": side.name,
                     "cpu_ms": seconds * 1000,
-                    "function_ms": function * 1000,
                     "memory_mib": memory,
                 }
             )
         if any(outcome != outcomes[0] for outcome in outcomes):
             sys.exit(f"error: the training data differ: {outcomes}")
-        for side in sides if "pushes" in parts else []:
-            spent = side.pushed(given.pushes)
-            results.append({"work": "push of 100 rows over HTTP", "side": side.name, "cpu_ms": spent * 1000})
+        for connections in (1, given.connections) if "pushes" in parts else []:
+            for side in sides:
+                # Feast's server fails on pushes at the same time: it reads the file while it writes it.
+                several = connections if side is sides[0] else 1
+                spent = side.pushed(given.pushes * min(several, 4), several)
+                work = f"push of 100 rows over HTTP, {connections} at once"
+                results.append({"work": work, "side": side.name, "cpu_ms": spent * 1000})
         for history in (1_000, given.history) if "pushes" in parts else []:
             results += pushes(sides, given.pushes, history)
     print(f"{os.cpu_count()} cores, load {load:.1f} at the start and {os.getloadavg()[0]:.1f} at the end")

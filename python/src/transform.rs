@@ -14,11 +14,10 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int64Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use feast_core::{
-    Error, ErrorCode, FeatureView, Field, OPAQUE_VALUE_KEY, ObjectKind, RegistryObject, Result, Transformation,
-    Transformer, ValueType,
+    Error, ErrorCode, FeatureView, Field, ObjectKind, RegistryObject, Result, Transformation, Transformer, ValueType,
 };
-use feast_online::{EntityColumn, EntityRows, coerce_column};
-use feast_server::{WorkerAnswer, WorkerRequest};
+use feast_online::{EntityColumn, EntityRows, FunctionMode as Mode, coerce_column};
+use feast_server::{Wanted, WorkerAnswer, WorkerRequest};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -30,6 +29,8 @@ use crate::online_features::{Classes, Place, entity_value, values};
 
 /// The module that loads functions and calls those that take frames.
 const HELPERS: &str = "feast.transformation._functions";
+/// The module that reads what functions compute.
+const EXPRESSIONS: &str = "feast.transformation._expressions";
 /// Functions kept; views come and go in a process that lives long.
 const MOST_FUNCTIONS: usize = 1024;
 
@@ -69,6 +70,11 @@ impl Transformer for InProcessPython {
         })
     }
 
+    async fn expressions(&self, view: &FeatureView) -> Result<Option<String>> {
+        let code = Function::of(view)?;
+        with_python(|py| code.expressions(py).map_err(|error| raised(py, view, error)))
+    }
+
     async fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -89,13 +95,6 @@ struct Function<'a> {
     mode: Mode,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Mode {
-    Columns,
-    Rows,
-    Frame,
-}
-
 impl<'a> Function<'a> {
     fn of(view: &'a FeatureView) -> Result<Self> {
         let on_demand = view.on_demand().ok_or_else(|| Error::internal("a stored view was to be computed"))?;
@@ -110,14 +109,14 @@ impl<'a> Function<'a> {
                 return Err(failed(view, "has no function").with_hint("declare one, and run `feast apply`"));
             }
         };
-        let mode = [on_demand.mode.as_str(), function.mode.as_str()].into_iter().find(|mode| !mode.is_empty());
-        let mode = match mode.unwrap_or("pandas") {
-            "pandas" => Mode::Frame,
-            "python" if on_demand.singleton => Mode::Rows,
-            "python" => Mode::Columns,
-            other => return Err(other_mode(view, other)),
-        };
+        let mode = Mode::of(on_demand, function).map_err(|other| other_mode(view, other))?;
         Ok(Self { name: &function.name, text: &function.body_text, body: &function.body, mode })
+    }
+
+    /// What it computes, where that can be told from its source text.
+    fn expressions(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let arguments = (self.name, self.text, PyBytes::new(py, self.body), self.mode.name());
+        py.import(EXPRESSIONS)?.call_method1("expressions_of", arguments)?.extract()
     }
 
     /// Makes the function of its code.
@@ -272,8 +271,7 @@ impl<'py> Call<'py> {
 
 /// The type of a column of an input.
 fn type_of(field: &ArrowField) -> ValueType {
-    let named = field.metadata().get(OPAQUE_VALUE_KEY).and_then(|name| name.parse().ok());
-    named.or_else(|| ValueType::from_arrow(field.data_type())).unwrap_or_default()
+    ValueType::of_arrow_field(field).unwrap_or_default()
 }
 
 /// The columns of an input as lists, by name. A column with two names is one list.
@@ -583,7 +581,7 @@ struct Known {
 #[pyclass(module = "feast._feast", frozen)]
 pub(crate) struct Prepared {
     known: Arc<Known>,
-    infer: bool,
+    wanted: Wanted,
     /// For each call the number of its rows, and its frame.
     calls: Vec<(usize, Option<Py<PyAny>>)>,
 }
@@ -598,12 +596,17 @@ impl Transformations {
     /// A function, the arguments of each call and what [`finish`](Self::finish) needs; or the answer, where there is
     /// nothing to call.
     fn prepare<'py>(&self, py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        match WorkerRequest::decode(request).and_then(|request| self.prepared(py, &request)) {
-            Ok((function, arguments, prepared)) => {
-                Ok((function, arguments, Bound::new(py, prepared)?).into_pyobject(py)?.into_any())
-            }
-            Err(error) => Ok(PyBytes::new(py, &WorkerAnswer::failure(&error)).into_any()),
-        }
+        let answer = match WorkerRequest::decode(request) {
+            Ok(request) if request.wanted == Wanted::Expressions => expressions(py, request.view),
+            Ok(request) => match self.prepared(py, &request) {
+                Ok((function, arguments, prepared)) => {
+                    return Ok((function, arguments, Bound::new(py, prepared)?).into_pyobject(py)?.into_any());
+                }
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        Ok(PyBytes::new(py, &answer.unwrap_or_else(|error| WorkerAnswer::failure(&error))).into_any())
     }
 
     /// The answer to a request of whose calls these were made: for each whether the function returned, and what it
@@ -614,7 +617,7 @@ impl Transformations {
         prepared: &Prepared,
         made: Vec<(bool, Bound<'py, PyAny>)>,
     ) -> Bound<'py, PyBytes> {
-        let Prepared { known, infer, calls } = prepared;
+        let Prepared { known, wanted, calls } = prepared;
         let Known { view, mode, features, .. } = known.as_ref();
         let mut types = None;
         let results = made.into_iter().zip(calls).map(|((returned, result), (n_rows, given))| {
@@ -624,7 +627,7 @@ impl Transformations {
             let given = given.as_ref().map(|frame| frame.bind(py).clone());
             let (function, arguments) = (known.function.bind(py).clone(), PyTuple::empty(py));
             let call = Call { function, arguments, mode: *mode, n_rows: *n_rows, given };
-            if *infer {
+            if *wanted == Wanted::Fields {
                 types = Some(call.types(py, view, result)?);
                 return Ok(RecordBatch::new_empty(Arc::clone(features)));
             }
@@ -637,6 +640,21 @@ impl Transformations {
         };
         PyBytes::new(py, &answer.encode(features))
     }
+}
+
+/// The view of a message.
+fn view_of(message: &[u8]) -> Result<Arc<FeatureView>> {
+    match feast_proto::decode_object(ObjectKind::OnDemandFeatureView, message)? {
+        RegistryObject::FeatureView(view) => Ok(view),
+        _ => Err(Error::internal("a view was decoded as something else")),
+    }
+}
+
+/// The answer that tells what the function of a view computes.
+fn expressions(py: Python<'_>, message: &[u8]) -> Result<Vec<u8>> {
+    let view = view_of(message)?;
+    let text = Function::of(&view)?.expressions(py).map_err(|error| raised(py, &view, error))?;
+    Ok(WorkerAnswer::Expressions(text).encode(&WorkerAnswer::schema(&view)))
 }
 
 impl Transformations {
@@ -659,7 +677,7 @@ impl Transformations {
             calls.push((n_rows, call.given.map(Bound::unbind)));
             start += n_rows;
         }
-        Ok((function, arguments, Prepared { known: Arc::clone(&known), infer: request.infer, calls }))
+        Ok((function, arguments, Prepared { known: Arc::clone(&known), wanted: request.wanted, calls }))
     }
 
     /// The view of a message.
@@ -671,10 +689,7 @@ impl Transformations {
                 return Ok(Arc::clone(&views[0]));
             }
         }
-        let RegistryObject::FeatureView(view) = feast_proto::decode_object(ObjectKind::OnDemandFeatureView, message)?
-        else {
-            return Err(Error::internal("a view was decoded as something else"));
-        };
+        let view = view_of(message)?;
         let code = Function::of(&view)?;
         let (mode, function) = (code.mode, code.load(py, &view)?.unbind());
         let (message, features, input) = (message.to_vec(), WorkerAnswer::schema(&view), Mutex::default());

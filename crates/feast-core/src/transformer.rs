@@ -24,6 +24,16 @@ pub trait Transformer: fmt::Debug + Send + Sync + 'static {
     /// As [`apply`](Self::apply).
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>>;
 
+    /// What the function of a view computes, as expressions that `feast_online` evaluates; nothing where it has to be
+    /// called.
+    ///
+    /// # Errors
+    /// Why nobody can tell now.
+    async fn expressions(&self, view: &FeatureView) -> Result<Option<String>> {
+        let _ = view;
+        Ok(None)
+    }
+
     /// Whether functions can be run at all.
     ///
     /// # Errors

@@ -202,6 +202,12 @@ impl ValueType {
             .with_metadata([(OPAQUE_VALUE_KEY.to_owned(), self.name().to_owned())].into())
     }
 
+    /// The type that an Arrow field names in its metadata, or that its values get when it names none.
+    pub fn of_arrow_field(field: &ArrowField) -> Option<Self> {
+        let named = field.metadata().get(OPAQUE_VALUE_KEY).and_then(|name| name.parse().ok());
+        named.or_else(|| Self::from_arrow(field.data_type()))
+    }
+
     /// The type that values of an Arrow column get when nobody declared one; `None` where there is none.
     pub fn from_arrow(data_type: &DataType) -> Option<Self> {
         use ValueType as T;

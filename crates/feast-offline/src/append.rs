@@ -3,7 +3,7 @@
 //! A directory or glob gets one more file; small ones are merged now and then (`compaction`). A single file must stay
 //! one: its encoded row groups are copied as they are, the new rows follow, and the copy is renamed over it. Writers of
 //! one place take turns by a lock on its directory. In a directory with hive partitions each partition appears at once,
-//! one after the other. In a bucket each batch is an object of its own; small ones are not merged there. A single object
+//! one after the other. Batches that wait for the same turn in one process are added together (`append_turns`). In a bucket each batch is an object of its own; small ones are not merged there. A single object
 //! is replaced, if it is still the one that was read.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use feast_core::{DataSource, Error, ErrorCode, Result, list_names};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder};
@@ -31,6 +31,7 @@ use parquet::file::reader::Length;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, Type as SchemaType};
 
+use crate::append_turns::Turns;
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
@@ -61,20 +62,26 @@ pub(crate) fn check(source: &DataSource, base: &Path, rows: &RecordBatch) -> Res
     Ok(())
 }
 
-/// Adds rows to the files of a source and returns how many.
-pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<u64> {
+/// Adds rows to the files of a source and returns how many. Those of others in this process who wait for the same turn
+/// are added along.
+pub(crate) fn append(turns: &Turns, source: &DataSource, base: &Path, rows: RecordBatch) -> Result<u64> {
     let files = Files::of(source, base)?;
     check_kind(source, &files)?;
-    if files.bucket.is_some() {
-        if files.shape == Shape::File {
-            return extend_object(source, base, rows);
-        }
-        // Nobody waits for anybody: each batch is an object of its own.
-        let table = SourceTable::open(source, base)?;
-        let rows = conform(&table, rows)?;
-        add_files(&table, &rows)?;
-        return Ok(rows.num_rows() as u64);
+    if files.bucket.is_none() {
+        return turns.append(source, rows, |batches| add(source, base, &files, batches));
     }
+    if files.shape == Shape::File {
+        return extend_object(source, base, &rows);
+    }
+    // Nobody waits for anybody: each batch is an object of its own.
+    let table = SourceTable::open(source, base)?;
+    let rows = conform(&table, &rows)?;
+    add_files(&table, &rows)?;
+    Ok(rows.num_rows() as u64)
+}
+
+/// Adds batches to the files of a source at once. What is wrong with one of them is no matter of the others.
+fn add(source: &DataSource, base: &Path, files: &Files, batches: &[RecordBatch]) -> Result<Vec<Result<u64>>> {
     // A link stays a link: the file it names is extended, and whoever writes to it by another name waits.
     let root = match files.shape {
         Shape::Glob => files.files.last().and_then(|file| file.parent()).unwrap_or(&files.root),
@@ -86,18 +93,32 @@ pub(crate) fn append(source: &DataSource, base: &Path, rows: &RecordBatch) -> Re
     let _turn = lock(directory)?;
     // As it is now that it is our turn.
     let table = SourceTable::open(source, base)?;
-    let rows = conform(&table, rows)?;
-    match table.files.shape {
-        Shape::File => {
-            remove_leftovers(directory, &|name| root.file_name() == Some(name));
-            extend_file(root, &table, &rows)?;
+    let is_file = table.files.shape == Shape::File;
+    let checked = batches.iter().map(|rows| {
+        let rows = conform(&table, rows)?;
+        if is_file { as_in_file(root, table.parquet_file(0)?.1, &rows) } else { Ok(rows) }
+    });
+    let checked: Vec<Result<RecordBatch>> = checked.collect();
+    let fit: Vec<&RecordBatch> = checked.iter().flatten().collect();
+    let joined;
+    let rows = match fit.as_slice() {
+        [] => None,
+        [rows] => Some(*rows),
+        [first, ..] => {
+            joined = concat_batches(first.schema_ref(), fit.iter().copied())?;
+            Some(&joined)
         }
-        _ => {
+    };
+    if let Some(rows) = rows {
+        if is_file {
+            remove_leftovers(directory, &|name| root.file_name() == Some(name));
+            extend_file(root, &table, rows)?;
+        } else {
             remove(&table.replaced);
-            add_files(&table, &rows)?;
+            add_files(&table, rows)?;
         }
     }
-    Ok(rows.num_rows() as u64)
+    Ok(checked.into_iter().map(|rows| Ok(rows?.num_rows() as u64)).collect())
 }
 
 /// Refuses files to which rows cannot be added.
@@ -192,26 +213,25 @@ fn try_to_extend_object(source: &DataSource, base: &Path, rows: &RecordBatch) ->
 }
 
 /// Writes old and new rows beside the file, then takes its name. The caller has the turn, and has had it since the table
-/// was opened.
+/// was opened; the rows have the columns of the file.
 fn extend_file(path: &Path, table: &SourceTable, rows: &RecordBatch) -> Result<()> {
     let (file, footer) = table.parquet_file(0)?;
-    let rows = as_in_file(path, footer, rows)?;
     let staging = Staging::in_turn(path)?;
     if writes_alike(footer) {
         let file = file.at_hand().map_err(|error| unwritable(path, error))?;
         let mut extended = File::create(&staging.path).map_err(|error| failed(&staging.path, error))?;
         if file.len() <= WRITTEN_AT_ONCE {
             let bytes = Vec::with_capacity(file.len() as usize + rows.get_array_memory_size());
-            let bytes = copy_and_add(&file, footer, bytes, &rows).map_err(|error| unwritable(path, error))?;
+            let bytes = copy_and_add(&file, footer, bytes, rows).map_err(|error| unwritable(path, error))?;
             extended.write_all(&bytes).map_err(|error| failed(&staging.path, error))?;
         } else {
-            extended = copy_and_add(&file, footer, extended, &rows).map_err(|error| unwritable(path, error))?;
+            extended = copy_and_add(&file, footer, extended, rows).map_err(|error| unwritable(path, error))?;
         }
         extended.sync_all().map_err(|error| failed(&staging.path, error))?;
     } else {
         let mut extended = ParquetFile::create(&staging.path, rows.schema_ref(), compression_of(footer))?;
         read_file(path, &mut |batch| extended.write(&batch))?;
-        extended.write(&rows)?;
+        extended.write(rows)?;
         extended.finish()?;
     }
     // The new file is read by those who could read the old one.

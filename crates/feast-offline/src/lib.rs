@@ -40,6 +40,7 @@ mod spill;
 mod view_columns;
 
 mod append;
+mod append_turns;
 mod compaction;
 mod dataset;
 mod entity_range;

@@ -13,6 +13,7 @@ use feast_core::{
 use futures::TryStreamExt;
 use serde_json::Value;
 
+use crate::append_turns::Turns;
 use crate::entity_range::asked_range;
 use crate::entity_rows::{EntityRows, EntityRowsBuilder, EntitySource};
 use crate::historical::{Historical, JoinOptions, OpenPlan};
@@ -65,6 +66,8 @@ pub struct OfflineStore {
     staging_endpoint: String,
     /// The database that holds the rows, if it is not files.
     warehouse: Option<Postgres>,
+    /// Who adds rows to files next.
+    turns: Turns,
 }
 
 /// Rows that a source takes. Without [`commit`](Self::commit) they are not added.
@@ -72,7 +75,7 @@ pub struct Append(Prepared);
 
 enum Prepared {
     /// Rows that files take as they are at this moment.
-    Files { source: Box<DataSource>, base: PathBuf, rows: RecordBatch },
+    Files { turns: Turns, source: Box<DataSource>, base: PathBuf, rows: RecordBatch },
     /// Rows in a transaction.
     Table(Box<Taken>),
 }
@@ -90,7 +93,9 @@ impl Append {
     /// As [`OfflineStore::append`].
     pub async fn commit(self) -> Result<u64> {
         match self.0 {
-            Prepared::Files { source, base, rows } => blocking(move || append::append(&source, &base, &rows)).await,
+            Prepared::Files { turns, source, base, rows } => {
+                blocking(move || append::append(&turns, &source, &base, rows)).await
+            }
             Prepared::Table(taken) => Box::pin(taken.commit()).await,
         }
     }
@@ -128,6 +133,7 @@ impl OfflineStore {
                 staging_location: None,
                 staging_endpoint: String::new(),
                 warehouse: Some(Postgres::new(config)?),
+                turns: Turns::default(),
             });
         }
         let name = match config {
@@ -165,7 +171,7 @@ impl OfflineStore {
             Some(Value::String(endpoint)) => endpoint.clone(),
             Some(other) => return Err(malformed("staging_location_endpoint_override", other, "a URL")),
         };
-        Ok(Self { base, memory_limit, staging_location, staging_endpoint, warehouse: None })
+        Ok(Self { base, memory_limit, staging_location, staging_endpoint, warehouse: None, turns: Turns::default() })
     }
 
     /// The same store with another memory limit, in bytes or with a unit; see [`connect`](Self::connect).
@@ -385,8 +391,8 @@ impl OfflineStore {
         if let Some(warehouse) = &self.warehouse {
             return Box::pin(warehouse.take(source, &rows)).await?.commit().await;
         }
-        let (source, base) = (source.clone(), self.base.clone());
-        blocking(move || append::append(&source, &base, &rows)).await
+        let (turns, source, base) = (self.turns.clone(), source.clone(), self.base.clone());
+        blocking(move || append::append(&turns, &source, &base, rows)).await
     }
 
     /// The same in two steps: what a source refuses it refuses now, and nobody sees the rows before
@@ -398,10 +404,10 @@ impl OfflineStore {
         if let Some(warehouse) = &self.warehouse {
             return Ok(Append(Prepared::Table(Box::new(Box::pin(warehouse.take(source, &rows)).await?))));
         }
-        let (source, base) = (source.clone(), self.base.clone());
+        let (turns, source, base) = (self.turns.clone(), source.clone(), self.base.clone());
         blocking(move || {
             append::check(&source, &base, &rows)?;
-            Ok(Append(Prepared::Files { source: Box::new(source), base, rows }))
+            Ok(Append(Prepared::Files { turns, source: Box::new(source), base, rows }))
         })
         .await
     }

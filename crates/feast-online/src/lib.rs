@@ -14,10 +14,11 @@
 //! ```
 //!
 //! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`on_demand_input`] (what is computed from the
-//! answer), [`SubstraitPlan`], [`online_rows`] (what is written), the stores.
+//! answer), [`SubstraitPlan`], [`Expressions`], [`online_rows`] (what is written), the stores.
 
 mod coerce;
 mod entity_rows;
+mod expressions;
 mod on_demand;
 mod retrieve;
 mod substrait;
@@ -27,6 +28,7 @@ pub mod stores;
 
 pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
+pub use expressions::{Expressions, FunctionMode};
 pub use on_demand::{computed_columns, on_demand_input};
 pub use retrieve::{
     Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, Timings, TtlPolicy, ViewFailure, retrieve,

@@ -45,4 +45,4 @@ pub use serve::serve;
 pub use traces::TraceOptions;
 pub use transformation_client::TransformationClient;
 pub use transformation_service::serve_transformations;
-pub use worker_protocol::{WorkerAnswer, WorkerRequest};
+pub use worker_protocol::{Wanted, WorkerAnswer, WorkerRequest};

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use feast::TransformationsConfig;
 use feast_core::{Error, ErrorCode, FeatureView, Field, RegistryObject, Result, Transformer};
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::to_its_end::ToItsEnd;
 use crate::worker_process::Process;
-use crate::worker_protocol::{WorkerAnswer, WorkerRequest};
+use crate::worker_protocol::{Wanted, WorkerAnswer, WorkerRequest};
 
 /// The tag of an on-demand view by which its user says that the function computes each row from that row alone:
 /// `tags={"feast.row_wise": "true"}`.
@@ -98,12 +98,12 @@ impl PythonWorkers {
         }))
     }
 
-    async fn call(&self, view: &FeatureView, input: RecordBatch, infer: bool) -> Result<Computed> {
+    async fn call(&self, view: &FeatureView, input: RecordBatch, wanted: Wanted) -> Result<Computed> {
         let (reply, answer) = oneshot::channel();
         let call = Call {
             view: view.name.clone(),
             message: self.0.message(view),
-            infer,
+            wanted,
             input,
             alone: false,
             // Time to wait for a worker, time to share a call, and time to be called alone after that.
@@ -135,16 +135,24 @@ impl Drop for PythonWorkers {
 #[async_trait]
 impl Transformer for PythonWorkers {
     async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
-        match self.call(view, input, false).await? {
+        match self.call(view, input, Wanted::Rows).await? {
             Computed::Rows(rows) => Ok(rows),
-            Computed::Fields(_) => Err(Error::internal("a Python worker answered something else than rows")),
+            _ => Err(Error::internal("a Python worker answered something else than rows")),
         }
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
-        match self.call(view, sample, true).await? {
+        match self.call(view, sample, Wanted::Fields).await? {
             Computed::Fields(fields) => Ok(fields),
-            Computed::Rows(_) => Err(Error::internal("a Python worker answered something else than types")),
+            _ => Err(Error::internal("a Python worker answered something else than types")),
+        }
+    }
+
+    async fn expressions(&self, view: &FeatureView) -> Result<Option<String>> {
+        let no_rows = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        match self.call(view, no_rows, Wanted::Expressions).await? {
+            Computed::Expressions(text) => Ok(text),
+            _ => Err(Error::internal("a Python worker answered something else than expressions")),
         }
     }
 
@@ -173,13 +181,14 @@ const NO_PYTHON: &str = "install feast-rs in that Python, name an interpreter th
 enum Computed {
     Rows(RecordBatch),
     Fields(Vec<Field>),
+    Expressions(Option<String>),
 }
 
 /// One call of a function, and whoever waits for it.
 struct Call {
     view: String,
     message: Arc<Message>,
-    infer: bool,
+    wanted: Wanted,
     input: RecordBatch,
     /// Whether it is not put together with others any more.
     alone: bool,
@@ -191,8 +200,8 @@ impl Call {
     fn goes_with(&self, other: &Self) -> bool {
         !self.alone
             && !other.alone
-            && !self.infer
-            && !other.infer
+            && self.wanted == Wanted::Rows
+            && other.wanted == Wanted::Rows
             && Arc::ptr_eq(&self.message, &other.message)
             && self.input.schema_ref() == other.input.schema_ref()
     }
@@ -492,12 +501,8 @@ impl Pool {
                 match WorkerAnswer::decode(&answer, &message.features) {
                     Ok(WorkerAnswer::Calls(answers)) if together => self.hand_out_parts(calls, answers),
                     Ok(WorkerAnswer::Calls(answers)) => self.hand_out(calls, answers),
-                    Ok(WorkerAnswer::Fields(fields)) => {
-                        // Types are asked for alone.
-                        if let Some(call) = calls.into_iter().next() {
-                            call.answer(Ok(Computed::Fields(fields)));
-                        }
-                    }
+                    Ok(WorkerAnswer::Fields(fields)) => only(calls, Computed::Fields(fields)),
+                    Ok(WorkerAnswer::Expressions(text)) => only(calls, Computed::Expressions(text)),
                     Err(error) => self.answer_or_retry(calls, &error, false),
                 }
                 Some(process)
@@ -599,10 +604,17 @@ impl Pool {
     }
 }
 
+/// Answers what is asked for alone.
+fn only(calls: Vec<Call>, answer: Computed) {
+    if let Some(call) = calls.into_iter().next() {
+        call.answer(Ok(answer));
+    }
+}
+
 /// The message that asks for all of these calls: one for each, or one `together` for the rows of all.
 fn request_of(calls: &[Call], together: bool) -> Result<Vec<u8>> {
     let [first, others @ ..] = calls else { return Err(Error::internal("no call is to be made")) };
-    let Call { message, infer, input, .. } = first;
+    let Call { message, wanted, input, .. } = first;
     let mut rows: Vec<usize> = calls.iter().map(|call| call.input.num_rows()).collect();
     let joined = match others {
         [] => None,
@@ -612,7 +624,7 @@ fn request_of(calls: &[Call], together: bool) -> Result<Vec<u8>> {
         rows = vec![rows.iter().sum()];
     }
     let schema = message.schema(input.schema_ref());
-    WorkerRequest::encode(*infer, &message.view, &schema, &rows, joined.as_ref().unwrap_or(input))
+    WorkerRequest::encode(*wanted, &message.view, &schema, &rows, joined.as_ref().unwrap_or(input))
 }
 
 fn other_number_of_rows() -> Error {

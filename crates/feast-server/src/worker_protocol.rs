@@ -26,16 +26,29 @@ const ABOUT_A_ROW: usize = 4096;
 
 const APPLY: u8 = 0;
 const INFER: u8 = 1;
+const EXPLAIN: u8 = 2;
 
 const CALLS: u8 = 0;
 const FIELDS: u8 = 1;
 const FAILURE: u8 = 2;
+const EXPRESSIONS: u8 = 3;
+
+/// What is wanted of a view's function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Wanted {
+    Rows,
+    /// The types of the columns that it returns for a sample.
+    Fields,
+    /// What it computes, if that can be told from its source text.
+    Expressions,
+}
 
 /// What a worker is asked to compute.
 #[derive(Debug)]
 pub struct WorkerRequest<'a> {
-    /// Whether only the types of the columns are wanted.
-    pub infer: bool,
+    /// What is wanted.
+    pub wanted: Wanted,
     /// The view: a serialized `feast.core.OnDemandFeatureView`.
     pub view: &'a [u8],
     /// The schema of the rows, for [`WorkerRequest::schema_of`].
@@ -51,10 +64,14 @@ impl<'a> WorkerRequest<'a> {
     ///
     /// # Errors
     /// `Internal` when Arrow cannot write the columns.
-    pub fn encode(infer: bool, view: &[u8], schema: &[u8], calls: &[usize], input: &RecordBatch) -> Result<Vec<u8>> {
+    pub fn encode(wanted: Wanted, view: &[u8], schema: &[u8], calls: &[usize], input: &RecordBatch) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(LENGTH + view.len() + schema.len() + 8 * calls.len() + ABOUT_A_ROW);
         bytes.extend_from_slice(&[0; LENGTH]);
-        bytes.push(if infer { INFER } else { APPLY });
+        bytes.push(match wanted {
+            Wanted::Rows => APPLY,
+            Wanted::Fields => INFER,
+            Wanted::Expressions => EXPLAIN,
+        });
         for part in [view, schema] {
             write_length(part.len(), &mut bytes);
             bytes.extend_from_slice(part);
@@ -77,7 +94,12 @@ impl<'a> WorkerRequest<'a> {
         let schema = read_part(&mut rest)?;
         let n_calls = read_length(&mut rest)?;
         let calls = (0..n_calls).map(|_| read_length(&mut rest)).collect::<Result<_>>()?;
-        Ok(Self { infer: *kind == INFER, view, schema, calls, rows: rest })
+        let wanted = match *kind {
+            INFER => Wanted::Fields,
+            EXPLAIN => Wanted::Expressions,
+            _ => Wanted::Rows,
+        };
+        Ok(Self { wanted, view, schema, calls, rows: rest })
     }
 
     /// The rows of all calls, of the schema that [`schema`](Self::schema) describes.
@@ -113,6 +135,8 @@ pub enum WorkerAnswer {
     Calls(Vec<Result<RecordBatch>>),
     /// Names and types of the columns.
     Fields(Vec<Field>),
+    /// What the function computes, for `feast_online`; nothing where it has to be called.
+    Expressions(Option<String>),
 }
 
 impl WorkerAnswer {
@@ -135,6 +159,7 @@ impl WorkerAnswer {
                 let fields = fields.iter().map(|field| json!([field.name, field.value_type as i32]));
                 [vec![FIELDS], Value::from_iter(fields).to_string().into_bytes()].concat()
             }
+            Self::Expressions(text) => [&[EXPRESSIONS], text.as_deref().unwrap_or_default().as_bytes()].concat(),
         }
     }
 
@@ -202,6 +227,10 @@ impl WorkerAnswer {
                 let fields: Vec<(String, i32)> = serde_json::from_slice(rest).map_err(|_| garbled())?;
                 let field = |(name, number)| Field::new(name, ValueType::from_number(number).unwrap_or_default());
                 Ok(Self::Fields(fields.into_iter().map(field).collect()))
+            }
+            EXPRESSIONS => {
+                let text = std::str::from_utf8(rest).map_err(|_| garbled())?;
+                Ok(Self::Expressions(Some(text.to_owned()).filter(|text| !text.is_empty())))
             }
             FAILURE => Err(error_of(rest)?),
             _ => Err(garbled()),
@@ -300,9 +329,12 @@ mod tests {
     fn messages_come_back_as_they_were() {
         let input = batch(&[Some(1), None, Some(3)]);
         let schema = WorkerRequest::schema_bytes(input.schema_ref());
-        let bytes = WorkerRequest::encode(true, b"view", &schema, &[2, 0, 1], &input.slice(0, 3)).unwrap();
+        let bytes = WorkerRequest::encode(Wanted::Fields, b"view", &schema, &[2, 0, 1], &input.slice(0, 3)).unwrap();
         let request = WorkerRequest::decode(&bytes[LENGTH..]).unwrap();
-        assert_eq!((request.infer, request.view, request.schema), (true, b"view".as_slice(), schema.as_slice()));
+        assert_eq!(
+            (request.wanted, request.view, request.schema),
+            (Wanted::Fields, b"view".as_slice(), schema.as_slice())
+        );
         assert_eq!(request.calls, [2, 0, 1]);
         let known = WorkerRequest::schema_of(request.schema).unwrap();
         assert_eq!(request.input(&known).unwrap(), input);
@@ -312,6 +344,12 @@ mod tests {
             panic!("other answer")
         };
         assert_eq!(fields, [Field::new("n", ValueType::Int64)]);
+        for text in [None, Some("[]".to_owned())] {
+            let bytes = WorkerAnswer::Expressions(text.clone()).encode(&known);
+            assert!(
+                matches!(WorkerAnswer::decode(&bytes, &known), Ok(WorkerAnswer::Expressions(found)) if found == text)
+            );
+        }
     }
 
     #[test]

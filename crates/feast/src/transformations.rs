@@ -1,12 +1,16 @@
-//! Who computes an on-demand view: its plan runs here, its function where Python is.
+//! Who computes an on-demand view: its plan runs here, and so do functions that are plain arithmetic; any other function
+//! runs where Python is.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use feast_core::{Error, FeatureView, Field, Result, Transformation, Transformer, ValueType};
-use feast_online::SubstraitPlan;
+use feast_core::{
+    Error, FeatureView, Field, OnDemandFeatures, Result, Transformation, Transformer, UserDefinedFunction, ValueType,
+};
+use feast_online::{Expressions, FunctionMode, SubstraitPlan};
 
 /// Plans that are kept ready; views come and go in a process that lives long.
 const MOST_PLANS: usize = 1024;
@@ -17,11 +21,14 @@ pub(crate) struct Transformations {
     /// What runs functions, where something does.
     python: Option<Arc<dyn Transformer>>,
     plans: Mutex<HashMap<Vec<u8>, Arc<SubstraitPlan>>>,
+    /// By hash of the code and of what it is for; nothing for functions that have to be called.
+    expressions: Mutex<HashMap<u64, Option<Arc<Expressions>>>>,
+    hasher: RandomState,
 }
 
 impl Transformations {
     pub(crate) fn new(python: Option<Arc<dyn Transformer>>) -> Arc<Self> {
-        Arc::new(Self { python, plans: Mutex::default() })
+        Arc::new(Self { python, ..Self::default() })
     }
 
     /// Whether views of this kind can be computed here at all.
@@ -42,11 +49,41 @@ impl Transformations {
         Ok(plan)
     }
 
+    /// The expressions of a view, which whoever runs Python is asked for once.
+    async fn expressions(&self, view: &FeatureView) -> Option<Arc<Expressions>> {
+        let python = self.python.as_deref()?;
+        let on_demand = view.on_demand()?;
+        let function = function_of(on_demand)?;
+        let mode = FunctionMode::of(on_demand, function).ok()?;
+        let features = view.features.iter().map(|feature| (feature.name.as_str(), feature.value_type as i32));
+        let code = (&function.name, &function.body_text, function.body.as_ref(), mode.name());
+        let hash = self.hasher.hash_one((&view.name, code, features.collect::<Vec<_>>()));
+        if let Some(known) = self.expressions.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
+            return known.clone();
+        }
+        // Whoever calls the function next is told why nobody can tell.
+        let text = python.expressions(view).await.ok()?;
+        let found = text.and_then(|text| Expressions::parse(&text, mode, view)).map(Arc::new);
+        let mut known = self.expressions.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_PLANS {
+            known.clear();
+        }
+        known.insert(hash, found.clone());
+        found
+    }
+
     fn python(&self, view: &FeatureView) -> Result<&dyn Transformer> {
         self.python.as_deref().ok_or_else(|| {
             Error::unsupported(format!("the on-demand view `{}` cannot be computed here, without Python", view.name))
                 .with_hint("use a process that runs Python")
         })
+    }
+}
+
+fn function_of(on_demand: &OnDemandFeatures) -> Option<&UserDefinedFunction> {
+    match (&on_demand.transformation, &on_demand.user_defined_function) {
+        (Some(Transformation::UserDefinedFunction(function)), _) | (None, Some(function)) => Some(function),
+        _ => None,
     }
 }
 
@@ -66,10 +103,13 @@ fn of_view(view: &FeatureView, error: Error) -> Error {
 #[async_trait]
 impl Transformer for Transformations {
     async fn apply(&self, view: &FeatureView, input: RecordBatch) -> Result<RecordBatch> {
-        match plan_of(view) {
-            Some(bytes) => self.plan(view, bytes)?.run(&input).map_err(|error| of_view(view, error)),
-            None => self.python(view)?.apply(view, input).await,
+        if let Some(bytes) = plan_of(view) {
+            return self.plan(view, bytes)?.run(&input).map_err(|error| of_view(view, error));
         }
+        if let Some(computed) = self.expressions(view).await.and_then(|expressions| expressions.apply(&input)) {
+            return Ok(computed);
+        }
+        self.python(view)?.apply(view, input).await
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {

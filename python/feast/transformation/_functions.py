@@ -26,7 +26,7 @@ from feast.errors import FeastError
 HELPERS_MARK = b"\n# feast-rs helpers\n"
 
 # The name of a function that has none.
-_LAMBDA = "_lambda"
+LAMBDA = "_lambda"
 
 # What the functions of Feast's users call without importing it.
 _COMMON = {
@@ -101,7 +101,7 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
     filename = filename_of(view)
     namespace: dict[str, Any] = {"__name__": "feast_on_demand", "__builtins__": builtins}
     try:
-        module = _parsed(text, filename)
+        module = parsed(text, filename)
         before = ast.parse(helpers, f"<helpers of {view}>")
     except SyntaxError as error:
         raise FunctionUnusable(
@@ -112,16 +112,13 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
     if named:
         wanted = named[-1].name
         named[-1].decorator_list = []
-    elif _LAMBDA in _defined(module):
-        wanted = _LAMBDA
+    elif LAMBDA in defined_names(module):
+        wanted = LAMBDA
     else:
         raise FunctionUnusable("its source text has no `def`, and not one `lambda`")
-    defined = _defined(module) | _defined(before)
     codes = [_compiled(before, f"<helpers of {view}>"), _compiled(module, filename)]
     missing = []
-    for used in sorted({used for code in codes for used in _global_names(code)}):
-        if hasattr(builtins, used) or used in defined:
-            continue
+    for used in names_of_others(before, module):
         try:
             found = common(used)
         except ImportError:
@@ -156,16 +153,27 @@ def common(name: str) -> Any:
 
 def names_used(text: str) -> list[str]:
     """Names that a source text takes from around it, in order."""
-    module = _parsed(textwrap.dedent(text), "<function>")
+    module = parsed(textwrap.dedent(text), "<function>")
     for node in module.body:
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = []
-    defined = _defined(module)
-    used = dict.fromkeys(_global_names(_compiled(module, "<function>")))
+    return names_of_others(module)
+
+
+def names_of_others(*modules: ast.Module) -> list[str]:
+    """Names that texts look up and neither they nor Python define, in order."""
+    defined = {name for module in modules for name in defined_names(module)}
+    codes = [_compiled(module, "<function>") for module in modules]
+    used = dict.fromkeys(name for code in codes for name in _global_names(code))
     return [one for one in used if one not in defined and not hasattr(builtins, one)]
 
 
-def _parsed(text: str, filename: str) -> ast.Module:
+def is_common(name: str) -> bool:
+    """Whether a name means something without being imported."""
+    return name in _COMMON
+
+
+def parsed(text: str, filename: str) -> ast.Module:
     """A source text. One without `def` may have a single `lambda`, which gets a name; what is around it is left out."""
     try:
         module = ast.parse(text, filename)
@@ -179,14 +187,14 @@ def _parsed(text: str, filename: str) -> ast.Module:
     found = [one for one in ast.walk(module) if isinstance(one, ast.Lambda)]
     if len(found) != 1:
         return module
-    named = ast.Assign([ast.Name(_LAMBDA, ast.Store())], found[0], lineno=found[0].lineno)
+    named = ast.Assign([ast.Name(LAMBDA, ast.Store())], found[0], lineno=found[0].lineno)
     return ast.fix_missing_locations(ast.Module([named], []))
 
 
 def lambda_in(text: str) -> str:
     """The only `lambda` of a source text; raises ValueError where there are none or several."""
-    module = _parsed(textwrap.dedent(text), "<lambda>")
-    if _LAMBDA not in _defined(module):
+    module = parsed(textwrap.dedent(text), "<lambda>")
+    if LAMBDA not in defined_names(module):
         raise ValueError("not one `lambda`")
     return ast.unparse(module.body[0].value)  # type: ignore[attr-defined]
 
@@ -205,7 +213,7 @@ def _compiled(module: ast.Module, filename: str) -> CodeType:
     )  # type: ignore[no-any-return]
 
 
-def _defined(module: ast.Module) -> set[str]:
+def defined_names(module: ast.Module) -> set[str]:
     """Names that the top level of a text binds."""
     found = set()
     for node in module.body:

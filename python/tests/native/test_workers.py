@@ -61,7 +61,9 @@ BAD = {
 }
 GOOD = {
     "prints": "print('hello ' * 100000); import sys; sys.stdout.flush(); return {'x': inputs['val']}",
-    "doubles": "return {'x': [2 * one for one in inputs['val']]}",
+    # Not plain arithmetic, which would not be called.
+    "doubles": "return {'x': [sum((one, one)) for one in inputs['val']]}",
+    "trebles": "return {'x': [3 * one for one in inputs['val']]}",
     "reads": "import sys; return {'x': [len(sys.stdin.read()) for _ in inputs['val']]}",
     # Rows of a stream of ours, which pyarrow reads without holding the interpreter.
     "nested": "import os, pandas; from datetime import datetime, timezone; from feast import FeatureStore; "
@@ -307,6 +309,21 @@ def test_a_killed_worker_is_replaced(server: Server) -> None:
     for _ in range(3):
         os.kill(server.values("whoami", [1])[0], signal.SIGKILL)
         assert server.values("doubles", [21]) == [42]
+
+
+def test_plain_arithmetic_is_computed_without_a_worker(repository: Path) -> None:
+    running = Server(repository, "--transformation-workers", "1")
+    worker = running.values("whoami", [1])[0]
+    assert running.values("trebles", [5]) == [15]
+    # A worker that does not answer would keep everybody waiting who needs it.
+    os.kill(worker, signal.SIGSTOP)
+    assert running.values("trebles", [7, 8]) == [21, 24]
+    # What it would do otherwise than a processor, Python tells.
+    os.kill(worker, signal.SIGCONT)
+    status, body = running.ask("trebles", [None])
+    assert status == 500
+    assert "failed in line 2 of its function: TypeError" in json.dumps(body)
+    running.stop()
 
 
 def test_rows_that_are_written_are_transformed(server: Server) -> None:

@@ -98,10 +98,6 @@ struct Function<'a> {
 impl<'a> Function<'a> {
     fn of(view: &'a FeatureView) -> Result<Self> {
         let on_demand = view.on_demand().ok_or_else(|| Error::internal("a stored view was to be computed"))?;
-        if !on_demand.aggregations.is_empty() {
-            let message = format!("on-demand feature view `{}` has aggregations, which do not run here yet", view.name);
-            return Err(Error::unsupported(message).with_hint("compute them in its function"));
-        }
         let function = match (&on_demand.transformation, &on_demand.user_defined_function) {
             (Some(Transformation::UserDefinedFunction(function)), _) | (None, Some(function)) => function,
             (Some(Transformation::Substrait(_)), _) => return Err(other_mode(view, "substrait")),

@@ -238,6 +238,20 @@ pub struct Aggregation {
     pub slide_interval: Option<TimeDelta>,
 }
 
+impl Aggregation {
+    /// Feast's name of the feature that it makes.
+    pub fn feature_name(&self) -> String {
+        if !self.name.is_empty() {
+            return self.name.clone();
+        }
+        let base = format!("{}_{}", self.function, self.column);
+        match self.time_window.map(|window| window.num_seconds()).filter(|seconds| *seconds > 0) {
+            Some(seconds) => format!("{base}_{seconds}s"),
+            None => base,
+        }
+    }
+}
+
 impl FeatureView {
     /// A batch view without source, to be filled by the caller.
     pub fn new(name: impl Into<String>, kind: FeatureViewKind) -> Self {

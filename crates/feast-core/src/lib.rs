@@ -19,6 +19,7 @@
 mod error;
 mod memo;
 mod suggest;
+mod turns;
 
 mod value_type;
 
@@ -85,6 +86,7 @@ pub use suggest::{did_you_mean, list_names};
 pub use time_to_live::{TimeToLive, is_expired};
 pub use transformation::{Substrait, Transformation, UserDefinedFunction};
 pub use transformer::{BatchFunctions, Rows, Transformer};
+pub use turns::Turns;
 pub use validate::{Problem, validate};
 pub use value_type::{OPAQUE_VALUE_KEY, ValueType};
 

@@ -31,7 +31,7 @@ use parquet::file::reader::Length;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, Type as SchemaType};
 
-use crate::append_turns::Turns;
+use crate::append_turns::AppendTurns;
 use crate::cast::cast_to;
 use crate::compaction::{compact, is_part, name_after, part_stem, remove};
 use crate::dataset::{ParquetFile, ROW_GROUP_ROWS, Staging, failed, remove_leftovers, unwritable, zstd};
@@ -64,7 +64,7 @@ pub(crate) fn check(source: &DataSource, base: &Path, rows: &RecordBatch) -> Res
 
 /// Adds rows to the files of a source and returns how many. Those of others in this process who wait for the same turn
 /// are added along.
-pub(crate) fn append(turns: &Turns, source: &DataSource, base: &Path, rows: RecordBatch) -> Result<u64> {
+pub(crate) fn append(turns: &AppendTurns, source: &DataSource, base: &Path, rows: RecordBatch) -> Result<u64> {
     let files = Files::of(source, base)?;
     check_kind(source, &files)?;
     if files.bucket.is_none() {

@@ -13,7 +13,7 @@ use feast_core::{
 use futures::TryStreamExt;
 use serde_json::Value;
 
-use crate::append_turns::Turns;
+use crate::append_turns::AppendTurns;
 use crate::entity_range::asked_range;
 use crate::entity_rows::{EntityRows, EntityRowsBuilder, EntitySource};
 use crate::historical::{Historical, JoinOptions, OpenPlan};
@@ -67,7 +67,7 @@ pub struct OfflineStore {
     /// The database that holds the rows, if it is not files.
     warehouse: Option<Postgres>,
     /// Who adds rows to files next.
-    turns: Turns,
+    turns: AppendTurns,
 }
 
 /// Rows that a source takes. Without [`commit`](Self::commit) they are not added.
@@ -75,7 +75,7 @@ pub struct Append(Prepared);
 
 enum Prepared {
     /// Rows that files take as they are at this moment.
-    Files { turns: Turns, source: Box<DataSource>, base: PathBuf, rows: RecordBatch },
+    Files { turns: AppendTurns, source: Box<DataSource>, base: PathBuf, rows: RecordBatch },
     /// Rows in a transaction.
     Table(Box<Taken>),
 }
@@ -133,7 +133,7 @@ impl OfflineStore {
                 staging_location: None,
                 staging_endpoint: String::new(),
                 warehouse: Some(Postgres::new(config)?),
-                turns: Turns::default(),
+                turns: AppendTurns::default(),
             });
         }
         let name = match config {
@@ -171,7 +171,14 @@ impl OfflineStore {
             Some(Value::String(endpoint)) => endpoint.clone(),
             Some(other) => return Err(malformed("staging_location_endpoint_override", other, "a URL")),
         };
-        Ok(Self { base, memory_limit, staging_location, staging_endpoint, warehouse: None, turns: Turns::default() })
+        Ok(Self {
+            base,
+            memory_limit,
+            staging_location,
+            staging_endpoint,
+            warehouse: None,
+            turns: AppendTurns::default(),
+        })
     }
 
     /// The same store with another memory limit, in bytes or with a unit; see [`connect`](Self::connect).

@@ -34,9 +34,10 @@ fn main() {
         return add(&arguments[2], &arguments[3], first..first + batches, |number| println!("{number}"));
     }
     let wanted = arguments.get(1).filter(|argument| !argument.starts_with('-'));
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("processes_take_turns", processes_take_turns),
         ("killed_processes_leave_whole_batches", killed_processes_leave_whole_batches),
+        ("batches_that_wait_do_not_share_errors", batches_that_wait_do_not_share_errors),
         ("small_files_become_few", small_files_become_few),
         ("what_a_killed_merge_leaves_is_read_once", what_a_killed_merge_leaves_is_read_once),
         ("a_single_file_keeps_what_it_holds", a_single_file_keeps_what_it_holds),
@@ -119,6 +120,34 @@ fn begin(folder: &Path, path: &str) {
 }
 
 const PLACES: [&str; 3] = ["one.parquet", "folder", "glob/part-*.parquet"];
+
+/// Tasks of one process add at the same time; some batches are not those of the source.
+fn batches_that_wait_do_not_share_errors() {
+    for path in &PLACES[..2] {
+        let folder = tempfile::tempdir().unwrap();
+        begin(folder.path(), path);
+        let store = store(folder.path());
+        let is_wrong = |number: i64| number % 10 == 7;
+        run(async {
+            let add = |number: i64| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    let rows = batch(number);
+                    let rows = if is_wrong(number) { rows.project(&[0, 1]).unwrap() } else { rows };
+                    (number, store.append(&source(path), rows).await)
+                })
+            };
+            for (number, added) in futures::future::join_all((1..=60).map(add)).await.into_iter().map(Result::unwrap) {
+                match is_wrong(number) {
+                    true => assert!(added.unwrap_err().message().contains("missing `text`")),
+                    false => assert_eq!(added.unwrap(), BATCH as u64),
+                }
+            }
+        });
+        let expected: BTreeSet<i64> = (0..=60).filter(|number| !is_wrong(*number)).collect();
+        assert_eq!(numbers(folder.path(), path), expected);
+    }
+}
 
 fn processes_take_turns() {
     for path in PLACES {

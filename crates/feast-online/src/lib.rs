@@ -16,6 +16,7 @@
 //! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`on_demand_input`] (what is computed from the
 //! answer), [`SubstraitPlan`], [`Expressions`], [`online_rows`] (what is written), the stores.
 
+mod aggregates;
 mod coerce;
 mod entity_rows;
 mod expressions;
@@ -26,6 +27,7 @@ mod write;
 
 pub mod stores;
 
+pub use aggregates::check_aggregations;
 pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use expressions::{Expressions, FunctionMode};

@@ -11,23 +11,26 @@ use feast_core::{
     Result, RetrievalPlan, ValueType,
 };
 
+use crate::aggregates::aggregates;
 use crate::coerce_column;
 use crate::write::marked_batch;
 
-/// The input of one on-demand view: its source features under their full and their short names, its request data, and
-/// the join keys of its sources. A short name that two sources have is left out, since nobody could say which is meant.
+/// The input of one on-demand view: its source features under their full and their short names, its request data, the
+/// join keys of its sources, and its aggregations. A short name that two sources have is left out, since nobody could say
+/// which is meant.
 ///
 /// `stored` are the columns of the views of the plan, in the declared types; `request_columns` and `entity_columns`
-/// those of the caller.
+/// those of the caller. `moments` are the times of the rows, which are aggregated apart; without them, all are of one.
 ///
 /// # Errors
-/// `InvalidRequest` for values that do not fit.
+/// `InvalidRequest` for values that do not fit; `InvalidDefinition` for aggregations that these inputs do not have.
 pub fn on_demand_input(
     plan: &RetrievalPlan,
     view: &PlannedOnDemandView,
     stored: &[Vec<ArrayRef>],
     request_columns: &[(&Field, ArrayRef)],
     entity_columns: &[(&PlannedJoinKey, ArrayRef)],
+    moments: Option<&ArrayRef>,
     n_rows: usize,
 ) -> Result<RecordBatch> {
     let mut input = Input::default();
@@ -70,6 +73,16 @@ pub fn on_demand_input(
     }
     for (key, values) in entity_columns.iter().filter(|(key, _)| keys.iter().any(|own| own.column == key.column)) {
         input.push(&key.column, key.value_type, values);
+    }
+    let aggregations = view.view.on_demand().map(|on_demand| on_demand.aggregations.as_slice()).unwrap_or_default();
+    if !aggregations.is_empty() {
+        let find = |name: &str| {
+            let position = input.fields.iter().position(|field| field.name == name)?;
+            Some(&input.columns[position])
+        };
+        for (name, value_type, values) in aggregates(&view.view, aggregations, &find, moments, n_rows)? {
+            input.push(&name, value_type, &values);
+        }
     }
     marked_batch(&input.fields, input.columns, n_rows)
 }

@@ -223,7 +223,7 @@ pub async fn retrieve(
     }
     for view in &plan.on_demand {
         let Some(transformer) = transformer else { continue };
-        let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, n_rows)?;
+        let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, None, n_rows)?;
         let computed = within(options.deadline, transformer.apply(&view.view, input)).await?;
         let computed = view.features.iter().zip(computed_columns(view, &computed, n_rows)?);
         for (feature, values) in computed.filter(|(feature, _)| feature.returned) {

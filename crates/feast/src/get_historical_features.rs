@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_empty_array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 use feast_core::{
-    Error, ErrorCode, FeatureSelection, Field, PlannedFeature, PlannedJoinKey, PlannedView, ProjectContents, Result,
-    RetrievalPlan, Timestamp, Transformer, list_names,
+    Error, ErrorCode, FeatureSelection, Field, PlannedFeature, PlannedJoinKey, PlannedOnDemandView, PlannedView,
+    ProjectContents, Result, RetrievalPlan, Timestamp, Transformer, list_names,
 };
 use feast_offline::{BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LeakReport};
 use feast_online::{coerce_column, computed_columns, on_demand_input};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::FeatureStore;
 use crate::materialize::with_known_inputs;
@@ -133,6 +134,8 @@ pub(crate) struct OnDemandSteps {
     transformer: Arc<dyn Transformer>,
     /// How many of the columns are the caller's.
     entity_columns: usize,
+    /// Position of their times.
+    time: usize,
     /// Positions of request data and of join keys among the caller's columns.
     request: Vec<(Field, usize)>,
     keys: Vec<(PlannedJoinKey, usize)>,
@@ -179,12 +182,25 @@ impl OnDemandSteps {
             });
         }
         let schema = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
-        Ok(Self { entity_columns: joined.entity_columns, plan, transformer, request, keys, returned, schema })
+        let time = input.index_of(&joined.event_timestamp_column)?;
+        Ok(Self { entity_columns: joined.entity_columns, time, plan, transformer, request, keys, returned, schema })
     }
 
     pub(crate) fn applied_to(self, joined: HistoricalStream) -> Result<HistoricalStream> {
         let steps = Arc::new(self);
         let schema = Arc::clone(&steps.schema);
+        let aggregates = |view: &PlannedOnDemandView| {
+            view.view.on_demand().is_some_and(|on_demand| !on_demand.aggregations.is_empty())
+        };
+        if steps.plan.on_demand.iter().any(aggregates) {
+            // The rows of one moment may be anywhere among them.
+            let (input, rows) = (Arc::clone(joined.batches.schema()), joined.batches);
+            let all = futures::stream::once(async move {
+                let batches: Vec<RecordBatch> = rows.try_collect().await?;
+                steps.apply(&concat_batches(&input, &batches)?).await
+            });
+            return Ok(HistoricalStream { batches: BatchStream::new(schema, all), ..joined });
+        }
         let batches = joined.batches.then(move |batch| {
             let steps = Arc::clone(&steps);
             async move { steps.apply(&batch?).await }
@@ -220,7 +236,8 @@ impl OnDemandSteps {
                 columns.extend(fields.iter().map(|field| new_empty_array(field.data_type())));
                 continue;
             }
-            let input = on_demand_input(&self.plan, view, &stored, &request, &keys, n_rows)?;
+            let input =
+                on_demand_input(&self.plan, view, &stored, &request, &keys, Some(batch.column(self.time)), n_rows)?;
             let computed = self.transformer.apply(&view.view, input).await?;
             for (feature, column) in view.features.iter().zip(computed_columns(view, &computed, n_rows)?) {
                 columns.push(match feature.field.value_type.is_opaque() {

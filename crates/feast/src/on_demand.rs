@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use crate::FeatureStore;
 use crate::get_historical_features::OnDemandSteps;
 use crate::materialize::with_known_inputs;
-use crate::transformations::plan_of;
+use crate::transformations::needs_python;
 
 /// Column of the entity rows that carries the time under which a computed row is stored.
 const STORED_TIME: &str = "__stored_time";
@@ -73,7 +73,7 @@ impl FeatureStore {
         let contents = self.contents(false).await?;
         let views = contents.feature_views.values().filter(|view| !view.disabled);
         let views = views.filter(|view| view.on_demand().is_some_and(|on_demand| !on_demand.write_to_online_store));
-        let views = views.filter(|view| plan_of(view).is_none());
+        let views = views.filter(|view| needs_python(view));
         Ok(views.map(|view| view.name.clone()).collect())
     }
 
@@ -92,7 +92,7 @@ impl FeatureStore {
         }
         let plan = computing_plan(contents, view)?;
         let planned = &plan.on_demand[0];
-        let input = input_of_rows(&plan, planned, rows, false)?;
+        let input = input_of_rows(&plan, planned, rows, None, false)?;
         let computed = self.transformer.apply(&planned.view, input).await?;
         let columns = computed_columns(planned, &computed, rows.num_rows())?;
         let fields = planned.features.iter().map(|feature| {
@@ -139,13 +139,14 @@ impl FeatureStore {
                 Arc::new(TimestampMicrosecondArray::from(now).with_timezone("UTC"))
             }
         };
+        let moments = Arc::clone(&times);
         let mut columns: Vec<(&str, ArrayRef)> = vec![(STORED_TIME, times)];
         let given = |name: &str| rows.column_by_name(name).map(|column| (name.to_owned(), Arc::clone(column)));
         let keys: Vec<(String, ArrayRef)> = table.join_keys.iter().filter_map(|key| given(&key.name)).collect();
         columns.extend(keys.iter().map(|(name, column)| (name.as_str(), Arc::clone(column))));
         let features = if transform && rows.num_rows() > 0 {
             let plan = computing_plan(contents, view)?;
-            let input = input_of_rows(&plan, &plan.on_demand[0], rows, true)?;
+            let input = input_of_rows(&plan, &plan.on_demand[0], rows, Some(&moments), true)?;
             let computed = self.transformer.apply(&plan.on_demand[0].view, input).await?;
             let features = plan.on_demand[0].features.iter().map(|feature| feature.field.name.clone());
             features.zip(computed_columns(&plan.on_demand[0], &computed, rows.num_rows())?).collect()
@@ -281,6 +282,7 @@ fn input_of_rows(
     plan: &RetrievalPlan,
     view: &PlannedOnDemandView,
     rows: &RecordBatch,
+    moments: Option<&ArrayRef>,
     all_keys: bool,
 ) -> Result<RecordBatch> {
     let mut missing: Vec<String> = Vec::new();
@@ -324,7 +326,7 @@ fn input_of_rows(
         )
         .with_hint(format!("the columns given are {}", list_names(given))));
     }
-    on_demand_input(plan, view, &stored, &request, &keys, rows.num_rows())
+    on_demand_input(plan, view, &stored, &request, &keys, moments, rows.num_rows())
 }
 
 /// Whether the rows of a view follow from the history of its sources alone.

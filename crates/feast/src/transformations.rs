@@ -33,7 +33,7 @@ impl Transformations {
 
     /// Whether views of this kind can be computed here at all.
     pub(crate) fn computes(&self, view: &FeatureView) -> bool {
-        self.python.is_some() || plan_of(view).is_some()
+        self.python.is_some() || !needs_python(view)
     }
 
     fn plan(&self, view: &FeatureView, bytes: &[u8]) -> Result<Arc<SubstraitPlan>> {
@@ -87,6 +87,20 @@ fn function_of(on_demand: &OnDemandFeatures) -> Option<&UserDefinedFunction> {
     }
 }
 
+/// Whether a view has aggregations and no function of them.
+fn is_made_of_aggregates(view: &FeatureView) -> bool {
+    view.on_demand().is_some_and(|on_demand| {
+        !on_demand.aggregations.is_empty()
+            && on_demand.transformation.is_none()
+            && on_demand.user_defined_function.is_none()
+    })
+}
+
+/// Whether a view has a function.
+pub(crate) fn needs_python(view: &FeatureView) -> bool {
+    plan_of(view).is_none() && !is_made_of_aggregates(view)
+}
+
 /// The plan of a view in mode `substrait`.
 pub(crate) fn plan_of(view: &FeatureView) -> Option<&[u8]> {
     match &view.on_demand()?.transformation {
@@ -106,6 +120,10 @@ impl Transformer for Transformations {
         if let Some(bytes) = plan_of(view) {
             return self.plan(view, bytes)?.run(&input).map_err(|error| of_view(view, error));
         }
+        if is_made_of_aggregates(view) {
+            // They are among its inputs.
+            return Ok(input);
+        }
         if let Some(computed) = self.expressions(view).await.and_then(|expressions| expressions.apply(&input)) {
             return Ok(computed);
         }
@@ -113,6 +131,15 @@ impl Transformer for Transformations {
     }
 
     async fn infer(&self, view: &FeatureView, sample: RecordBatch) -> Result<Vec<Field>> {
+        if is_made_of_aggregates(view) {
+            let aggregations = view.on_demand().map(|on_demand| on_demand.aggregations.as_slice()).unwrap_or_default();
+            let fields = aggregations.iter().filter_map(|aggregation| {
+                let name = aggregation.feature_name();
+                let value_type = ValueType::of_arrow_field(sample.schema_ref().field_with_name(&name).ok()?)?;
+                Some(Field::new(name, value_type))
+            });
+            return Ok(fields.collect());
+        }
         let Some(bytes) = plan_of(view) else { return self.python(view)?.infer(view, sample).await };
         let plan = self.plan(view, bytes)?;
         let computed = plan.run(&sample).map_err(|error| of_view(view, error))?;

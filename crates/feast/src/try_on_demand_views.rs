@@ -14,7 +14,7 @@ use feast_core::{
     ErrorCode, FeatureView, Field, Problem, ProjectContents, RegistryObject, Result, Transformer, ValueType,
     did_you_mean, infer_projections, list_names,
 };
-use feast_online::on_demand_input;
+use feast_online::{check_aggregations, on_demand_input};
 use feast_proto::value_codec::json_to_value;
 
 use crate::on_demand::computing_plan;
@@ -33,14 +33,12 @@ pub(crate) async fn try_on_demand_views(
     let views: Vec<Arc<FeatureView>> = desired.feature_views.values().cloned().collect();
     for view in views {
         let Some(on_demand) = view.on_demand() else { continue };
-        if !on_demand.aggregations.is_empty() {
-            problems.push(Problem::new(view.reference(), "has aggregations, which do not run here yet").with_hint(
-                "aggregate in a batch feature view or in the function, or give `--skip-feature-view-validation` to \
-                     keep a view that has no values",
-            ));
+        if let Some(problem) = check_aggregations(&view) {
+            problems.push(problem);
             continue;
         }
-        if on_demand.transformation.is_none() && on_demand.user_defined_function.is_none() {
+        let has_function = on_demand.transformation.is_some() || on_demand.user_defined_function.is_some();
+        if !has_function && on_demand.aggregations.is_empty() {
             continue;
         }
         let known = staying.and_then(|staying| staying.feature_views.get(&view.name));
@@ -48,7 +46,18 @@ pub(crate) async fn try_on_demand_views(
             continue;
         }
         // What its sources lack is reported where they are checked.
-        let Ok(sample) = sample(desired, staying, &view) else { continue };
+        let sample = match sample(desired, staying, &view) {
+            Ok(sample) => sample,
+            Err(error) if !on_demand.aggregations.is_empty() => {
+                let mut problem = Problem::new(view.reference(), format!("cannot be aggregated: {error}"));
+                if let Some(hint) = error.hint() {
+                    problem = problem.with_hint(hint);
+                }
+                problems.push(problem);
+                continue;
+            }
+            Err(_) => continue,
+        };
         let inputs: Vec<String> = sample.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
         match transformer.infer(&view, sample).await {
             // What cannot be computed here may still be defined and listed, if it says what it computes.
@@ -100,7 +109,7 @@ fn sample(
     let stored: Vec<Vec<ArrayRef>> = stored.collect();
     let request: Vec<_> = plan.request_fields.iter().map(|field| (field, value_of(field.value_type))).collect();
     let keys: Vec<_> = plan.join_keys.iter().map(|key| (key, value_of(key.value_type))).collect();
-    on_demand_input(&plan, &plan.on_demand[0], &stored, &request, &keys, 1)
+    on_demand_input(&plan, &plan.on_demand[0], &stored, &request, &keys, None, 1)
 }
 
 /// A column of one made-up value.

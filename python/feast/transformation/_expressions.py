@@ -16,6 +16,7 @@ import copy
 import json
 import struct
 import textwrap
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,13 @@ def expressions_of(name: str, text: str, body: bytes, mode: str) -> str | None:
     if not text.strip():
         return None
     helpers = body.partition(HELPERS_MARK)[2].decode(errors="replace")
+    # What Python warns of, it says when it loads the function.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return _expressions_of(name, text, helpers, mode)
+
+
+def _expressions_of(name: str, text: str, helpers: str, mode: str) -> str | None:
     try:
         module = parsed(textwrap.dedent(text), "<function>")
         before = ast.parse(helpers)

@@ -97,18 +97,6 @@ pub(super) fn aggregations(view: &FeatureView) -> &[Aggregation] {
     }
 }
 
-/// Feast's name of the feature that an aggregation makes.
-pub(super) fn feature_name(aggregation: &Aggregation) -> String {
-    if !aggregation.name.is_empty() {
-        return aggregation.name.clone();
-    }
-    let base = format!("{}_{}", aggregation.function, aggregation.column);
-    match aggregation.time_window.map(|window| window.num_seconds()).filter(|seconds| *seconds > 0) {
-        Some(seconds) => format!("{base}_{seconds}s"),
-        None => base,
-    }
-}
-
 /// A column of the rows that a view aggregates.
 pub(super) fn column(view: &FeatureView, frame: &DataFrame, name: &str) -> Result<Expr> {
     let schema = frame.schema().as_arrow();
@@ -141,7 +129,7 @@ pub(super) fn aggregated(
         let first = aggregation.time_window.and_then(|window| end.checked_sub_signed(window)).unwrap_or(start);
         let first = ScalarValue::TimestampMicrosecond(Some(first.timestamp_micros()), Some(Arc::from("UTC")));
         let inside = time.clone().gt_eq(lit(first));
-        let name = feature_name(aggregation);
+        let name = aggregation.feature_name();
         let mut feature = ident(&name);
         let data_type = frame.schema().as_arrow().field_with_name(&aggregation.column).map(|field| field.data_type());
         if let Some(infinity) = data_type.ok().and_then(|data_type| function.overlooked(data_type)) {

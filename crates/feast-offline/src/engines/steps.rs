@@ -21,7 +21,7 @@ use datafusion::prelude::DataFrame;
 use feast_core::{Error, FeatureView, Result, timestamp_type};
 use futures::{StreamExt, stream};
 
-use super::aggregates::{Function, aggregations, column, feature_name};
+use super::aggregates::{Function, aggregations, column};
 use super::computed::{failed, stream_of};
 use crate::BatchStream;
 
@@ -101,7 +101,7 @@ impl Shape {
                 ))
                 .with_hint("name a column of numbers")
             })?;
-            fields.push(Field::new(feature_name(aggregation), output, true));
+            fields.push(Field::new(aggregation.feature_name(), output, true));
             let window = aggregation.time_window.and_then(|window| window.num_microseconds());
             let limit = window.or(ttl).unwrap_or(i64::MAX);
             let position = limits.iter().position(|known| *known == limit).unwrap_or_else(|| {

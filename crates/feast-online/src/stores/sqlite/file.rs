@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use feast_core::{Error, ErrorCode, Result};
+use feast_core::{Error, ErrorCode, Result, Turns};
 use hashbrown::HashMap;
 use rusqlite::{Connection, ErrorCode as SqliteCode, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::super::forking::CloseIdle;
 use super::SqliteConfig;
+use super::writing::OwnedRows;
 
 /// How long a call waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +22,8 @@ pub(super) struct Database {
     pub(super) file: PathBuf,
     pub(super) config: SqliteConfig,
     pub(super) writer: Mutex<Option<Opened>>,
+    /// Small writes, which are written together.
+    pub(super) writes: Turns<OwnedRows, Result<()>>,
     pub(super) readers: Mutex<Vec<Opened>>,
     pub(super) read_permits: Semaphore,
 }

@@ -34,14 +34,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use feast_core::{
     Error, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, StoredTable,
-    TableChange, did_you_mean,
+    TableChange, Turns, did_you_mean,
 };
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use self::file::Database;
 use self::reading::OwnedRead;
-use self::writing::OwnedRows;
+use self::writing::{OwnedRows, TRANSACTION_ROWS};
 use super::forking::{self, CloseIdle};
 use super::options;
 
@@ -151,6 +151,7 @@ impl SqliteStore {
             file: config.file(base),
             config,
             writer: Mutex::default(),
+            writes: Turns::new(TRANSACTION_ROWS),
             readers: Mutex::default(),
             read_permits: Semaphore::new(MOST_READERS),
         });

@@ -3,8 +3,8 @@
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
-use feast_core::{EntityKeys, Field, OnlineTable, OnlineWrite, Result, ValueType};
-use hashbrown::HashSet;
+use feast_core::{EntityKeys, Error, Field, OnlineTable, OnlineWrite, Result, ValueType};
+use hashbrown::HashMap;
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -16,7 +16,10 @@ use super::reading::{seconds, with_fraction};
 use super::tables::{Shape, quoted};
 
 /// Rows of one transaction: many enough to be fast, and few enough that others who write wait for a moment only.
-const TRANSACTION_ROWS: usize = 20_000;
+pub(super) const TRANSACTION_ROWS: usize = 20_000;
+
+/// Writes of so many rows are put together with others that wait.
+const SMALL_WRITE_ROWS: usize = 1_000;
 
 /// Features that one statement inserts.
 const STATEMENT_FEATURES: usize = 64;
@@ -42,7 +45,43 @@ impl OwnedRows {
 }
 
 impl Database {
+    /// Writes rows. Small writes that wait for the same moment are one transaction.
     pub(super) fn write(&self, rows: OwnedRows) -> Result<()> {
+        let n_rows = rows.keys.len();
+        if n_rows > SMALL_WRITE_ROWS {
+            return self.write_alone(&rows);
+        }
+        let written = self.writes.run(rows, n_rows, |waiting| match waiting.as_slice() {
+            // Together or not at all; then each by itself, so that nobody gets somebody else's error.
+            [_, _, ..] if self.write_together(&waiting).is_ok() => waiting.iter().map(|_| Ok(())).collect(),
+            rows => rows.iter().map(|rows| self.write_alone(rows)).collect(),
+        });
+        written.unwrap_or_else(|| Err(Error::internal("whoever was to write the rows has not")))
+    }
+
+    fn write_together(&self, writes: &[OwnedRows]) -> Result<()> {
+        let writes: Vec<OnlineWrite<'_>> = writes.iter().map(OwnedRows::as_write).collect();
+        let parts = writes.iter().map(|write| Part::new(write, &newest_rows(write))).collect::<Result<Vec<_>>>()?;
+        let written = self.with_writer(false, |connection| {
+            let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let transaction = begin.map_err(|error| self.failed("write to", error))?;
+            for (write, part) in writes.iter().zip(&parts) {
+                self.write_part(&transaction, write.table, part)?;
+            }
+            transaction.commit().map_err(|error| self.failed("write to", error))
+        })?;
+        written.ok_or_else(|| Error::internal("there is no file to write to"))
+    }
+
+    fn write_part(&self, transaction: &Connection, table: &OnlineTable, part: &Part<'_>) -> Result<()> {
+        let name = table.name();
+        let shape = Shape::of(transaction, &name)
+            .map_err(|error| self.failed("write to", error))?
+            .ok_or_else(|| missing_table(table, self))?;
+        self.upsert(transaction, &name, shape, part).map_err(|error| self.failed("write to", error))
+    }
+
+    fn write_alone(&self, rows: &OwnedRows) -> Result<()> {
         let write = rows.as_write();
         let newest = newest_rows(&write);
         // Even nothing is not written to a table that does not exist.
@@ -53,13 +92,8 @@ impl Database {
             let written = self.with_writer(false, |connection| {
                 let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
                 let transaction = begin.map_err(|error| self.failed("write to", error))?;
-                let name = write.table.name();
-                let shape = Shape::of(&transaction, &name)
-                    .map_err(|error| self.failed("write to", error))?
-                    .ok_or_else(|| missing_table(write.table, self))?;
-                self.upsert(&transaction, &name, shape, &part)
-                    .and_then(|()| transaction.commit())
-                    .map_err(|error| self.failed("write to", error))
+                self.write_part(&transaction, write.table, &part)?;
+                transaction.commit().map_err(|error| self.failed("write to", error))
             })?;
             written.ok_or_else(|| missing_table(write.table, self))?;
         }
@@ -85,25 +119,38 @@ impl Database {
         }
         let fractions = if shape.exact { "event_ts_micros, created_ts_micros" } else { "NULL, NULL" };
         let mut stored = connection.prepare_cached(&format!(
-            "SELECT event_ts, created_ts, {fractions}, feature_name FROM {table} WHERE entity_key = ?"
+            "SELECT event_ts, created_ts, {fractions}, feature_name, rowid FROM {table} WHERE entity_key = ?"
         ))?;
+        let mut update = connection.prepare_cached(&cells.update(&table))?;
         let mut remove = connection.prepare_cached(&format!("DELETE FROM {table} WHERE entity_key = ?"))?;
-        let features: HashSet<&[u8]> = part.columns.iter().map(|column| column.field.name.as_bytes()).collect();
+        let features: HashMap<&[u8], usize> =
+            part.columns.iter().enumerate().map(|(at, column)| (column.field.name.as_bytes(), at)).collect();
+        let mut places = vec![None; part.columns.len()];
         let is_empty =
             connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?.is_none();
         for (row, recency) in part.recencies.iter().enumerate() {
             let key = part.keys.value(row);
             if !is_empty {
-                let stored = StoredRow::of(&mut stored, key, &features)?;
+                let stored = StoredRow::of(&mut stored, key, &features, &mut places)?;
                 if stored.newest.is_some_and(|stored| stored > self.rounded(*recency, shape)) {
                     continue;
                 }
                 if stored.has_more {
                     remove.execute([key])?;
+                } else if places.iter().all(Option::is_some) {
+                    // What is there already is found by its place, without a look into the index of names.
+                    cells.bind_times(&mut update, *recency)?;
+                    for (column, place) in part.columns.iter().zip(&places) {
+                        update.raw_bind_parameter(1, place)?;
+                        cells.bind_feature(&mut update, cells.parameter(0) + 1, column, row)?;
+                        update.raw_execute()?;
+                    }
+                    continue;
                 }
             }
             for (upsert, features) in &mut upserts {
-                cells.bind_row(upsert, key, *recency)?;
+                upsert.raw_bind_parameter(1, key)?;
+                cells.bind_times(upsert, *recency)?;
                 for (at, column) in features.iter().enumerate() {
                     cells.bind_feature(upsert, cells.parameter(at) + 1, column, row)?;
                 }
@@ -130,12 +177,15 @@ struct StoredRow {
 }
 
 impl StoredRow {
+    /// Also says in which row of the table each feature is.
     fn of(
         statement: &mut rusqlite::CachedStatement<'_>,
         key: &[u8],
-        features: &HashSet<&[u8]>,
+        features: &HashMap<&[u8], usize>,
+        places: &mut [Option<i64>],
     ) -> rusqlite::Result<Self> {
         let mut rows = statement.query([key])?;
+        places.fill(None);
         let mut stored = Self::default();
         while let Some(row) = rows.next()? {
             let created = match row.get_ref(1)? {
@@ -144,7 +194,10 @@ impl StoredRow {
             };
             let event = with_fraction(seconds(row.get_ref(0)?), row.get_ref(2)?);
             stored.newest = stored.newest.max(Some(Recency { event, created }));
-            stored.has_more |= !row.get_ref(4)?.as_bytes().is_ok_and(|name| features.contains(name));
+            match row.get_ref(4)?.as_bytes().ok().and_then(|name| features.get(name)) {
+                Some(feature) => places[*feature] = Some(row.get(5)?),
+                None => stored.has_more = true,
+            }
         }
         Ok(stored)
     }
@@ -221,8 +274,22 @@ impl Cells {
         )
     }
 
-    fn bind_row(self, upsert: &mut rusqlite::Statement<'_>, key: &[u8], recency: Recency) -> rusqlite::Result<()> {
-        upsert.raw_bind_parameter(1, key)?;
+    /// Changes one feature, whose row is the first parameter; the others are those of an upsert of one feature.
+    fn update(self, table: &str) -> String {
+        let value = self.parameter(0) + 1;
+        let mut names = vec![("event_ts", 2), ("created_ts", 3)];
+        if self.exact {
+            names.extend([("event_ts_micros", 4), ("created_ts_micros", 5)]);
+        }
+        let optional =
+            [(self.value_text, "value_text"), (self.value_num, "value_num"), (self.vector_value, "vector_value")];
+        let cells = optional.into_iter().filter_map(|(has, name)| has.then_some(name));
+        names.extend(std::iter::once("value").chain(cells).zip(value..));
+        let changes: Vec<String> = names.iter().map(|(name, number)| format!("{name} = ?{number}")).collect();
+        format!("UPDATE {table} SET {} WHERE rowid = ?1", changes.join(", "))
+    }
+
+    fn bind_times(self, upsert: &mut rusqlite::Statement<'_>, recency: Recency) -> rusqlite::Result<()> {
         upsert.raw_bind_parameter(2, recency.event.div_euclid(1_000_000))?;
         upsert.raw_bind_parameter(3, recency.created.map(|created| created.div_euclid(1_000_000)))?;
         if self.exact {

@@ -51,14 +51,46 @@ const WRITTEN_AT_ONCE: u64 = 1 << 20;
 /// Rows of a row group from which a dictionary of numbers is worth its making.
 const MANY_ROWS: usize = 4096;
 
-/// Whether the files of a source, as they are now, take these rows.
-pub(crate) fn check(source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<()> {
+/// What the files of a source ask of rows.
+#[derive(Debug, Clone)]
+pub(crate) struct Taken {
+    columns: SourceColumns,
+    /// A single file, and its own schema.
+    file: Option<(PathBuf, SchemaRef)>,
+}
+
+impl Taken {
+    fn of(table: &SourceTable) -> Result<Self> {
+        let file = match table.files.shape {
+            Shape::File => {
+                let schema = Arc::clone(table.parquet_file(0)?.1.schema());
+                Some((table.files.root.clone(), schema))
+            }
+            _ => None,
+        };
+        Ok(Self { columns: SourceColumns::clone(table), file })
+    }
+
+    /// The rows as the files have them.
+    fn fitted(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let rows = conform(&self.columns, rows)?;
+        match &self.file {
+            Some((path, schema)) => as_in_file(path, schema, &rows),
+            None => Ok(rows),
+        }
+    }
+}
+
+/// Whether the files of a source take these rows, as they are now or were a moment ago.
+pub(crate) fn check(turns: &AppendTurns, source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<()> {
+    if let Some(known) = turns.known(source) {
+        return known.fitted(rows).map(drop);
+    }
     let table = SourceTable::open(source, base)?;
     check_kind(source, &table.files)?;
-    let rows = conform(&table, rows)?;
-    if table.files.shape == Shape::File {
-        as_in_file(&table.files.root, table.parquet_file(0)?.1, &rows)?;
-    }
+    let taken = Taken::of(&table)?;
+    taken.fitted(rows)?;
+    turns.know(source, taken);
     Ok(())
 }
 
@@ -68,7 +100,7 @@ pub(crate) fn append(turns: &AppendTurns, source: &DataSource, base: &Path, rows
     let files = Files::of(source, base)?;
     check_kind(source, &files)?;
     if files.bucket.is_none() {
-        return turns.append(source, rows, |batches| add(source, base, &files, batches));
+        return turns.append(source, rows, |batches| add(turns, source, base, &files, batches));
     }
     if files.shape == Shape::File {
         return extend_object(source, base, &rows);
@@ -81,7 +113,13 @@ pub(crate) fn append(turns: &AppendTurns, source: &DataSource, base: &Path, rows
 }
 
 /// Adds batches to the files of a source at once. What is wrong with one of them is no matter of the others.
-fn add(source: &DataSource, base: &Path, files: &Files, batches: &[RecordBatch]) -> Result<Vec<Result<u64>>> {
+fn add(
+    turns: &AppendTurns,
+    source: &DataSource,
+    base: &Path,
+    files: &Files,
+    batches: &[RecordBatch],
+) -> Result<Vec<Result<u64>>> {
     // A link stays a link: the file it names is extended, and whoever writes to it by another name waits.
     let root = match files.shape {
         Shape::Glob => files.files.last().and_then(|file| file.parent()).unwrap_or(&files.root),
@@ -94,11 +132,9 @@ fn add(source: &DataSource, base: &Path, files: &Files, batches: &[RecordBatch])
     // As it is now that it is our turn.
     let table = SourceTable::open(source, base)?;
     let is_file = table.files.shape == Shape::File;
-    let checked = batches.iter().map(|rows| {
-        let rows = conform(&table, rows)?;
-        if is_file { as_in_file(root, table.parquet_file(0)?.1, &rows) } else { Ok(rows) }
-    });
-    let checked: Vec<Result<RecordBatch>> = checked.collect();
+    let taken = Taken::of(&table)?;
+    let checked: Vec<Result<RecordBatch>> = batches.iter().map(|rows| taken.fitted(rows)).collect();
+    turns.know(source, taken);
     let fit: Vec<&RecordBatch> = checked.iter().flatten().collect();
     let joined;
     let rows = match fit.as_slice() {
@@ -205,7 +241,7 @@ fn try_to_extend_object(source: &DataSource, base: &Path, rows: &RecordBatch) ->
     if !writes_alike(footer) {
         return Err(refused("of an old kind of Parquet"));
     }
-    let rows = as_in_file(path, footer, &rows)?;
+    let rows = as_in_file(path, footer.schema(), &rows)?;
     let file = file.at_hand().map_err(|error| unwritable(path, error))?;
     let extended = copy_and_add(&file, footer, Vec::new(), &rows).map_err(|error| unwritable(path, error))?;
     bucket.replace(&objects[0], extended)?;
@@ -242,8 +278,7 @@ fn extend_file(path: &Path, table: &SourceTable, rows: &RecordBatch) -> Result<(
 }
 
 /// The rows with the columns of a file.
-fn as_in_file(path: &Path, footer: &ArrowReaderMetadata, rows: &RecordBatch) -> Result<RecordBatch> {
-    let schema = footer.schema();
+fn as_in_file(path: &Path, schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = schema.fields().iter().map(|field| {
         let array = rows.column_by_name(field.name()).ok_or_else(|| changed(path))?;
         if !field.is_nullable() && array.logical_null_count() > 0 {

@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use feast_core::{DataSource, Error, Result, Turns};
 
+use crate::append::Taken;
+
+/// How long nobody looks again what files ask of rows. Whoever adds the rows looks again anyhow.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 /// Bytes of rows that are added together.
 const MOST_BYTES: usize = 64 << 20;
 
@@ -18,6 +23,8 @@ pub(crate) struct AppendTurns(Arc<Mutex<HashMap<String, Arc<Place>>>>);
 struct Place {
     source: DataSource,
     turns: Turns<RecordBatch, Result<u64>>,
+    /// What the files ask of rows, and when somebody looked.
+    known: Mutex<Option<(Instant, Taken)>>,
 }
 
 impl fmt::Debug for AppendTurns {
@@ -43,13 +50,25 @@ impl AppendTurns {
         added.unwrap_or_else(|| Err(Error::internal("whoever was to add the rows has not")))
     }
 
+    /// What the files of a source ask of rows, if somebody has just looked.
+    pub(crate) fn known(&self, source: &DataSource) -> Option<Taken> {
+        let known = self.place(source);
+        let known = known.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(since, _)| since.elapsed() < KNOWN_FOR).map(|(_, taken)| taken.clone())
+    }
+
+    pub(crate) fn know(&self, source: &DataSource, taken: Taken) {
+        let place = self.place(source);
+        *place.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), taken));
+    }
+
     /// The place of a source; one that was declared anew has another.
     fn place(&self, source: &DataSource) -> Arc<Place> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get(&source.name).filter(|place| place.source == *source) {
             return Arc::clone(place);
         }
-        let place = Arc::new(Place { source: source.clone(), turns: Turns::new(MOST_BYTES) });
+        let place = Arc::new(Place { source: source.clone(), turns: Turns::new(MOST_BYTES), known: Mutex::default() });
         places.insert(source.name.clone(), Arc::clone(&place));
         place
     }

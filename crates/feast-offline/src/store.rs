@@ -55,6 +55,9 @@ const OTHER_STORES: [&str; 14] = [
 /// Keys of the configuration. `staging_location` and its companion belong to Feast's `duckdb` store.
 const KEYS: [&str; 4] = ["type", "memory_limit", "staging_location", "staging_location_endpoint_override"];
 
+/// Rows that are compared with what a source takes in no time.
+const FEW_ROWS: usize = 1_000;
+
 const A_SIZE: &str = "a size such as `512MiB`";
 
 /// Reads and writes feature rows in files.
@@ -411,12 +414,14 @@ impl OfflineStore {
         if let Some(warehouse) = &self.warehouse {
             return Ok(Append(Prepared::Table(Box::new(Box::pin(warehouse.take(source, &rows)).await?))));
         }
+        // No file is opened, and few rows are looked at: to hand that to another thread would take longer.
+        let is_quick = rows.num_rows() <= FEW_ROWS && self.turns.known(source).is_some();
         let (turns, source, base) = (self.turns.clone(), source.clone(), self.base.clone());
-        blocking(move || {
-            append::check(&source, &base, &rows)?;
+        let checked = move || {
+            append::check(&turns, &source, &base, &rows)?;
             Ok(Append(Prepared::Files { turns, source: Box::new(source), base, rows }))
-        })
-        .await
+        };
+        if is_quick { checked() } else { blocking(checked).await }
     }
 
     /// Adds rows to the log of a feature service and returns how many. A reader sees all of them or none; in several

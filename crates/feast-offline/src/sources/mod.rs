@@ -96,7 +96,7 @@ pub(crate) struct SourceTable {
 }
 
 /// What is known of a data source before its rows are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SourceColumns {
     /// Name in messages.
     pub(crate) name: String,

@@ -473,3 +473,95 @@ fn operation(kind: &str, arguments: Vec<Expression>) -> Option<Expression> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use arrow::array::StringArray;
+    use feast_core::FeatureViewKind;
+
+    use super::*;
+
+    fn view(value_type: ValueType) -> FeatureView {
+        let mut view = FeatureView::new("view", FeatureViewKind::OnDemand(OnDemandFeatures::default()));
+        view.features = vec![Field::new("out", value_type)];
+        view
+    }
+
+    fn input() -> RecordBatch {
+        RecordBatch::try_from_iter([
+            ("a", Arc::new(Int64Array::from(vec![Some(7), None, Some(i64::MAX)])) as ArrayRef),
+            ("b", Arc::new(Int64Array::from(vec![-2, 3, 0]))),
+            ("text", Arc::new(StringArray::from(vec!["x", "", "z"]))),
+        ])
+        .unwrap()
+    }
+
+    fn computed(expression: &str, mode: FunctionMode, value_type: ValueType) -> Option<ArrayRef> {
+        let text = format!(r#"["give", [["out", {expression}]]]"#);
+        let computed = Expressions::parse(&text, mode, &view(value_type)).unwrap().apply(&input())?;
+        Some(Arc::clone(computed.column(0)))
+    }
+
+    #[test]
+    fn rows_are_computed_as_python_would() {
+        let or_zero = r#"["if", ["is_none", ["input", "a"]], ["whole", 0], ["input", "a"]]"#;
+        let minimum = format!(r#"["min", {or_zero}, ["whole", 10]]"#);
+        let found = computed(&minimum, FunctionMode::Columns, ValueType::Int64).unwrap();
+        assert_eq!(found.as_primitive::<Int64Type>().values(), &[7, 0, 10]);
+        let texts = r#"["add", ["input", "text"], ["text", "!"]]"#;
+        let found = computed(texts, FunctionMode::Rows, ValueType::String).unwrap();
+        assert_eq!(found.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["x!", "!", "z!"]);
+        let kept = r#"["let", 0, ["mul", ["input", "b"], ["input", "b"]], ["sub", ["local", 0], ["whole", 1]]]"#;
+        let found = computed(kept, FunctionMode::Columns, ValueType::Int32).unwrap();
+        assert_eq!(found.as_primitive::<Int32Type>().values(), &[3, 8, -1]);
+    }
+
+    #[test]
+    fn columns_of_frames_have_floats_where_numbers_are_missing() {
+        let found = computed(r#"["div", ["whole", 1], ["input", "b"]]"#, FunctionMode::Frame, ValueType::Double);
+        assert_eq!(found.unwrap().as_primitive::<Float64Type>().values(), &[-0.5, 1.0 / 3.0, f64::INFINITY]);
+        let found = computed(r#"["add", ["input", "a"], ["whole", 1]]"#, FunctionMode::Frame, ValueType::Double);
+        let found = found.unwrap();
+        assert_eq!((found.null_count(), found.as_primitive::<Float64Type>().value(0)), (1, 8.0));
+    }
+
+    #[test]
+    fn what_python_does_otherwise_is_left_to_it() {
+        for expression in [
+            // Raises for `None`, grows beyond 64 bits, raises for zero, is another type, is not there, gives no value.
+            r#"["add", ["input", "a"], ["whole", 1]]"#,
+            r#"["mul", ["if", ["input", "a"], ["input", "a"], ["whole", 0]], ["whole", 2]]"#,
+            r#"["floordiv", ["whole", 1], ["input", "b"]]"#,
+            r#"["mul", ["input", "text"], ["whole", 2]]"#,
+            r#"["input", "absent"]"#,
+            r#"["add", ["text", "a"], ["whole", 2]]"#,
+        ] {
+            assert!(computed(expression, FunctionMode::Columns, ValueType::Int64).is_none(), "{expression}");
+        }
+        assert!(computed(r#"["input", "text"]"#, FunctionMode::Columns, ValueType::Int64).is_none());
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_read() {
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"["give", []]"#,
+            r#"["give", [["other", ["none"]]]]"#,
+            r#"["give", [["out", ["pow", ["whole", 1], ["whole", 2]]]]]"#,
+            r#"["give", [["out", ["local", 0]]]]"#,
+            r#"["give", [["out", ["let", 100000, ["none"], ["none"]]]]]"#,
+            r#"["give", [["out", ["whole", 1.5]]]]"#,
+            r#"["give", [["out", ["add", ["whole", 1]]]]]"#,
+        ] {
+            assert!(Expressions::parse(text, FunctionMode::Columns, &view(ValueType::Int64)).is_none(), "{text}");
+        }
+        let deep = format!("{}{}{}", r#"["neg", "#.repeat(200), r#"["whole", 1]"#, "]".repeat(200));
+        let deep = format!(r#"["give", [["out", {deep}]]]"#);
+        assert!(Expressions::parse(&deep, FunctionMode::Columns, &view(ValueType::Int64)).is_none());
+        let deep = "[".repeat(1 << 20);
+        assert!(Expressions::parse(&deep, FunctionMode::Columns, &view(ValueType::Int64)).is_none());
+    }
+}

@@ -32,6 +32,10 @@ fn unknown_options_are_named() {
 
 /// A vector of driver 1.
 async fn write(store: &SqliteStore, table: &OnlineTable, event: i64, vector: &[f32]) {
+    try_write(store, table, event, vector).await.unwrap();
+}
+
+async fn try_write(store: &SqliteStore, table: &OnlineTable, event: i64, vector: &[f32]) -> Result<()> {
     let ids = Arc::new(arrow::array::Int64Array::from(vec![1])) as ArrayRef;
     let encoder = feast_core::EntityKeyEncoder::new(&table.join_keys, 3).unwrap();
     let keys = encoder.encode(RecordBatch::try_from_iter([("id", ids)]).unwrap()).unwrap();
@@ -42,7 +46,7 @@ async fn write(store: &SqliteStore, table: &OnlineTable, event: i64, vector: &[f
     let event_timestamps = TimestampMicrosecondArray::from(vec![event]);
     let write =
         OnlineWrite { table, keys: &keys, rows: &rows, event_timestamps: &event_timestamps, created_timestamps: None };
-    store.write(write).await.unwrap();
+    store.write(write).await
 }
 
 fn vectors() -> OnlineTable {
@@ -72,6 +76,36 @@ async fn vectors_and_numbers_have_columns_of_their_own() {
     };
     assert_eq!(row("v"), (SqlValue::Blob(vec![0, 0, 128, 63, 0, 0, 0, 63]), None));
     assert_eq!(row("n"), (SqlValue::Integer(7), Some(7.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_writes_that_wait_are_written_together_and_do_not_share_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::connect(&json!({}), folder.path()).unwrap();
+    store.update(&[TableChange::Ensure(vectors())]).await.unwrap();
+    let other = Connection::open(folder.path().join("data/online.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let writes: Vec<_> = (0..40)
+        .map(|number| {
+            let store = store.clone();
+            let absent = number % 8 == 3;
+            let table = if absent { OnlineTable { view: "absent".to_owned(), ..vectors() } } else { vectors() };
+            // Not in the order of their times.
+            let event = i64::from((number * 7) % 40);
+            tokio::spawn(async move { (absent, try_write(&store, &table, event, &[event as f32]).await) })
+        })
+        .collect();
+    other.execute_batch("COMMIT").unwrap();
+    for write in writes {
+        let (absent, written) = write.await.unwrap();
+        match absent {
+            true => assert!(written.unwrap_err().message().contains("absent")),
+            false => written.unwrap(),
+        }
+    }
+    let newest = "SELECT max(event_ts_micros), min(event_ts_micros) FROM p_vectors";
+    let times: (i64, i64) = other.query_row(newest, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(times, (39, 39));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Writing: the rows of a key are replaced together, unless what is stored for it is newer.
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
-use arrow::compute::take;
-use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+use arrow::compute::{concat, concat_batches, take};
+use arrow::datatypes::{Float32Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use feast_core::{EntityKeys, Error, Field, OnlineTable, OnlineWrite, Result, ValueType};
 use hashbrown::HashMap;
 use rusqlite::types::{ToSql, ToSqlOutput, Value as SqlValue, ValueRef};
@@ -33,6 +33,33 @@ pub(super) struct OwnedRows {
 }
 
 impl OwnedRows {
+    /// The rows of several writes to the same table, in order.
+    fn joined(writes: &[&Self]) -> Result<Self> {
+        let first = writes.first().ok_or_else(|| Error::internal("there is nothing to write"))?;
+        let times = |times: &dyn Fn(&Self) -> Option<TimestampMicrosecondArray>| -> Result<_> {
+            let times: Vec<_> = writes.iter().filter_map(|write| times(write)).collect();
+            let times: Vec<&dyn Array> = times.iter().map(|times| times as &dyn Array).collect();
+            Ok(concat(&times)?.as_primitive::<TimestampMicrosecondType>().clone())
+        };
+        let encoded: Vec<&dyn Array> = writes.iter().map(|write| &write.keys.encoded as &dyn Array).collect();
+        Ok(Self {
+            table: first.table.clone(),
+            keys: EntityKeys {
+                columns: concat_batches(
+                    first.keys.columns.schema_ref(),
+                    writes.iter().map(|write| &write.keys.columns),
+                )?,
+                encoded: concat(&encoded)?.as_binary().clone(),
+            },
+            rows: concat_batches(first.rows.schema_ref(), writes.iter().map(|write| &write.rows))?,
+            event_timestamps: times(&|write| Some(write.event_timestamps.clone()))?,
+            created_timestamps: match &first.created_timestamps {
+                Some(_) => Some(times(&|write| write.created_timestamps.clone())?),
+                None => None,
+            },
+        })
+    }
+
     fn as_write(&self) -> OnlineWrite<'_> {
         OnlineWrite {
             table: &self.table,
@@ -60,6 +87,7 @@ impl Database {
     }
 
     fn write_together(&self, writes: &[OwnedRows]) -> Result<()> {
+        let writes = joined(writes)?;
         let writes: Vec<OnlineWrite<'_>> = writes.iter().map(OwnedRows::as_write).collect();
         let parts = writes.iter().map(|write| Part::new(write, &newest_rows(write))).collect::<Result<Vec<_>>>()?;
         let written = self.with_writer(false, |connection| {
@@ -165,6 +193,21 @@ impl Database {
         let round = |micros: i64| if shape.exact { micros } else { micros.div_euclid(1_000_000) * 1_000_000 };
         Recency { event: round(recency.event), created: recency.created.map(round) }
     }
+}
+
+/// The writes, those to the same table as one: of rows with the same key, the newest alone is written.
+fn joined(writes: &[OwnedRows]) -> Result<Vec<OwnedRows>> {
+    let mut tables: Vec<Vec<&OwnedRows>> = Vec::new();
+    for write in writes {
+        let same = |known: &&mut Vec<&OwnedRows>| {
+            known[0].table == write.table && known[0].created_timestamps.is_some() == write.created_timestamps.is_some()
+        };
+        match tables.iter_mut().find(same) {
+            Some(table) => table.push(write),
+            None => tables.push(vec![write]),
+        }
+    }
+    tables.iter().map(|writes| OwnedRows::joined(writes)).collect()
 }
 
 /// What is stored for a key.

@@ -411,6 +411,50 @@ def test_incremental_materialization_goes_on_where_it_stopped(store):
     assert online(store, 1001) == 30
 
 
+def test_a_first_incremental_run_with_an_end_in_the_future_loads_what_lives_now(store, repository):
+    now = pd.Timestamp.now(tz="UTC")
+    pq.write_table(
+        pa.Table.from_pandas(row(7, now - 20 * HOUR), preserve_index=False),
+        repository / "stats.parquet",
+    )
+    store.materialize_incremental(now + 48 * HOUR, feature_views=["driver_stats"])
+    assert online(store, 1001) == 7
+
+
+def test_a_changed_view_that_is_not_promoted_stays_as_it_is(store):
+    store.materialize(T0 - 100 * HOUR, T0, feature_views=["driver_stats"])
+    view = definitions()["driver_stats"]
+    view.features = [field for field in view.features if field.name != "trips"]
+    store.apply([view], no_promote=True)
+    assert online(store, 1001) == 30
+    versions = store.registry.list_feature_view_versions("driver_stats", "proj")
+    assert [version["version"] for version in versions] == ["v0", "v1"]
+    store.apply([view], no_promote=True)
+    assert len(store.registry.list_feature_view_versions("driver_stats", "proj")) == 2
+    view.version = "v1"
+    service = definitions()["model"]
+    service.feature_view_projections[0].features.pop()
+    store.apply([view, service])
+    assert [field.name for field in store.get_feature_view("driver_stats").features] == [
+        "conv_rate",
+        "city",
+    ]
+    assert store.get_feature_view("driver_stats").current_version_number == 1
+
+
+def test_a_pin_and_a_change_at_once_are_a_conflict(store):
+    view = definitions()["driver_stats"]
+    view.features = view.features[:2]
+    store.apply([view])
+    view.features = view.features[:1]
+    view.version = "v0"
+    with pytest.raises(FeatureViewPinConflict, match="is pinned to `v0`"):
+        store.apply([view])
+    clash = FeatureView(name="Driver_Stats", source=view.batch_source, schema=view.features)
+    with pytest.raises(ConflictingFeatureViewNames):
+        store.apply([clash])
+
+
 def test_materializing_backwards_or_an_unknown_view_is_refused(store):
     with pytest.raises(ValueError, match="is after"):
         store.materialize(T0, T0 - HOUR)

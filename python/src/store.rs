@@ -623,6 +623,7 @@ fn parse_apply(contents: &[u8], options_json: &str, project: &str) -> Result<(De
         delete: delete?,
         skip_source_validation: flag("skip_source_validation"),
         skip_feature_view_validation: flag("skip_feature_view_validation"),
+        no_promote: flag("no_promote"),
         ..ApplyOptions::default()
     };
     Ok((definitions, apply))

@@ -60,3 +60,4 @@ pub use registry_changes::managed_tables;
 pub use saved_dataset::{DatasetFromHistory, DatasetRows, SaveDataset};
 pub use saved_plan::SavedPlan;
 pub use store::{FeatureStore, FeatureStoreBuilder};
+pub use versions::HeldBack;

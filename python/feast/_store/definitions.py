@@ -51,7 +51,8 @@ class Definitions(Opened):
     ) -> None:
         """Writes objects to the registry and makes the tables they need.
 
-        Nothing else is deleted, except `objects_to_delete` when `partial` is False.
+        Nothing else is deleted, except `objects_to_delete` when `partial` is False. With `no_promote`, changed feature
+        views are recorded as new versions, and the current ones stay in place.
         """
         objects = list(objects) if isinstance(objects, (list, tuple, set)) else [objects]
         if objects_to_delete and partial:

@@ -27,11 +27,13 @@ from feast import (
 )
 from feast.data_source import PushMode
 from feast.errors import (
+    ConflictingFeatureViewNames,
     EntityNotFoundException,
     FeastError,
     FeatureNameCollisionError,
     FeatureServiceNotFoundException,
     FeatureViewNotFoundException,
+    FeatureViewPinConflict,
     InvalidFeaturesParameterType,
     PushSourceNotFoundException,
     SavedDatasetLocationAlreadyExists,

@@ -401,3 +401,17 @@ fn teardown_leaves_nothing_and_can_be_repeated() {
     hint: run `feast apply` in the feature repository first
     ");
 }
+
+#[test]
+fn a_new_version_can_be_recorded_beside_the_current_one() {
+    let repository = Repository::materialized();
+    let mut contents = rides();
+    let mut view = driver_hourly_stats();
+    view.features.truncate(1);
+    contents.put(RegistryObject::FeatureView(Arc::new(view)));
+    repository.define(contents);
+    assert_told!(repository.run(&["apply", "--no-promote"]), @r"");
+    assert_told!(repository.run(&["apply", "--no-promote"]), @r"");
+    assert_told!(repository.run(&["get-online-features", "-e", "driver_id=1001", "-f", "driver_hourly_stats:avg_daily_trips", "--output", "table"]), @r"");
+    assert_told!(repository.run(&["plan"]), @r"");
+}

@@ -213,3 +213,15 @@ fn help_is_quick() {
     // The promise is 50 ms for a release build on an idle machine; this one is neither.
     assert!(quickest.as_millis() < 500, "{quickest:?}");
 }
+
+#[test]
+fn options_that_stand_before_the_command_are_told_where_they_stand() {
+    let repository = Repository::new();
+    assert_told!(repository.run(&["plan", "-f", "production.yaml"]), @r"");
+    assert_told!(repository.run(&["apply", "--chdir", "elsewhere"]), @r"");
+}
+
+#[test]
+fn a_folder_is_no_configuration() {
+    assert_told!(Repository::new().run(&["-f", "data", "plan"]), @r"");
+}

@@ -145,3 +145,10 @@ fn no_repository_is_made_inside_another() {
     ");
     assert_eq!(files(folder.path()), "rides/feature_store.yaml");
 }
+
+#[test]
+fn templates_of_feast_that_are_not_here_are_named() {
+    let folder = TempDir::new().unwrap();
+    assert_told!(init(folder.path(), &["-t", "GCP", "rides"]), @r"");
+    assert_eq!(files(folder.path()), "");
+}

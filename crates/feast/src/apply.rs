@@ -603,10 +603,15 @@ fn leaves_something_open(desired: &ProjectContents, source: &DataSource) -> bool
         || desired.feature_views.values().any(|view| {
             let typed = |name: &String| {
                 let entity = desired.entities.get(name);
-                entity.is_some_and(|entity| {
-                    entity.value_type != ValueType::Invalid
-                        || view.entity_columns.iter().chain(&view.features).any(|field| field.name == entity.join_key)
-                })
+                name == DUMMY_ENTITY
+                    || entity.is_some_and(|entity| {
+                        entity.value_type != ValueType::Invalid
+                            || view
+                                .entity_columns
+                                .iter()
+                                .chain(&view.features)
+                                .any(|field| field.name == entity.join_key)
+                    })
             };
             view.batch_source().is_some_and(|own| own.name == source.name)
                 && (view.features.is_empty() || !view.entities.iter().all(typed))

@@ -41,7 +41,12 @@ from feast.errors import (
 )
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.repo_config import FeastConfigError
-from feast.repo_operations import apply_total, apply_total_with_repo_instance, parse_repo
+from feast.repo_operations import (
+    apply_total,
+    apply_total_with_repo_instance,
+    parse_repo,
+    plan,
+)
 from feast.types import Int64
 
 FEATURES = ["driver_stats:conv_rate", "driver_stats:trips"]
@@ -174,6 +179,20 @@ def test_a_plan_names_what_would_change(repository, write_files):
     assert "Created entity rider" in registry_diff.to_string()
     assert infra_diff.to_string() == "No changes to infrastructure"
     assert store.list_entities() == []
+
+
+def test_a_printed_plan_need_not_look_at_sources(repository, write_files, capsys):
+    text = (
+        "from feast import FeatureView, Field, FileSource\nfrom feast.types import Int64\n"
+        'source = FileSource(name="gone", path="gone.parquet", timestamp_field="t")\n'
+        'view = FeatureView(name="view", source=source, schema=[Field(name="a", dtype=Int64)])\n'
+    )
+    root = write_files({"view.py": text}, "definitions")
+    config = RepoConfig(project="proj", registry=str(repository / "registry.db"))
+    with pytest.raises(ValueError, match="`gone` cannot be read"):
+        plan(config, root, skip_source_validation=False)
+    plan(config, root, skip_source_validation=True)
+    assert "Created feature view view" in capsys.readouterr().out
 
 
 def test_applying_a_repository_removes_what_it_does_not_define(store, repository, write_files):

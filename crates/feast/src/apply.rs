@@ -216,7 +216,9 @@ impl FeatureStore {
         if !desired.entities.contains_key(DUMMY_ENTITY) {
             desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));
         }
-        let checked = if options.skip_feature_view_validation { SourceSchemas::new() } else { schemas };
+        // A schema that is there only because something had to be looked up is none to check against.
+        let is_checked = !options.skip_feature_view_validation && !options.skip_source_validation;
+        let checked = if is_checked { schemas } else { SourceSchemas::new() };
         problems.extend(validate(&desired, staying.as_ref(), &checked));
         let held_back = match options.no_promote {
             true => versions::hold_back(&mut desired, current, snapshot)?,

@@ -62,7 +62,8 @@ def _collect(names: list[str], known: dict[str, Any], found: dict[str, str]) -> 
 
 def _is_common(name: str, value: Any) -> bool:
     try:
-        return common(name) is value
+        # A constant may be `None`, which is what `common` says of names it does not know.
+        return value is not None and common(name) is value
     except ImportError:
         return False
 

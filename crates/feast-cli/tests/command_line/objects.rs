@@ -539,7 +539,28 @@ fn what_permissions_cover_is_shown() {
     }
     repository.define(contents);
     assert!(repository.output(&["apply"]).status.success());
-    assert_told!(repository.run(&["permissions", "list", "-v"]), @r"");
-    assert_told!(repository.run(&["permissions", "check"]), @r"");
-    assert_told!(repository.run(&["permissions", "check", "--output", "json"]), @r"");
+    assert_told!(repository.run(&["permissions", "list", "-v"]), @r"
+    exit code: 0
+    ----- stdout -----
+    NAME      TYPE          OBJECTS
+    fleet     FeatureView
+    fleet     Entity        driver
+    hourly    FeatureView   driver_hourly_stats
+    hourly    Entity
+    sources   DataSource    driver_stats
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["permissions", "check"]), @r"
+    exit code: 0
+    ----- stdout -----
+    NAME                  TYPE              COVERED   UNSECURED ACTIONS
+    rides                 project           No        CREATE, DESCRIBE, UPDATE, DELETE, READ_ONLINE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    driver                entity            Yes       CREATE, UPDATE, DELETE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    driver_hourly_stats   feature view      Yes       CREATE, UPDATE, DELETE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    driver_activity       feature service   No        CREATE, DESCRIBE, UPDATE, DELETE, READ_ONLINE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    fleet                 permission        No        CREATE, DESCRIBE, UPDATE, DELETE, READ_ONLINE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    hourly                permission        No        CREATE, DESCRIBE, UPDATE, DELETE, READ_ONLINE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    sources               permission        No        CREATE, DESCRIBE, UPDATE, DELETE, READ_ONLINE, READ_OFFLINE, WRITE_ONLINE, WRITE_OFFLINE
+    ----- stderr -----
+    ");
 }

@@ -50,7 +50,7 @@ def _expression(value: Any, named: Callable[[Any], str], depth: int) -> str:
     if kind is list:
         return f"[{', '.join(map(of, value))}]"
     if kind is tuple:
-        return f"({''.join(f'{of(one)}, ' for one in value)})"
+        return f"({', '.join(map(of, value))}{',' if len(value) == 1 else ''})"
     if kind is dict:
         return _mapping(value, of)
     if kind is set or kind is frozenset:

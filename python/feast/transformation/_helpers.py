@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import importlib
 import inspect
 import re
@@ -56,25 +57,41 @@ class _Found:
     modules: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is used of modules that are not installed: names, or names of modules in them and what is used of those."""
 
+    def means(self, name: str, value: Any) -> None:
+        """Sees to it that a name stands for one thing."""
+        if not _is_same(self.values.setdefault(name, value), value):
+            raise _TwoOfAName(
+                f"its function and what it uses of other modules mean two things by `{name}`; rename one"
+            )
+
+    def takes_parts(
+        self, name: str, module: ModuleType, paths: list[tuple[str, ...]] | None
+    ) -> bool:
+        """Whether what is used of a module could be found; otherwise nothing has changed."""
+        before = dict(self.texts), dict(self.values), copy.deepcopy(self.modules)
+        try:
+            # Functions use different parts of one module.
+            if _take_parts(module, paths, self, self.modules.setdefault(name, {})):
+                return True
+        except _TwoOfAName:
+            pass
+        self.texts, self.values, self.modules = before
+        return False
+
 
 class _TwoOfAName(FeastError):
     """The functions of two modules mean different things by one name, and would see one of them."""
 
 
 def _collect(names: list[str], text: str, known: dict[str, Any], found: _Found) -> None:
-    for name in names:
+    # Parts of modules last: where they are called like what is here, the module is imported whole.
+    for name in sorted(names, key=lambda name: _is_of_repository(known.get(name))):
         if name not in known or _is_common(name, known[name]):
             continue
         value = known[name]
-        if not _is_same(found.values.setdefault(name, value), value):
-            raise _TwoOfAName(
-                f"its function and what it uses of other modules mean two things by `{name}`; rename one"
-            )
-        if isinstance(value, ModuleType) and not _is_from_package(value):
-            # Functions use different parts of one module.
-            if _take_parts(value, _paths(text, name), found, found.modules.setdefault(name, {})):
-                continue
-            del found.modules[name]
+        found.means(name, value)
+        if _is_of_repository(value) and found.takes_parts(name, value, _paths(text, name)):
+            continue
         if name in found.texts:
             continue
         found.texts[name] = ""  # Functions may call each other.
@@ -156,6 +173,7 @@ def _source(name: str, value: Any, found: _Found) -> str:
         _collect([one for one in used if one != own], text, dict(inner), found)
         if own == "<lambda>":
             return f"{name} = {lambda_in(text)}"
+        found.means(own, value)
         text = text.rstrip()
         return f"{text}\n" if own == name else f"{text}\n{name} = {own}\n"
 
@@ -183,6 +201,10 @@ def _decorators(text: str) -> Iterator[str]:
 
 
 # --- modules of a repository, which are not where a server runs
+
+
+def _is_of_repository(value: Any) -> bool:
+    return isinstance(value, ModuleType) and not _is_from_package(value)
 
 
 def _is_from_package(module: ModuleType) -> bool:
@@ -228,7 +250,7 @@ def _take_parts(
             return False
         first, rest = path[0], path[1:]
         value = getattr(module, first, None)
-        if isinstance(value, ModuleType) and not _is_from_package(value):
+        if _is_of_repository(value):
             if not _take_parts(value, [rest], found, uses.setdefault(first, {})):
                 return False
             continue

@@ -143,6 +143,17 @@ def test_a_name_that_means_two_things_is_refused(modules: Path, tmp_path: Path) 
     assert answer.to_dict()["y"] == [22.0]
 
 
+def test_a_module_with_a_name_of_the_function_is_imported_whole(
+    modules: Path, tmp_path: Path
+) -> None:
+    before = "import library\ndef root(x):\n    return -library.root(x)"
+    view = defined(modules, before, "root(x)")
+    store = FeatureStore(repo_path=str(write_repository(tmp_path)))
+    store.apply([view])
+    answer = store.get_online_features(["v:y"], [{"x": 4.0}])
+    assert answer.to_dict()["y"] == [-12.0]
+
+
 def test_the_same_constants_are_the_same_text_in_every_process(modules: Path) -> None:
     before, what = "WORDS = {'a', 'b', 'c', 'd'}\nTABLE = {frozenset('xyz'): WORDS}", "len(TABLE)"
     body = defined(modules, before, what + " + len(WORDS)").to_proto().SerializeToString()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_a_name_that_means_two_things_is_refused(modules: Path, tmp_path: Path) 
     store.apply([same])
     answer = store.get_online_features(["v:y"], [{"x": 4.0}])
     assert answer.to_dict()["y"] == [22.0]
+
+
+def test_a_view_of_the_registry_can_be_pickled_after_it_was_used(
+    modules: Path, tmp_path: Path
+) -> None:
+    store = FeatureStore(repo_path=str(write_repository(tmp_path)))
+    store.apply([defined(modules, "LIMIT = 3", "LIMIT + x")])
+    view = store.get_on_demand_feature_view("v")
+    assert view.transform_dict({"x": [4]})["y"] == [7]
+    again = pickle.loads(pickle.dumps(view))
+    assert again == view
+    assert again.transform_dict({"x": [4]})["y"] == [7]
 
 
 def test_a_module_with_a_name_of_the_function_is_imported_whole(

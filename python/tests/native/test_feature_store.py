@@ -163,6 +163,31 @@ def test_apply_deletes_only_what_it_is_told(store):
     assert [entity.name for entity in store.list_entities()] == ["driver"]
 
 
+def test_equal_objects_are_one(store, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    copy = FeatureStore(
+        config=RepoConfig(
+            project="copy",
+            registry="copy.db",
+            online_store={"type": "sqlite", "path": "copy_online.db"},
+        )
+    )
+    objects = [*store.list_entities(), *store.list_data_sources(), *store.list_feature_views()]
+    copy.apply([*objects, *store.list_feature_services()], skip_feature_view_validation=True)
+    assert sorted(source.name for source in copy.list_data_sources()) == ["push", "pushed", "stats"]
+
+    def view(name: str, path: str) -> FeatureView:
+        source = FileSource(name="own", path=path, timestamp_field="event_timestamp")
+        field = Field(name="trips", dtype=Int64)
+        return FeatureView(
+            name=name, entities=[definitions()["driver"]], schema=[field], source=source
+        )
+
+    store.apply([view("one", "stats.parquet"), view("two", "stats.parquet")])
+    with pytest.raises(ValueError, match="data source `own` is defined twice"):
+        store.apply([view("one", "stats.parquet"), view("two", "pushed.parquet")])
+
+
 def test_what_is_no_object_cannot_be_applied(store):
     with pytest.raises(TypeError, match="not an object of a feature store"):
         store.apply(["driver"])

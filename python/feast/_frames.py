@@ -242,7 +242,8 @@ def to_pandas(table: Any) -> Any:
         pyarrow.int64(): pandas.Int64Dtype(),
         pyarrow.bool_(): pandas.BooleanDtype(),
     }
-    frame = table.to_pandas(types_mapper=nullable.get)
+    # Maps as they are served: dictionaries, not lists of pairs.
+    frame = table.to_pandas(types_mapper=nullable.get, maps_as_pydicts="lossy")
     for position, column in enumerate(table.columns):
         if column.null_count == 0 and column.type in nullable:
             frame.isetitem(position, column.to_pandas())

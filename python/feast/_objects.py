@@ -198,15 +198,35 @@ def message_of(obj: Any, views: dict[str, Any]) -> Any:
 
 
 def registry_message(objects: Iterable[Any]) -> Any:
-    """A `feast.core.Registry` message that holds the objects."""
+    """A `feast.core.Registry` message that holds the objects, each of several equal ones once."""
     from feast.protos.feast.core.Registry_pb2 import Registry
 
     registry = Registry()
     objects = list(objects)
     views = views_by_name(objects)
+    known: dict[tuple[str, str], Any] = {}
     for obj in objects:
         kind = kind_of(obj)
         if kind is None:
             raise TypeError(f"`{type(obj).__name__}` is not a kind of object that a registry holds")
-        getattr(registry, kind.registry_field).append(message_of(obj, views))
+        message = message_of(obj, views)
+        first = known.setdefault((kind.name, obj.name), message)
+        # Views may have sources of their own that are alike, or come from a registry with copies of what else does.
+        if first is message or _definition(first) != _definition(message):
+            getattr(registry, kind.registry_field).append(message)
     return registry
+
+
+def _definition(message: Any) -> Any:
+    """A copy without what a registry records beside the definition, also of what nests in it."""
+    twin = type(message)()
+    twin.CopyFrom(message)
+    rest = [twin]
+    while rest:
+        one = rest.pop()
+        for field, value in one.ListFields():
+            if field.name == "meta":
+                one.ClearField("meta")
+            elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+                rest.extend([value] if hasattr(value, "ListFields") else value)
+    return twin

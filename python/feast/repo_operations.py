@@ -54,8 +54,8 @@ def plan(
     """Prints what applying a repository would change."""
     contents = _contents(Path(repo_path), repo_config.project)
     store = FeatureStore(config=_located(repo_config, repo_path))
-    registry_diff, infra_diff, _ = store.plan(
-        contents, skip_feature_view_validation=skip_feature_view_validation
+    registry_diff, infra_diff = store._plan(
+        contents, skip_feature_view_validation, skip_source_validation
     )
     print(registry_diff.to_string())
     print(infra_diff.to_string())

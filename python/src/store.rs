@@ -8,7 +8,9 @@ use feast::{
     ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
     RepoConfig, Window,
 };
-use feast_core::{Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard};
+use feast_core::{
+    Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard, Wait,
+};
 use feast_offline::MaterializationTask;
 use feast_server::{METRICS_PORT, PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
@@ -293,7 +295,11 @@ impl Store {
         if let Some(call) = progress {
             store = store.observed_by(Arc::new(PythonProgress(call)));
         }
-        let report = wait_long(py, async move { store.materialize(request).await })?;
+        let wait = match options["run_async"].as_bool() == Some(true) {
+            true => Wait::UntilAccepted { force: options["force"].as_bool() == Some(true) },
+            false => Wait::UntilDone,
+        };
+        let report = wait_long(py, async move { store.materialize_and_wait(request, wait).await })?;
         serde_json::to_string(&report).map_err(|e| Error::internal("a report is not JSON").with_source(e)).py()
     }
 
@@ -617,6 +623,7 @@ fn parse_apply(contents: &[u8], options_json: &str, project: &str) -> Result<(De
         delete: delete?,
         skip_source_validation: flag("skip_source_validation"),
         skip_feature_view_validation: flag("skip_feature_view_validation"),
+        no_promote: flag("no_promote"),
         ..ApplyOptions::default()
     };
     Ok((definitions, apply))

@@ -191,3 +191,9 @@ def test_times_that_scripts_make_with_feast_are_those_of_the_engine(monkeypatch)
     assert str(utils.get_default_yaml_file_path("repo")) == "repo/feature_store.yaml"
     monkeypatch.setenv("FEAST_FS_YAML_FILE_PATH", "/etc/feast.yaml")
     assert str(utils.get_default_yaml_file_path("repo")) == "/etc/feast.yaml"
+
+
+def test_maps_are_dictionaries_as_they_are_served() -> None:
+    maps = pa.array([[("a", 1), ("b", None)], None], pa.map_(pa.string(), pa.int64()))
+    frame = _frames.to_pandas(pa.table({"x": maps}))
+    assert list(frame["x"]) == [{"a": 1, "b": None}, None]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use feast::{ApplyPlan, TableAction, TablePlan};
+use feast::{ApplyPlan, HeldBack, TableAction, TablePlan};
 use feast_core::{Action, ChangeClass, DUMMY_ENTITY, FieldChange, ObjectChange};
 use serde_json::Value;
 
@@ -60,6 +60,13 @@ pub(crate) fn applied(plan: &ApplyPlan, store: &str, terminal: &Terminal) -> Str
         let name = terminal.styled(Style::Strong, &change.object.name);
         line(&mut text, &format!("{} {} {name}", terminal.styled(style, verb), change.object.kind));
         fields(&mut text, &change.fields, "\t", terminal);
+    }
+    for HeldBack { name, version, current, .. } in &plan.held_back {
+        let name = terminal.styled(Style::Strong, name);
+        line(
+            &mut text,
+            &format!("Recorded version v{version} of feature view {name}; v{current} stays the current one"),
+        );
     }
     let first = if text.is_empty() { NO_CHANGES } else { "" };
     line(&mut text, first);

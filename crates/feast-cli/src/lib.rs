@@ -37,6 +37,7 @@ use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 pub use loader::{ChildPython, DefinitionLoader, LoadedRepository};
@@ -47,6 +48,9 @@ use exit::Failure;
 use session::Session;
 use terminal::Terminal;
 
+/// Options that stand before the command only, because commands have others of these names.
+const GLOBAL_ONLY: [&str; 4] = ["-c", "--chdir", "-f", "--feature-store-yaml"];
+
 /// Runs a command line, program name first, and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>, loader: Arc<dyn DefinitionLoader>) -> i32 {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -54,7 +58,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, loader: Arc<dyn DefinitionL
     let parsed = command.try_get_matches_from(&args).and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let terminal = Terminal::new(&arguments.global);
     terminal::log_to_stderr(&terminal, arguments.global.log_level, arguments.command.is_server());
@@ -68,7 +72,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, loader: Arc<dyn DefinitionL
             terminal.error(&error);
             1
         }
-        Ok(Err(Failure::Usage(error))) => usage(&error),
+        Ok(Err(Failure::Usage(error))) => usage(*error),
         Ok(Err(Failure::Interrupted)) => {
             terminal.say("interrupted");
             130
@@ -79,7 +83,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>, loader: Arc<dyn DefinitionL
     terminal.finish(code)
 }
 
-fn usage(error: &clap::Error) -> i32 {
+fn usage(mut error: clap::Error) -> i32 {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(given))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+        && let Some(option) = GLOBAL_ONLY.iter().find(|option| given == *option)
+    {
+        let tip = format!("`{option}` stands before the command: `feast {option} … COMMAND`");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
     // Nobody is left to tell when this fails.
     let _ = error.print();
     error.exit_code()

@@ -70,6 +70,7 @@ pub enum ErrorCode {
     UnknownRegistryType,
     InferenceFailure,
     ConflictingFeatureViewNames,
+    FeatureViewPinConflict,
     CorruptRegistry,
     // the rest
     AlreadyExists,
@@ -119,6 +120,7 @@ impl ErrorCode {
             | C::UnknownRegistryType
             | C::InferenceFailure
             | C::ConflictingFeatureViewNames
+            | C::FeatureViewPinConflict
             | C::CorruptRegistry
             | C::TransformationFailed => ErrorKind::InvalidDefinition,
             C::AlreadyExists | C::SavedDatasetLocationExists => ErrorKind::AlreadyExists,

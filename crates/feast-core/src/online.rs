@@ -154,6 +154,11 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
         true
     }
 
+    /// The server behind the store, where it is one that has the history as well and loads its tables by itself.
+    fn loading_server(&self) -> Option<&dyn LoadingServer> {
+        None
+    }
+
     /// How many rows one [`write`](Self::write) should carry.
     fn preferred_batch_rows(&self) -> usize;
 
@@ -168,6 +173,53 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     async fn newest(&self, _table: &OnlineTable) -> Result<NewestValue> {
         Ok(NewestValue::NotTold)
     }
+}
+
+/// A server that can be told to load the newest rows of its own history into its tables.
+#[async_trait]
+pub trait LoadingServer: Send + Sync {
+    /// Returns when the rows are there, or when the server has taken the order, as it says.
+    ///
+    /// # Errors
+    /// `Conflict` when a view is being loaded already; what the server answers otherwise.
+    async fn load(&self, order: &LoadOrder<'_>) -> Result<()>;
+}
+
+/// What a server is told to load.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadOrder<'a> {
+    /// Which event times.
+    pub window: Window,
+    /// Which views; none: all that are served online.
+    pub feature_views: &'a [String],
+    /// Which version of the one view; `None`: the current one.
+    pub version: Option<&'a str>,
+    /// When the call returns.
+    pub wait: Wait,
+}
+
+/// The span of event times to materialize; both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Window {
+    /// From one instant to another.
+    Between(Timestamp, Timestamp),
+    /// From where each view stands to this instant.
+    Until(Timestamp),
+    /// From the epoch to now, for sources whose times mean nothing.
+    Everything,
+}
+
+/// How long somebody waits for a server that loads its tables by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Until all rows are there.
+    #[default]
+    UntilDone,
+    /// Until the server has taken the order.
+    UntilAccepted {
+        /// Whether it takes it although a view is said to be being loaded, as by a server that died meanwhile.
+        force: bool,
+    },
 }
 
 /// What a store says about the newest value of a table or source.

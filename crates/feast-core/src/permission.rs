@@ -1,8 +1,9 @@
 //! Who may do what to which objects.
 
+use regex::Regex;
 use serde::Serialize;
 
-use crate::{Meta, Tags};
+use crate::{Error, FeatureViewKind, Meta, RegistryObject, Result, Tags};
 
 /// Who may do what to which objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -80,7 +81,52 @@ pub enum Policy {
     },
 }
 
+impl Permission {
+    /// Whether it covers an object: one of its types, a name that is what a pattern describes from its beginning to its
+    /// end, and all the tags.
+    ///
+    /// # Errors
+    /// `InvalidDefinition` for a pattern that is no regular expression, or one that looks around.
+    pub fn covers(&self, object: &RegistryObject) -> Result<bool> {
+        if !self.types.iter().any(|kind| kind.includes(object)) {
+            return Ok(false);
+        }
+        let mut names = self.name_patterns.iter().map(|pattern| {
+            let regex = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+                Error::invalid_definition(format!("permission `{}` has the name pattern `{pattern}`", self.name))
+                    .with_source(error)
+                    .with_hint("write a regular expression without look-around and back-references")
+            })?;
+            Ok(regex.is_match(object.name()))
+        });
+        let is_named = self.name_patterns.is_empty()
+            || names.try_fold(false, |found, matches: Result<bool>| Ok::<bool, Error>(matches? || found))?;
+        Ok(is_named && self.required_tags.iter().all(|(name, value)| object.tags().get(name) == Some(value)))
+    }
+}
+
 impl ResourceType {
+    /// Whether an object is of this kind. Batch and stream views are feature views, too, as their classes are in Feast.
+    pub fn includes(self, object: &RegistryObject) -> bool {
+        match object {
+            RegistryObject::Project(_) => self == Self::Project,
+            RegistryObject::Entity(_) => self == Self::Entity,
+            RegistryObject::DataSource(_) => self == Self::DataSource,
+            RegistryObject::FeatureService(_) => self == Self::FeatureService,
+            RegistryObject::SavedDataset(_) => self == Self::SavedDataset,
+            RegistryObject::ValidationReference(_) => self == Self::ValidationReference,
+            RegistryObject::Permission(_) => self == Self::Permission,
+            RegistryObject::FeatureView(view) => match &view.kind {
+                FeatureViewKind::Batch(batch) => {
+                    self == Self::FeatureView || self == Self::BatchFeatureView && batch.transformation.is_some()
+                }
+                FeatureViewKind::Stream(_) => self == Self::FeatureView || self == Self::StreamFeatureView,
+                FeatureViewKind::OnDemand(_) => self == Self::OnDemandFeatureView,
+                FeatureViewKind::Label(_) => self == Self::LabelView,
+            },
+        }
+    }
+
     /// All kinds by number.
     pub const ALL: [Self; 12] = [
         Self::FeatureView,
@@ -110,4 +156,42 @@ impl Action {
         Self::WriteOnline,
         Self::WriteOffline,
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{BatchFeatures, Entity, FeatureView};
+
+    fn view(name: &str, tags: &[(&str, &str)]) -> RegistryObject {
+        let mut view = FeatureView::new(name, FeatureViewKind::Batch(BatchFeatures::default()));
+        view.tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        RegistryObject::FeatureView(Arc::new(view))
+    }
+
+    #[test]
+    fn a_permission_covers_what_its_types_patterns_and_tags_say() {
+        let entity = Entity { name: "rides".to_owned(), ..Entity::default() };
+        let objects =
+            [view("rides", &[]), view("my_rides", &[("team", "a")]), RegistryObject::Entity(Arc::new(entity))];
+        let covered = |patterns: &[&str], tags: &[(&str, &str)]| {
+            let permission = Permission {
+                types: vec![ResourceType::FeatureView],
+                name_patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+                required_tags: tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                ..Permission::default()
+            };
+            objects.iter().map(|object| permission.covers(object)).collect::<Result<Vec<bool>>>()
+        };
+        assert_eq!(covered(&[], &[]).unwrap(), [true, true, false]);
+        assert_eq!(covered(&["rides"], &[]).unwrap(), [true, false, false], "a part of a name is not the name");
+        assert_eq!(covered(&["x|rides", "my_.*"], &[]).unwrap(), [true, true, false]);
+        assert_eq!(covered(&[], &[("team", "a")]).unwrap(), [false, true, false]);
+        assert_eq!(covered(&[], &[("team", "b")]).unwrap(), [false; 3]);
+        let error = covered(&["("], &[]).unwrap_err();
+        assert_eq!(error.message(), "permission `` has the name pattern `(`");
+    }
 }

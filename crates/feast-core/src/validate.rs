@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::{
-    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, DataSourceOptions, FeatureView, FeatureViewProjection, Field, ObjectKind,
-    ObjectRef, OnDemandFeatures, OnDemandSource, ProjectContents, SourceSchemas, ValueType, did_you_mean,
+    DUMMY_ENTITY, DUMMY_JOIN_KEY, DataSource, DataSourceOptions, ErrorCode, FeatureView, FeatureViewProjection, Field,
+    ObjectKind, ObjectRef, OnDemandFeatures, OnDemandSource, ProjectContents, SourceSchemas, ValueType, did_you_mean,
 };
 
 /// Something wrong with one object.
@@ -25,12 +25,22 @@ pub struct Problem {
     pub message: String,
     /// How to fix it.
     pub hint: Option<String>,
+    /// The cause, where users of Feast know it by a class of its own.
+    #[serde(skip)]
+    pub code: ErrorCode,
 }
 
 impl Problem {
     /// A problem without location and hint.
     pub fn new(object: ObjectRef, message: impl Into<String>) -> Self {
-        Self { object, location: None, message: message.into(), hint: None }
+        Self { object, location: None, message: message.into(), hint: None, code: ErrorCode::InvalidDefinition }
+    }
+
+    /// Says what it is more precisely than a wrong definition.
+    #[must_use]
+    pub fn with_code(mut self, code: ErrorCode) -> Self {
+        self.code = code;
+        self
     }
 
     /// Adds how to fix it.
@@ -145,6 +155,7 @@ fn check_view_names(desired: &ProjectContents, registered: Option<&ProjectConten
         {
             problems.push(
                 Problem::new(reference.clone(), format!("has the same name as {other}"))
+                    .with_code(ErrorCode::ConflictingFeatureViewNames)
                     .with_hint("names of feature views are unique among all kinds of views, ignoring case"),
             );
         }
@@ -153,6 +164,7 @@ fn check_view_names(desired: &ProjectContents, registered: Option<&ProjectConten
         {
             problems.push(
                 Problem::new(reference, format!("has the same name as {} in the registry", other.reference()))
+                    .with_code(ErrorCode::ConflictingFeatureViewNames)
                     .with_hint(format!("delete the old one first with `feast delete {}`", view.name)),
             );
         }

@@ -43,6 +43,7 @@ fn row(code: ErrorCode) -> (StatusCode, &'static str) {
         C::UnknownRegistryType => (S::INTERNAL_SERVER_ERROR, "FeastRegistryTypeInvalidError"),
         C::InferenceFailure => (S::INTERNAL_SERVER_ERROR, "RegistryInferenceFailure"),
         C::ConflictingFeatureViewNames => (S::CONFLICT, "ConflictingFeatureViewNames"),
+        C::FeatureViewPinConflict => (S::CONFLICT, "FeatureViewPinConflict"),
         C::CorruptRegistry => (S::INTERNAL_SERVER_ERROR, "FeastError"),
         C::AlreadyExists => (S::CONFLICT, "ValueError"),
         C::SavedDatasetLocationExists => (S::CONFLICT, "SavedDatasetLocationAlreadyExists"),

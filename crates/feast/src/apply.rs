@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::check_online_store::{StoredTables, lacks_fractions_only};
 use crate::delete::{tables_of, user_of};
 use crate::try_on_demand_views::try_on_demand_views;
-use crate::versions::{self, Recorded};
+use crate::versions::{self, HeldBack, Recorded};
 use crate::{Definitions, Event, FeatureStore, pins, problems_error};
 
 /// What to do with definitions.
@@ -34,6 +34,8 @@ pub struct ApplyOptions {
     pub skip_source_validation: bool,
     /// Does not check feature views against their sources.
     pub skip_feature_view_validation: bool,
+    /// Records definitions that make new versions of views, and leaves the current ones in place.
+    pub no_promote: bool,
     /// The only changes that may be applied, as [`ApplyPlan::outline`] tells them: those that somebody has approved.
     pub approved: Option<Value>,
 }
@@ -46,6 +48,9 @@ pub struct ApplyPlan {
     pub diff: RegistryDiff,
     /// Changes to the online store.
     pub tables: Vec<TablePlan>,
+    /// Definitions that are recorded as versions and do not become the current ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
     /// What the user may want to know.
     pub warnings: Vec<String>,
     /// The version of the registry that the definitions were compared with; none for a registry that does not exist.
@@ -68,7 +73,8 @@ pub struct TablePlan {
     pub feature_view: String,
     /// Name of the table.
     pub table: String,
-    /// Whether the definitions need no change: the store has lost the table, or has an older form of it.
+    /// Whether the current definitions need no change: the store has lost the table, has an older form of it, or the
+    /// table is that of a version that is held back.
     #[serde(skip)]
     restored: bool,
     #[serde(skip)]
@@ -111,7 +117,7 @@ impl TablePlan {
 impl ApplyPlan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.diff.is_empty() && self.tables.is_empty()
+        self.diff.is_empty() && self.tables.is_empty() && self.held_back.is_empty()
     }
 
     /// What happens to which object and table, without what is only worth knowing. Two plans with the same outline do
@@ -205,12 +211,26 @@ impl FeatureStore {
             problems.extend(try_on_demand_views(&mut desired, staying.as_ref(), self.transformer.as_ref()).await);
         }
         problems.extend(pins::pin(&mut desired, current, snapshot));
+        warnings.extend(pins::made_versions(&desired, current, snapshot));
         // Feast stores this entity in every project and would report it as missing.
         if !desired.entities.contains_key(DUMMY_ENTITY) {
             desired.put(RegistryObject::Entity(Arc::new(Entity::dummy())));
         }
-        let checked = if options.skip_feature_view_validation { SourceSchemas::new() } else { schemas };
+        // A schema that is there only because something had to be looked up is none to check against.
+        let is_checked = !options.skip_feature_view_validation && !options.skip_source_validation;
+        let checked = if is_checked { schemas } else { SourceSchemas::new() };
         problems.extend(validate(&desired, staying.as_ref(), &checked));
+        let held_back = match options.no_promote {
+            true => versions::hold_back(&mut desired, current, snapshot)?,
+            false => Vec::new(),
+        };
+        if !held_back.is_empty() {
+            // What is left has to fit together without them, too.
+            let problem = |problem: &Problem| problems.contains(problem);
+            let more: Vec<Problem> = validate(&desired, staying.as_ref(), &checked);
+            let more: Vec<Problem> = more.into_iter().filter(|more| !problem(more)).collect();
+            problems.extend(more);
+        }
         problems.extend(still_used(&desired, staying.as_ref(), current));
         problems.extend(self.shared_tables(&desired, snapshot));
         if !problems.is_empty() || !definitions.load_problems.is_empty() {
@@ -230,8 +250,13 @@ impl FeatureStore {
                 )),
             }
         }
-        let needed = needed.into_values().collect();
-        Ok(ApplyPlan { diff, tables, warnings, base: snapshot.version.clone(), inferred: desired, needed })
+        let mut needed: Vec<OnlineTable> = needed.into_values().collect();
+        for held in held_back.iter().filter(|held| snapshot.versions_have_tables && held.view.has_online_table()) {
+            let table = OnlineTable::of(self.project(), &held.view).in_version(held.version);
+            tables.push(TablePlan { restored: true, ..TablePlan::new(TableAction::Create, &held.name, table.clone()) });
+            needed.push(table);
+        }
+        Ok(ApplyPlan { diff, tables, held_back, warnings, base: snapshot.version.clone(), inferred: desired, needed })
     }
 
     /// A repository without a project object keeps the project as it is, or makes one from the configuration.
@@ -439,8 +464,16 @@ impl FeatureStore {
     fn changes(&self, snapshot: &RegistrySnapshot, plan: &ApplyPlan) -> Result<RegistryChanges> {
         let now = Utc::now();
         let current = snapshot.projects.get(self.project()).map(Arc::as_ref);
-        let recorded = Recorded::of(snapshot, self.project(), plan.diff.changes.iter().map(|change| &change.object));
+        let held: Vec<ObjectRef> = plan.held_back.iter().map(|held| held.view.reference()).collect();
+        let changed = plan.diff.changes.iter().map(|change| &change.object);
+        let recorded = Recorded::of(snapshot, self.project(), changed.chain(&held));
         let mut changes = Vec::new();
+        for (object, held) in held.iter().zip(&plan.held_back) {
+            let stored = current.and_then(|contents| contents.get(object));
+            let definition = RegistryObject::FeatureView(Arc::clone(&held.view));
+            let (_, records) = versions::stamp(&definition, stored.as_ref(), &recorded, now)?;
+            changes.extend(records.into_iter().map(RegistryChange::PutVersion));
+        }
         for change in &plan.diff.changes {
             match &change.definition {
                 None => {
@@ -572,10 +605,15 @@ fn leaves_something_open(desired: &ProjectContents, source: &DataSource) -> bool
         || desired.feature_views.values().any(|view| {
             let typed = |name: &String| {
                 let entity = desired.entities.get(name);
-                entity.is_some_and(|entity| {
-                    entity.value_type != ValueType::Invalid
-                        || view.entity_columns.iter().chain(&view.features).any(|field| field.name == entity.join_key)
-                })
+                name == DUMMY_ENTITY
+                    || entity.is_some_and(|entity| {
+                        entity.value_type != ValueType::Invalid
+                            || view
+                                .entity_columns
+                                .iter()
+                                .chain(&view.features)
+                                .any(|field| field.name == entity.join_key)
+                    })
             };
             view.batch_source().is_some_and(|own| own.name == source.name)
                 && (view.features.is_empty() || !view.entities.iter().all(typed))

@@ -132,6 +132,10 @@ impl RepoConfig {
                 Error::invalid_configuration(format!("`{}` is not UTF-8 text", path.display()))
                     .with_hint("save it as UTF-8; `feast init` writes a complete one")
             }
+            std::io::ErrorKind::IsADirectory => {
+                Error::invalid_configuration(format!("`{}` is a folder, not a configuration file", path.display()))
+                    .with_hint("name the file in it; to work in another folder, name that with `--chdir`")
+            }
             _ => Error::invalid_configuration(format!("`{}` cannot be read", path.display()))
                 .with_source(error)
                 .with_hint("it has to be a file that this user may read"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use feast_core::{Error, ObjectRef, Problem, ProjectContents, Result};
+use feast_core::{Error, ErrorCode, ObjectRef, Problem, ProjectContents, Result};
 
 /// What a repository defines.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,8 @@ impl Definitions {
     }
 }
 
-/// One error that tells all problems, each with place, object, what is wrong and how to fix it.
+/// One error that tells all problems, each with place, object, what is wrong and how to fix it. Its code is theirs where
+/// they have the same.
 pub fn problems_error(definitions: &Definitions, problems: &[Problem]) -> Error {
     let mut entries: Vec<(Option<String>, String, Option<String>)> = definitions
         .load_problems
@@ -67,5 +68,11 @@ pub fn problems_error(definitions: &Definitions, problems: &[Problem]) -> Error 
             let _written = write!(text, "\n    hint: {hint}");
         }
     }
-    Error::invalid_definition(text)
+    let code = match problems {
+        [first, rest @ ..] if definitions.load_problems.is_empty() && rest.iter().all(|p| p.code == first.code) => {
+            first.code
+        }
+        _ => ErrorCode::InvalidDefinition,
+    };
+    Error::new(code, text)
 }

@@ -48,10 +48,11 @@ pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig, TransformationsConfig}
 pub use definitions::{Definitions, LoadProblem, problems_error};
 pub use doctor::{Finding, Severity, secrets_in};
 pub use explain_online::{Cause, ExplainedValues, ExplainedView, OnlineExplanation, Phase, parse_selection};
+pub use feast_core::{Wait, Window};
 pub use freshness::{Freshness, Newest, ToldBy};
 pub use get_historical_features::HistoricalFeatures;
 pub use get_online_features::OnlineRequest;
-pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView, Window};
+pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView};
 pub use observer::{Event, Observer, Silent};
 pub use online_serving::OnlineServing;
 pub use push::PushTarget;
@@ -59,3 +60,4 @@ pub use registry_changes::managed_tables;
 pub use saved_dataset::{DatasetFromHistory, DatasetRows, SaveDataset};
 pub use saved_plan::SavedPlan;
 pub use store::{FeatureStore, FeatureStoreBuilder};
+pub use versions::HeldBack;

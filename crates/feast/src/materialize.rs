@@ -13,8 +13,8 @@ use arrow::compute::{BatchCoalescer, filter_record_batch};
 use chrono::{DateTime, Utc};
 use feast_core::{
     BatchFeatures, EntityKeyEncoder, Error, ErrorCode, FeatureView, FeatureViewKind, FeatureViewState, Interval,
-    OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject, Result, Shard, Timestamp,
-    complete_shard,
+    LoadOrder, OnlineTable, ProjectContents, RegistryChange, RegistryChanges, RegistryObject, Result, Shard, Timestamp,
+    Wait, Window, complete_shard,
 };
 use feast_offline::{
     BatchStream, CREATED_TIMESTAMP_COLUMN, ComputeEngine, EVENT_TIMESTAMP_COLUMN, MaterializationTask, Materialized,
@@ -35,17 +35,6 @@ const CONCURRENT_WRITES: usize = 2;
 /// Chunks that are brought into the form of the store at the same time.
 const CONCURRENT_CHUNKS: usize = 2;
 
-/// The span of event times to materialize; both ends belong to it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Window {
-    /// From one instant to another.
-    Between(Timestamp, Timestamp),
-    /// From where each view stands to this instant.
-    Until(Timestamp),
-    /// From the epoch to now, for sources whose times mean nothing.
-    Everything,
-}
-
 /// What to materialize.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaterializeRequest {
@@ -63,8 +52,11 @@ pub struct MaterializeRequest {
 /// What was materialized.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MaterializeReport {
-    /// View by view.
+    /// View by view; none where a server did it.
     pub feature_views: Vec<MaterializedView>,
+    /// The server that did it, or was told to: the one that is the online store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// What was materialized of one view.
@@ -82,17 +74,35 @@ pub struct MaterializedView {
 }
 
 impl FeatureStore {
-    /// Loads the newest row of each entity key into the online store, view by view.
+    /// Loads the newest row of each entity key into the online store, view by view. Where that is a feature server, the
+    /// server is told to load them from its history; a shard is loaded from here.
     ///
     /// # Errors
     /// Unknown, disabled or offline-only views; what goes wrong while reading or writing. Views that were finished
     /// before the error stay recorded; nothing is recorded for the others.
     pub async fn materialize(&self, request: MaterializeRequest) -> Result<MaterializeReport> {
+        self.materialize_and_wait(request, Wait::UntilDone).await
+    }
+
+    /// The same; `wait` says when a server is waited for no longer. What is loaded from here is always waited for.
+    ///
+    /// # Errors
+    /// As [`FeatureStore::materialize`].
+    pub async fn materialize_and_wait(&self, request: MaterializeRequest, wait: Wait) -> Result<MaterializeReport> {
         if let Window::Between(start, end) = request.window
             && start > end
         {
             return Err(Error::invalid_request(format!("the start {start} lies after the end {end}"))
                 .with_hint("give a start before the end"));
+        }
+        if let Some(online) = &self.online
+            && let Some(server) = online.loading_server()
+            && request.shard == Shard::WHOLE
+        {
+            let MaterializeRequest { window, feature_views, version, .. } = &request;
+            let order = LoadOrder { window: *window, feature_views, version: version.as_deref(), wait };
+            server.load(&order).await?;
+            return Ok(MaterializeReport { feature_views: Vec::new(), server: Some(online.to_string()) });
         }
         let mut views = self.views_to_materialize(&request.feature_views).await?;
         let contents = self.contents(false).await?;
@@ -394,11 +404,12 @@ pub(crate) fn with_known_inputs(view: &Arc<FeatureView>, contents: &ProjectConte
 }
 
 /// Where an incremental run begins: where the last one ended; for a view that was never materialized, as far back as
-/// its values live, and without ttl at the beginning of time, so that no row is left behind.
+/// its values live now, or at the end where that has passed, and without ttl at the beginning of time, so that no row is
+/// left behind.
 fn incremental_start(view: &FeatureView, end: Timestamp) -> Timestamp {
     match (view.most_recent_end(), view.time_to_live().limit()) {
         (Some(most_recent), _) => most_recent.min(Utc::now()),
-        (None, Some(ttl)) => end.checked_sub_signed(ttl).unwrap_or(DateTime::UNIX_EPOCH),
+        (None, Some(ttl)) => end.min(Utc::now()).checked_sub_signed(ttl).unwrap_or(DateTime::UNIX_EPOCH),
         (None, None) => DateTime::UNIX_EPOCH,
     }
 }

@@ -4,14 +4,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
+use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, new_empty_array};
 use arrow::datatypes::{Field as ArrowField, Schema};
 use arrow::row::{RowConverter, SortField};
 use chrono::Utc;
 use feast_core::{
-    EntityKeyEncoder, Error, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, OnDemandFeatures, OnlineTable,
-    PlannedOnDemandView, ProjectContents, RegistryObject, Result, RetrievalPlan, TimeToLive, Timestamp, Transformer,
-    list_names, timestamp_type,
+    EntityKeyEncoder, Error, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field, OnDemandFeatures,
+    OnlineTable, PlannedOnDemandView, ProjectContents, RegistryObject, Result, RetrievalPlan, TimeToLive, Timestamp,
+    Transformer, list_names, timestamp_type,
 };
 use feast_offline::{EVENT_TIMESTAMP_COLUMN, EntitySource, HistoricalRequest, LatestRequest};
 use feast_online::{OwnedWrite, coerce_column, computed_columns, on_demand_input, online_rows};
@@ -150,6 +150,9 @@ impl FeatureStore {
             let computed = self.transformer.apply(&plan.on_demand[0].view, input).await?;
             let features = plan.on_demand[0].features.iter().map(|feature| feature.field.name.clone());
             features.zip(computed_columns(&plan.on_demand[0], &computed, rows.num_rows())?).collect()
+        } else if transform {
+            let none = |field: &Field| (field.name.clone(), new_empty_array(&field.value_type.arrow_type()));
+            view.features.iter().map(none).collect()
         } else {
             view.features.iter().filter_map(|feature| given(&feature.name)).collect::<Vec<_>>()
         };

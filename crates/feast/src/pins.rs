@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use feast_core::{
-    Error, FeatureView, Problem, ProjectContents, RegistryObject, RegistrySnapshot, Result, VersionRecord,
+    Error, ErrorCode, FeatureView, Problem, ProjectContents, RegistryObject, RegistrySnapshot, Result, VersionRecord,
+    list_names,
 };
 
 /// The number a view is pinned to; `None` for the latest.
@@ -81,9 +82,10 @@ pub(crate) fn pin(
             }
         };
         let stored = current.and_then(|contents| contents.feature_views.get(&view.name));
-        if !same_definition(&view, &snapshot) && !stored.is_some_and(|stored| same_definition(&view, stored)) {
+        if !same(&view, &snapshot) && !stored.is_some_and(|stored| same(&view, stored)) {
             problems.push(
                 Problem::new(view.reference(), format!("is pinned to `v{number}` and changed at the same time"))
+                    .with_code(ErrorCode::FeatureViewPinConflict)
                     .with_hint("apply the pin first and change the view afterwards, with `version=\"latest\"`"),
             );
             continue;
@@ -95,8 +97,35 @@ pub(crate) fn pin(
     problems
 }
 
+/// What to tell of views that are pinned to a version that there is not: their definition becomes it, as in Feast, which
+/// is not what is wanted of a number that was misspelt.
+pub(crate) fn made_versions(
+    desired: &ProjectContents,
+    current: Option<&ProjectContents>,
+    snapshot: &RegistrySnapshot,
+) -> Vec<String> {
+    let of_view = |view: &Arc<FeatureView>| {
+        let number = pinned(view).ok().flatten()?;
+        let stored = current?.feature_views.get(&view.name)?;
+        let mut known: Vec<i32> = vec![stored.meta.current_version_number];
+        let project = desired.project.name.as_str();
+        known.extend(snapshot.versions.iter().filter(|r| r.is_of(project, &view.name)).map(|r| r.version_number));
+        known.sort_unstable();
+        known.dedup();
+        let known_names: Vec<String> = known.iter().map(|number| format!("v{number}")).collect();
+        (!known.contains(&number)).then(|| {
+            format!(
+                "{} has no version v{number}, only {}: this definition becomes v{number}",
+                view.reference(),
+                list_names(known_names.iter().map(String::as_str)),
+            )
+        })
+    };
+    desired.feature_views.values().filter_map(of_view).collect()
+}
+
 /// Whether two views are defined alike, whatever version they name.
-fn same_definition(a: &FeatureView, b: &FeatureView) -> bool {
+pub(crate) fn same(a: &FeatureView, b: &FeatureView) -> bool {
     let definition = |view: &FeatureView| {
         let view = FeatureView { version: String::new(), ..view.clone() };
         serde_json::to_value(view).ok()

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use feast_core::{
-    Error, FeatureView, FeatureViewKind, Field, Meta, ObjectRef, PastDefinition, RegistryObject, RegistrySnapshot,
-    Result, SavedDatasetMeta, Timestamp, ValueType, VersionRecord,
+    Error, FeatureView, FeatureViewKind, Field, Meta, ObjectRef, PastDefinition, ProjectContents, RegistryObject,
+    RegistrySnapshot, Result, SavedDatasetMeta, Timestamp, ValueType, VersionRecord,
 };
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::pins;
@@ -111,6 +112,9 @@ fn stamp_view(
     };
     match old {
         None => {
+            // What an object of another registry has seen is not in this one's online store.
+            view.meta.materialization_intervals.clear();
+            view.meta.shard_progress.clear();
             view.meta.created = Some(now);
             view.meta.current_version_number = numbered.number;
             view.meta.version_id = Uuid::new_v4().to_string();
@@ -129,7 +133,7 @@ fn stamp_view(
             if let Some(restored) = numbered.restored {
                 view.meta.version_id.clone_from(&restored.version_id);
             } else if numbered.is_new {
-                if newest.is_none() {
+                if newest.is_none() && old.meta.current_version_number != numbered.number {
                     records.push(record(old, old.meta.current_version_number));
                 }
                 view.meta.version_id = Uuid::new_v4().to_string();
@@ -171,12 +175,61 @@ pub(crate) fn number_of<'a>(
     let restored = pinned.and_then(|number| pins::snapshot_of(recorded.snapshot, recorded.project, &view.name, number));
     Ok(match restored {
         Some(record) => Numbered { number: record.version_number, is_new: false, restored },
-        None if makes_version(old, view) => {
+        // A number that there is not becomes that of the definition, changed or not, as in Feast.
+        None if makes_version(old, view) || pinned.is_some_and(|number| number != current) => {
             let next = newest.unwrap_or(current) + 1;
             Numbered { number: pinned.unwrap_or(next), is_new: true, restored: None }
         }
         None => Numbered { number: current, is_new: false, restored: None },
     })
+}
+
+/// A definition that becomes a version, but not the current one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeldBack {
+    /// Name of the view.
+    pub name: String,
+    /// The number that the definition gets.
+    pub version: i32,
+    /// The number that stays the current one.
+    pub current: i32,
+    #[serde(skip)]
+    pub(crate) view: Arc<FeatureView>,
+}
+
+/// Puts the views that the registry has in the place of definitions that would make new versions, and gives those that
+/// are not the newest version already. A pin says which version is to be the current one, and is left alone. Pure.
+///
+/// # Errors
+/// As [`number_of`].
+pub(crate) fn hold_back(
+    desired: &mut ProjectContents,
+    current: Option<&ProjectContents>,
+    snapshot: &RegistrySnapshot,
+) -> Result<Vec<HeldBack>> {
+    let Some(current) = current else { return Ok(Vec::new()) };
+    let views: Vec<Arc<FeatureView>> = desired.feature_views.values().cloned().collect();
+    let references: Vec<ObjectRef> = views.iter().map(|view| view.reference()).collect();
+    let project = desired.project.name.clone();
+    let recorded = Recorded::of(snapshot, &project, &references);
+    let mut held = Vec::new();
+    for view in views {
+        let Some(stored) = current.feature_views.get(&view.name) else { continue };
+        let is_pinned = pins::pinned(&view).is_ok_and(|number| number.is_some());
+        let numbered = number_of(&view, Some(stored), &recorded)?;
+        if is_pinned || !numbered.is_new {
+            continue;
+        }
+        desired.put(RegistryObject::FeatureView(Arc::clone(stored)));
+        let newest = numbered.number - 1;
+        let record = pins::snapshot_of(snapshot, &project, &view.name, newest);
+        let is_recorded = record.and_then(|record| record.view().ok()).is_some_and(|known| pins::same(&view, &known));
+        if !is_recorded {
+            let current = stored.meta.current_version_number;
+            held.push(HeldBack { name: view.name.clone(), version: numbered.number, current, view });
+        }
+    }
+    Ok(held)
 }
 
 /// Whether the rows that were materialized for the old definition are good for the new one: in the online store, under

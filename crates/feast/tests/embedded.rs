@@ -197,10 +197,34 @@ async fn a_pin_brings_an_older_definition_back() {
             .is_empty()
     );
     let changed = versioned(&["city"], "v1");
-    let error = store.apply(&changed, &ApplyOptions::default()).await.unwrap_err().to_string();
+    let error = store.apply(&changed, &ApplyOptions::default()).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::FeatureViewPinConflict);
+    let error = error.to_string();
     assert!(error.contains("is pinned to `v1` and changed at the same time"), "{error}");
     let error = store.apply(&versioned(&["city"], "newest"), &ApplyOptions::default()).await.unwrap_err().to_string();
     assert!(error.contains("has the version `newest`"), "{error}");
+}
+
+/// As in Feast, where such a pin declares the version; it may as well be a slip of the pen, so it is told.
+#[tokio::test]
+async fn a_pin_to_a_version_that_there_is_not_makes_it_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = applied(folder.path()).await;
+    let all = ["conv_rate", "trips", "city"];
+    let plan = store.apply(&versioned(&all, "v12"), &ApplyOptions::default()).await.unwrap();
+    assert_eq!(
+        plan.warnings,
+        ["feature view `driver_stats` has no version v12, only `v0`: this definition becomes v12"]
+    );
+    let snapshot = store.snapshot(true).await.unwrap();
+    let numbers: Vec<i32> =
+        snapshot.versions.iter().filter(|r| r.feature_view == "driver_stats").map(|r| r.version_number).collect();
+    assert_eq!(numbers, [0, 12]);
+    let plan = store.plan(&versioned(&all, "v12"), &ApplyOptions::default()).await.unwrap();
+    assert!(plan.is_empty() && plan.warnings.is_empty(), "{plan:?}");
+    store.apply(&versioned(&all, "v0"), &ApplyOptions::default()).await.unwrap();
+    let contents = store.contents(true).await.unwrap();
+    assert_eq!(contents.feature_view("driver_stats").unwrap().meta.current_version_number, 0);
 }
 
 #[tokio::test]

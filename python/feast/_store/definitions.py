@@ -51,7 +51,8 @@ class Definitions(Opened):
     ) -> None:
         """Writes objects to the registry and makes the tables they need.
 
-        Nothing else is deleted, except `objects_to_delete` when `partial` is False.
+        Nothing else is deleted, except `objects_to_delete` when `partial` is False. With `no_promote`, changed feature
+        views are recorded as new versions, and the current ones stay in place.
         """
         objects = list(objects) if isinstance(objects, (list, tuple, set)) else [objects]
         if objects_to_delete and partial:
@@ -87,6 +88,14 @@ class Definitions(Opened):
         progress_ctx: Any = None,
     ) -> tuple[RegistryDiff, InfraDiff, Any]:
         """What applying the contents of a repository would change; nothing is changed."""
+        return (*self._plan(desired_repo_contents, skip_feature_view_validation), None)
+
+    def _plan(
+        self,
+        desired_repo_contents: RepoContents,
+        skip_feature_view_validation: bool,
+        skip_source_validation: bool = False,
+    ) -> tuple[RegistryDiff, InfraDiff]:
         from feast.diff.infra_diff import InfraDiff
         from feast.diff.registry_diff import RegistryDiff
         from feast.repo_contents import RepoContents
@@ -100,6 +109,7 @@ class Definitions(Opened):
         options = {
             "prune": True,
             "delete": [],
+            "skip_source_validation": skip_source_validation,
             "skip_feature_view_validation": skip_feature_view_validation,
             "locations": _locations(objects),
         }
@@ -107,7 +117,7 @@ class Definitions(Opened):
             registry_message(objects).SerializeToString(), json.dumps(options)
         )
         desired = {(_kind(each), each.name): each for each in objects}
-        return RegistryDiff._from_native(answer, desired), InfraDiff._from_native(answer), None
+        return RegistryDiff._from_native(answer, desired), InfraDiff._from_native(answer)
 
     def teardown(self) -> None:
         """Removes the project: its tables in the online store and its objects in the registry."""

@@ -29,9 +29,14 @@ class Materialization(Opened):
     ) -> None:
         """Copies the latest values between two times, both included, into the online store.
 
+        Where the online store is a feature server, that server does it, from its own history. With `run_async` the
+        call returns when the server has taken the order; with `force`, too, it takes the order although a view
+        is said to be being loaded. For other online stores both change nothing: the call returns when all is done.
+
         `shard`, such as `"1/4"`, copies those of a part of the entity keys; when all parts are there, the span is
         recorded as materialized.
         """
+        self._check_force(force, run_async)
         start, end = (
             _frames.microseconds(start_date, "start_date"),
             _frames.microseconds(end_date, "end_date"),
@@ -46,6 +51,7 @@ class Materialization(Opened):
             "full_feature_names": full_feature_names,
             "version": version,
             "force": force,
+            "run_async": run_async,
             "shard": shard,
         }
         self._native.materialize(start, end, json.dumps(options), None)
@@ -63,18 +69,26 @@ class Materialization(Opened):
     ) -> None:
         """Copies what is new since the last materialization of each view into the online store.
 
-        `shard` is as in `materialize`.
+        `force`, `run_async` and `shard` are as in `materialize`.
         """
+        self._check_force(force, run_async)
         options = {
             "feature_views": _view_names(feature_views),
             "full_feature_names": full_feature_names,
             "version": version,
             "force": force,
+            "run_async": run_async,
             "shard": shard,
         }
         self._native.materialize(
             None, _frames.microseconds(end_date, "end_date"), json.dumps(options), None
         )
+
+    def _check_force(self, force: bool, run_async: bool) -> None:
+        if force and not run_async and getattr(self.config.online_store, "type", None) == "remote":
+            raise ValueError(
+                "`force` goes with `run_async=True`: a feature server that is waited for takes no order by force"
+            )
 
     def freshness(self, quick: bool = False) -> list[FeatureViewFreshness]:
         """How old the newest value of each feature view is, online and offline, and who says so.

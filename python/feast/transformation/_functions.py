@@ -14,10 +14,11 @@ import functools
 import importlib
 import linecache
 import math
+import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from feast.errors import FeastError
@@ -99,7 +100,9 @@ def _from_text(view: str, name: str, text: str, helpers: str) -> Callable[..., A
         raise FunctionUnusable("the registry has no source text for it")
     text = textwrap.dedent(text)
     filename = filename_of(view)
-    namespace: dict[str, Any] = {"__name__": "feast_on_demand", "__builtins__": builtins}
+    # Data classes look for the module that they say they are of.
+    own = sys.modules.setdefault("feast_on_demand", ModuleType("feast_on_demand"))
+    namespace: dict[str, Any] = {"__name__": own.__name__, "__builtins__": builtins}
     try:
         module = parsed(text, filename)
         before = ast.parse(helpers, f"<helpers of {view}>")

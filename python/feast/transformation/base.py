@@ -91,7 +91,11 @@ class Transformation(ABC):
         return twin
 
     def __reduce__(self) -> Any:
-        return (_restore, (type(self), dict(self.__dict__)))
+        state = dict(self.__dict__)
+        if getattr(self.udf, "__module__", None) == "feast_on_demand":
+            # It was made of the text, and can be made again.
+            state["udf"] = None
+        return (_restore, (type(self), state))
 
     def to_proto(self) -> Any:
         """The message `feast.core.UserDefinedFunctionV2`."""

@@ -58,6 +58,19 @@ def test_sources_are_left_alone_where_nothing_is_open(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_source_that_is_only_asked_for_a_type_is_not_checked(repository: Path) -> None:
+    (repository / "feature_store.yaml").write_text(CONFIGURATION)
+    untyped = DEFINITIONS.replace(", value_type=ValueType.INT64", "").replace(
+        '"trips", d', '"soon", d'
+    )
+    assert untyped.count("soon") == 1 and "value_type" not in untyped
+    (repository / "definitions.py").write_text(untyped.format(path="stats.parquet"))
+    refused = feast(repository, "plan")
+    assert "takes feature `soon` from source `trips`, which has no such column" in refused.stderr
+    done = feast(repository, "plan", "--skip-source-validation")
+    assert done.returncode == 0, done.stderr
+
+
 def test_sources_in_a_bucket_are_read_with_the_profile_of_the_user(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,11 +27,13 @@ from feast import (
 )
 from feast.data_source import PushMode
 from feast.errors import (
+    ConflictingFeatureViewNames,
     EntityNotFoundException,
     FeastError,
     FeatureNameCollisionError,
     FeatureServiceNotFoundException,
     FeatureViewNotFoundException,
+    FeatureViewPinConflict,
     InvalidFeaturesParameterType,
     PushSourceNotFoundException,
     SavedDatasetLocationAlreadyExists,
@@ -39,7 +41,12 @@ from feast.errors import (
 )
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.repo_config import FeastConfigError
-from feast.repo_operations import apply_total, apply_total_with_repo_instance, parse_repo
+from feast.repo_operations import (
+    apply_total,
+    apply_total_with_repo_instance,
+    parse_repo,
+    plan,
+)
 from feast.types import Int64
 
 FEATURES = ["driver_stats:conv_rate", "driver_stats:trips"]
@@ -156,6 +163,35 @@ def test_apply_deletes_only_what_it_is_told(store):
     assert [entity.name for entity in store.list_entities()] == ["driver"]
 
 
+def test_equal_objects_are_one(store, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    store.materialize_incremental(T0)
+    copy = FeatureStore(
+        config=RepoConfig(
+            project="copy",
+            registry="copy.db",
+            online_store={"type": "sqlite", "path": "copy_online.db"},
+        )
+    )
+    objects = [*store.list_entities(), *store.list_data_sources(), *store.list_feature_views()]
+    copy.apply([*objects, *store.list_feature_services()], skip_feature_view_validation=True)
+    assert sorted(source.name for source in copy.list_data_sources()) == ["push", "pushed", "stats"]
+    # Nothing is in the copy's online store yet.
+    copy.materialize_incremental(T0)
+    assert online(copy, 1001) == 30
+
+    def view(name: str, path: str) -> FeatureView:
+        source = FileSource(name="own", path=path, timestamp_field="event_timestamp")
+        field = Field(name="trips", dtype=Int64)
+        return FeatureView(
+            name=name, entities=[definitions()["driver"]], schema=[field], source=source
+        )
+
+    store.apply([view("one", "stats.parquet"), view("two", "stats.parquet")])
+    with pytest.raises(ValueError, match="data source `own` is defined twice"):
+        store.apply([view("one", "stats.parquet"), view("two", "pushed.parquet")])
+
+
 def test_what_is_no_object_cannot_be_applied(store):
     with pytest.raises(TypeError, match="not an object of a feature store"):
         store.apply(["driver"])
@@ -172,6 +208,20 @@ def test_a_plan_names_what_would_change(repository, write_files):
     assert "Created entity rider" in registry_diff.to_string()
     assert infra_diff.to_string() == "No changes to infrastructure"
     assert store.list_entities() == []
+
+
+def test_a_printed_plan_need_not_look_at_sources(repository, write_files, capsys):
+    text = (
+        "from feast import FeatureView, Field, FileSource\nfrom feast.types import Int64\n"
+        'source = FileSource(name="gone", path="gone.parquet", timestamp_field="t")\n'
+        'view = FeatureView(name="view", source=source, schema=[Field(name="a", dtype=Int64)])\n'
+    )
+    root = write_files({"view.py": text}, "definitions")
+    config = RepoConfig(project="proj", registry=str(repository / "registry.db"))
+    with pytest.raises(ValueError, match="`gone` cannot be read"):
+        plan(config, root, skip_source_validation=False)
+    plan(config, root, skip_source_validation=True)
+    assert "Created feature view view" in capsys.readouterr().out
 
 
 def test_applying_a_repository_removes_what_it_does_not_define(store, repository, write_files):
@@ -409,6 +459,50 @@ def test_incremental_materialization_goes_on_where_it_stopped(store):
     assert online(store, 1001) == 10
     store.materialize_incremental(T0, feature_views=["driver_stats"])
     assert online(store, 1001) == 30
+
+
+def test_a_first_incremental_run_with_an_end_in_the_future_loads_what_lives_now(store, repository):
+    now = pd.Timestamp.now(tz="UTC")
+    pq.write_table(
+        pa.Table.from_pandas(row(7, now - 20 * HOUR), preserve_index=False),
+        repository / "stats.parquet",
+    )
+    store.materialize_incremental(now + 48 * HOUR, feature_views=["driver_stats"])
+    assert online(store, 1001) == 7
+
+
+def test_a_changed_view_that_is_not_promoted_stays_as_it_is(store):
+    store.materialize(T0 - 100 * HOUR, T0, feature_views=["driver_stats"])
+    view = definitions()["driver_stats"]
+    view.features = [field for field in view.features if field.name != "trips"]
+    store.apply([view], no_promote=True)
+    assert online(store, 1001) == 30
+    versions = store.registry.list_feature_view_versions("driver_stats", "proj")
+    assert [version["version"] for version in versions] == ["v0", "v1"]
+    store.apply([view], no_promote=True)
+    assert len(store.registry.list_feature_view_versions("driver_stats", "proj")) == 2
+    view.version = "v1"
+    service = definitions()["model"]
+    service.feature_view_projections[0].features.pop()
+    store.apply([view, service])
+    assert [field.name for field in store.get_feature_view("driver_stats").features] == [
+        "conv_rate",
+        "city",
+    ]
+    assert store.get_feature_view("driver_stats").current_version_number == 1
+
+
+def test_a_pin_and_a_change_at_once_are_a_conflict(store):
+    view = definitions()["driver_stats"]
+    view.features = view.features[:2]
+    store.apply([view])
+    view.features = view.features[:1]
+    view.version = "v0"
+    with pytest.raises(FeatureViewPinConflict, match="is pinned to `v0`"):
+        store.apply([view])
+    clash = FeatureView(name="Driver_Stats", source=view.batch_source, schema=view.features)
+    with pytest.raises(ConflictingFeatureViewNames):
+        store.apply([clash])
 
 
 def test_materializing_backwards_or_an_unknown_view_is_refused(store):

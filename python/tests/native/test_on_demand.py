@@ -581,6 +581,8 @@ def test_a_push_brings_the_views_up_to_date_that_follow_from_it(tmp_path: Path) 
         transform_on_write=False,
     )
     assert read() == [5, 8]
+    store.push("push", pd.DataFrame({**row, "trips": [4]}).iloc[:0])
+    assert read() == [5, 8], "no rows change nothing"
     # A function that fails keeps the whole push from being written.
     with pytest.raises(RuntimeError, match="`pushed_twice` failed in line"):
         store.push(
@@ -591,10 +593,11 @@ def test_a_push_brings_the_views_up_to_date_that_follow_from_it(tmp_path: Path) 
 
 
 SCALE = 3
+LIMIT = None
 
 
 def scaled(values: list[int]) -> list[int]:
-    return [SCALE * one for one in values]
+    return [SCALE * one for one in values if LIMIT is None]
 
 
 @on_demand_feature_view(sources=[REQUEST], schema=[Field(name="x", dtype=Int64)], mode="python")

@@ -223,3 +223,18 @@ def test_a_feature_server_is_an_online_store(tmp_path: Path, server: str, client
         for side, where in ((client, remote), ("ours", repository)):
             answer = run(side, "online", where, request)
             assert (answer["an_int64"], answer["a_string"]) == ([5], ["é"]), side
+
+
+@pytest.mark.parametrize("server", ["feast", "ours"])
+def test_a_feature_server_loads_what_it_stores(tmp_path: Path, server: str) -> None:
+    repository = make_repository(tmp_path / "server", {"type": "sqlite", "path": "data/online.db"})
+    command("ours", repository, "apply")
+    with serving(server, repository, tmp_path / "log") as address:
+        remote = make_repository(tmp_path / "client", {"type": "remote", "path": address})
+        command("ours", remote, "apply")
+        for source in remote.glob("data/*.parquet"):
+            source.unlink()
+        command("ours", remote, "materialize", *SPAN, "--views", "every_type")
+        request = {"features": ["every_type:a_string"], "rows": THINGS}
+        assert run("ours", "online", remote, request)["a_string"] == ["abc", "é", None, None]
+        command("ours", remote, "materialize-incremental", SPAN[1])

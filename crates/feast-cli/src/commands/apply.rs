@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use feast::{Definitions, SavedPlan};
+use feast::{ApplyOptions, Definitions, SavedPlan};
 use feast_core::{Error, ErrorCode, Result};
 
 use super::plan::{Checks, online_store_type};
@@ -27,17 +27,14 @@ pub(crate) struct Apply {
     /// Accepted for Feast's sake: applying shows no progress bar
     #[arg(long, hide = true)]
     no_progress: bool,
-    /// Accepted for Feast's sake: new versions always become the current ones
-    #[arg(long, hide = true)]
+    /// Record changed feature views as new versions, and leave the current ones in place
+    #[arg(long, conflicts_with = "plan")]
     no_promote: bool,
 }
 
 impl Apply {
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let terminal = session.terminal();
-        if self.no_promote {
-            terminal.warn("`--no-promote` has no effect yet: new versions become the current ones");
-        }
         let store = session.store_of_definitions()?;
         let saved = self.plan.as_deref().map(read_plan).transpose()?;
         let definitions = match saved {
@@ -48,7 +45,7 @@ impl Apply {
         if for_people {
             terminal.print(format_args!("Applying changes for project {}", store.project()));
         }
-        let options = self.checks.options(self.prune);
+        let options = ApplyOptions { no_promote: self.no_promote, ..self.checks.options(self.prune) };
         let plan = match &saved {
             Some(saved) => session.wait(store.apply_saved(saved))?,
             None => session.wait(store.apply(&definitions, &options))?,

@@ -25,7 +25,7 @@ pub(crate) struct Init {
     #[arg(short, long, conflicts_with = "template")]
     minimal: bool,
     /// What to start from: drivers with made-up statistics, or flights that left New York in December 2013
-    #[arg(short, long, value_enum, default_value_t = Template::Local)]
+    #[arg(short, long, value_enum, ignore_case = true, default_value_t = Template::Local)]
     template: Template,
     /// Make the repository in this directory instead of one named like the project
     #[arg(long, value_name = "DIR")]
@@ -37,6 +37,35 @@ pub(crate) struct Init {
 enum Template {
     Local,
     Flights,
+    // Those of Feast that start from stores which are not here.
+    #[value(hide = true)]
+    Gcp,
+    #[value(hide = true)]
+    Aws,
+    #[value(hide = true)]
+    Snowflake,
+    #[value(hide = true)]
+    Spark,
+    #[value(hide = true)]
+    Postgres,
+    #[value(hide = true)]
+    Hbase,
+    #[value(hide = true)]
+    Cassandra,
+    #[value(hide = true)]
+    Hazelcast,
+    #[value(hide = true)]
+    Couchbase,
+    #[value(hide = true)]
+    Milvus,
+    #[value(hide = true)]
+    Ray,
+    #[value(hide = true, name = "ray_rag")]
+    RayRag,
+    #[value(hide = true)]
+    Rag,
+    #[value(hide = true, name = "pytorch_nlp")]
+    PytorchNlp,
 }
 
 /// Stands for the name of the project in templates.
@@ -79,6 +108,12 @@ impl Init {
             (true, _) => (MINIMAL, false),
             (false, Template::Local) => (LOCAL, true),
             (false, Template::Flights) => (FLIGHTS, false),
+            (false, other) => {
+                let name = other.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+                return Err(Error::unsupported(format!("the template `{name}` is not available yet"))
+                    .with_hint("start from `local`, and name the stores in its feature_store.yaml (CONFIGURATION.md)")
+                    .into());
+            }
         };
         let mut contents: Vec<(PathBuf, Vec<u8>)> = vec![(root.join(".gitignore"), GITIGNORE.into())];
         for (path, content) in files {

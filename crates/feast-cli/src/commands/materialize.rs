@@ -100,6 +100,11 @@ pub(crate) fn load(session: &Session, window: Window, views: Views) -> Outcome {
         terminal.print_value(&super::to_value(&report)?, format);
         return Ok(Exit::Done);
     }
+    if let Some(server) = &report.server {
+        terminal
+            .print(format_args!("Done by the feature server: {server}, in {:.1} s", started.elapsed().as_secs_f64()));
+        return Ok(Exit::Done);
+    }
     let (views, rows) = (report.feature_views.len(), report.feature_views.iter().map(|view| view.rows).sum::<u64>());
     if views == 0 {
         terminal.print("No feature view is served online from a source: nothing to do");

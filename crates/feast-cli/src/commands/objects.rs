@@ -267,7 +267,7 @@ pub(crate) fn roles(permission: &Permission) -> Vec<String> {
 }
 
 /// `ReadOnline` -> `READ_ONLINE`.
-fn shout(name: &str) -> String {
+pub(crate) fn shout(name: &str) -> String {
     let mut text = String::new();
     for letter in name.chars() {
         if letter.is_uppercase() && !text.is_empty() {

@@ -213,3 +213,43 @@ fn help_is_quick() {
     // The promise is 50 ms for a release build on an idle machine; this one is neither.
     assert!(quickest.as_millis() < 500, "{quickest:?}");
 }
+
+#[test]
+fn options_that_stand_before_the_command_are_told_where_they_stand() {
+    let repository = Repository::new();
+    assert_told!(repository.run(&["plan", "-f", "production.yaml"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: unexpected argument '-f' found
+
+      tip: `-f` stands before the command: `feast -f … COMMAND`
+
+    Usage: feast plan [OPTIONS]
+
+    For more information, try '--help'.
+    ");
+    assert_told!(repository.run(&["apply", "--chdir", "elsewhere"]), @r"
+    exit code: 2
+    ----- stdout -----
+    ----- stderr -----
+    error: unexpected argument '--chdir' found
+
+      tip: `--chdir` stands before the command: `feast --chdir … COMMAND`
+
+    Usage: feast apply [OPTIONS]
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_folder_is_no_configuration() {
+    assert_told!(Repository::new().run(&["-f", "data", "plan"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `[repository]/data` is a folder, not a configuration file
+    hint: name the file in it; to work in another folder, name that with `--chdir`
+    ");
+}

@@ -401,3 +401,48 @@ fn teardown_leaves_nothing_and_can_be_repeated() {
     hint: run `feast apply` in the feature repository first
     ");
 }
+
+#[test]
+fn a_new_version_can_be_recorded_beside_the_current_one() {
+    let repository = Repository::materialized();
+    let mut contents = rides();
+    let mut view = driver_hourly_stats();
+    view.features.truncate(1);
+    contents.put(RegistryObject::FeatureView(Arc::new(view)));
+    repository.define(contents);
+    assert_told!(repository.run(&["apply", "--no-promote"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Applying changes for project rides
+    Recorded version v1 of feature view driver_hourly_stats; v0 stays the current one
+
+    No changes to infrastructure
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["apply", "--no-promote"]), @r"
+    exit code: 0
+    ----- stdout -----
+    Applying changes for project rides
+    No changes to registry
+    No changes to infrastructure
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["get-online-features", "-e", "driver_id=1001", "-f", "driver_hourly_stats:avg_daily_trips", "--output", "table"]), @r"
+    exit code: 0
+    ----- stdout -----
+    driver_id   avg_daily_trips
+    1001        30
+    ----- stderr -----
+    ");
+    assert_told!(repository.run(&["plan"]), @r"
+    exit code: 0
+    ----- stdout -----
+    ~ feature view driver_hourly_stats
+        features.avg_daily_trips: {name: avg_daily_trips, value_type: INT64} -> (none)
+        breaking, used by feature service driver_activity
+    ~ sqlite table rides_driver_hourly_stats
+
+    Plan: 0 to create, 1 to update, 0 to delete; 1 table to update
+    ----- stderr -----
+    ");
+}

@@ -145,3 +145,16 @@ fn no_repository_is_made_inside_another() {
     ");
     assert_eq!(files(folder.path()), "rides/feature_store.yaml");
 }
+
+#[test]
+fn templates_of_feast_that_are_not_here_are_named() {
+    let folder = TempDir::new().unwrap();
+    assert_told!(init(folder.path(), &["-t", "GCP", "rides"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: the template `gcp` is not available yet
+    hint: start from `local`, and name the stores in its feature_store.yaml (CONFIGURATION.md)
+    ");
+    assert_eq!(files(folder.path()), "");
+}

@@ -9,6 +9,8 @@
 //! that the view's source has to call them so, as with Feast's client. Which of two rows wins is the server's decision:
 //! ours lets the newest event win, Feast's does so in some of its stores only.
 //!
+//! Loads: `POST /materialize` and `/materialize-incremental`; the server reads its own history.
+//!
 //! Tables are made by `feast apply` where the server's store is; changing them from here changes nothing.
 //!
 //! Limits: `SCALAR_MAP` values do not exist in the protocol, reading gives null and writing is refused. Feast's server
@@ -26,7 +28,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::DateTime;
 use feast_core::{
-    Error, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineWrite, Result, TableChange, ValueType,
+    Error, ErrorCode, Field, LoadOrder, LoadingServer, OnlineRead, OnlineRows, OnlineStore, OnlineWrite, Result,
+    TableChange, ValueType, Wait, Window,
 };
 use feast_net::{TlsOptions, Verify};
 use feast_proto::value_codec::{encode_column, json_to_value, value_to_json};
@@ -50,6 +53,9 @@ use crate::{EntityColumn, EntityRows, EntityValue};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a silent connection is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How long a call may take, with all attempts.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -219,8 +225,49 @@ impl OnlineStore for RemoteStore {
         false
     }
 
+    fn loading_server(&self) -> Option<&dyn LoadingServer> {
+        Some(self)
+    }
+
     fn preferred_batch_rows(&self) -> usize {
         MOST_ROWS
+    }
+}
+
+#[async_trait]
+impl LoadingServer for RemoteStore {
+    async fn load(&self, order: &LoadOrder<'_>) -> Result<()> {
+        let mut body = Map::new();
+        // As Feast's client: no list of views is all of them.
+        let views = (!order.feature_views.is_empty()).then_some(order.feature_views);
+        body.insert("feature_views".to_owned(), serde_json::json!(views));
+        if let Some(version) = order.version {
+            body.insert("version".to_owned(), version.into());
+        }
+        let route = match order.window {
+            Window::Until(end) => {
+                body.insert("end_ts".to_owned(), end.to_rfc3339().into());
+                "materialize-incremental"
+            }
+            Window::Between(start, end) => {
+                body.insert("start_ts".to_owned(), start.to_rfc3339().into());
+                body.insert("end_ts".to_owned(), end.to_rfc3339().into());
+                "materialize"
+            }
+            Window::Everything => {
+                body.insert("disable_event_timestamp".to_owned(), true.into());
+                "materialize"
+            }
+        };
+        let query = match order.wait {
+            Wait::UntilDone => "",
+            Wait::UntilAccepted { force: false } => "?async=true",
+            Wait::UntilAccepted { force: true } => "?async=true&force=true",
+        };
+        // Once, and as long as it takes: a server that goes on working must not be told again.
+        let body = Bytes::from(Value::Object(body).to_string());
+        let done = self.send_once(Method::POST, &format!("{route}{query}"), body).await;
+        done.map(drop).map_err(|failure| failure.error)
     }
 }
 
@@ -231,6 +278,8 @@ impl RemoteStore {
             connector.enforce_http(false);
             connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
             connector.set_nodelay(true);
+            // A server that loads is silent for long.
+            connector.set_keepalive(Some(KEEP_ALIVE));
             let tls = TlsOptions { verify: Verify::Host, authorities: self.certificates.clone(), identity: None };
             // Certificates are read where they are needed.
             let connector = match self.config.path.starts_with("https") {
@@ -291,13 +340,15 @@ impl RemoteStore {
         let object: Option<Map<String, Value>> = serde_json::from_str(&text).ok();
         let member = |name: &str| object.as_ref().and_then(|object| object.get(name)).and_then(Value::as_str);
         let class = member("class").unwrap_or_default().to_owned();
-        let text: String = member("message").map_or(text.clone(), str::to_owned).chars().take(300).collect();
+        let said = member("message").or_else(|| member("error")).map(str::to_owned);
+        let text: String = said.unwrap_or(text).chars().take(300).collect();
         let transient =
             matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
         let code = match status {
             StatusCode::NOT_FOUND if class.is_empty() => ErrorCode::InvalidConfiguration,
             StatusCode::NOT_FOUND => ErrorCode::FeatureViewNotFound,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorCode::PermissionDenied,
+            StatusCode::CONFLICT => ErrorCode::Conflict,
             status if status.is_client_error() => ErrorCode::InvalidRequest,
             _ => ErrorCode::Unavailable,
         };
@@ -305,6 +356,9 @@ impl RemoteStore {
             ErrorCode::FeatureViewNotFound => "run `feast apply` where the feature server gets its definitions from",
             ErrorCode::InvalidConfiguration => "check that `online_store.path` is a feature server",
             ErrorCode::PermissionDenied => "ask whoever runs the feature server",
+            ErrorCode::Conflict => {
+                "wait until the server is done, or say `run_async=True, force=True` when it is known to be"
+            }
             _ => "see the log of the feature server",
         };
         let error = Error::new(code, format!("the feature server answered {}", status.as_u16()))

@@ -56,8 +56,19 @@ pub(super) fn check_sections(map: &Map<String, Value>, warnings: &mut Vec<String
         known_type("batch_engine", &name, BATCH_ENGINES)?;
         warnings.push(format!("`batch_engine` `{name}` is not there yet: `materialize` runs in this process"));
     }
-    if let Some((name, _)) = section(map, "feature_server", "local")? {
+    if let Some((name, options)) = section(map, "feature_server", "local")? {
         known_type("feature_server", &name, FEATURE_SERVERS)?;
+        let asks_for = |option: &Value| option.as_bool() == Some(true);
+        if asks_for(&options["mcp_enabled"]) {
+            warnings.push("`feature_server.mcp_enabled` is not there yet: features are served over HTTP".to_owned());
+        }
+        let audit = [
+            ("feature_server.audit_logging", &options["audit_logging"]["enabled"]),
+            ("feature_server.metrics.audit_logging", &options["metrics"]["audit_logging"]),
+        ];
+        for (key, _) in audit.into_iter().filter(|(_, option)| asks_for(option)) {
+            warnings.push(format!("`{key}` is not there yet: nobody writes down who reads what"));
+        }
     }
     if let Some((name, _)) = section(map, "auth", "no_auth")? {
         known_type("auth", &name, AUTHENTICATIONS)?;

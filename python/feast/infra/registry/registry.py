@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from feast._objects import KINDS, VIEW_KINDS, kind_of
+from feast._unavailable import NotAvailableYet
 from feast.errors import FeatureViewNotFoundException, FeatureViewVersionNotFound
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RegistryConfig, RepoConfig
@@ -256,6 +257,11 @@ class Registry(BaseRegistry):
         self, feature_view: Any, project: str, commit: bool = True, no_promote: bool = False
     ) -> None:
         """Writes a feature view of any kind; tables of the online store are made by `store.apply`."""
+        if no_promote:
+            raise NotAvailableYet(
+                "recording a version through the registry",
+                "use `store.apply(..., no_promote=True)`",
+            )
         self._put(feature_view, project)
 
     def delete_feature_view(self, name: str, project: str, commit: bool = True) -> None:

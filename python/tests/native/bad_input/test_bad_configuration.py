@@ -175,6 +175,14 @@ def test_a_wrong_configuration_is_refused(name, feast, tmp_path):
     [
         ({"auth": "{type: oidc}"}, "`auth` of type `oidc` is not enforced yet"),
         ({"batch_engine": "spark.engine"}, "`batch_engine` `spark.engine` is not there yet"),
+        (
+            {"feature_server": "{type: mcp, mcp_enabled: true}"},
+            "`feature_server.mcp_enabled` is not there yet",
+        ),
+        (
+            {"feature_server": "{audit_logging: {enabled: true}}"},
+            "`feature_server.audit_logging` is not there yet",
+        ),
         ({"entity_key_serialization_version": "2"}, "version 2 is outdated"),
         ({"zzz": "1"}, "`zzz` is not a key of the configuration and is ignored"),
     ],

@@ -196,6 +196,7 @@ fn code_of_class(class: &str) -> Option<ErrorCode> {
         "ValidationReferenceNotFound" => C::ValidationReferenceNotFound,
         "PermissionObjectNotFoundException" | "PermissionNotFoundException" => C::PermissionNotFound,
         "ConflictingFeatureViewNames" => C::ConflictingFeatureViewNames,
+        "FeatureViewPinConflict" => C::FeatureViewPinConflict,
         "FeastPermissionError" => C::PermissionDenied,
         "ReadOnlyRegistryException" => C::ReadOnlyRegistry,
         _ => return None,

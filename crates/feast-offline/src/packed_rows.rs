@@ -439,18 +439,30 @@ impl PackedRows {
         let mut bytes = MutableBuffer::from_len_zeroed(size);
         for (column, range) in ends.iter().enumerate() {
             let (Some(range), Some((offsets, values))) = (range, self.values[column].texts()) else { continue };
-            let mut into = &mut bytes[range.clone()];
+            let into = &mut bytes[range.clone()];
+            let mut at = 0;
             for (index, place) in places[column].iter().enumerate() {
                 if nulls[column].as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
-                    let text = &values[offsets[*place as usize] as usize..offsets[*place as usize + 1] as usize];
-                    let (text_into, rest) = into.split_at_mut(text.len());
-                    text_into.copy_from_slice(text);
-                    into = rest;
+                    let (start, end) = (offsets[*place as usize] as usize, offsets[*place as usize + 1] as usize);
+                    put_text(into, at, values, start, end - start);
+                    at += end - start;
                 }
             }
         }
         let bytes: Buffer = bytes.into();
         Ok(ends.into_iter().map(|range| Some(bytes.slice_with_length(range.as_ref()?.start, range?.len()))).collect())
+    }
+}
+
+/// Copies a text. What is short is copied with some bytes behind it, which costs less than its exact length; the next
+/// text is written over them.
+#[inline]
+fn put_text(into: &mut [u8], at: usize, values: &[u8], start: usize, len: usize) {
+    const SHORT: usize = 16;
+    let room = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<SHORT>());
+    match (room, values.get(start..).and_then(|values| values.first_chunk::<SHORT>())) {
+        (Some(into), Some(text)) if len <= SHORT => *into = *text,
+        _ => into[at..at + len].copy_from_slice(&values[start..start + len]),
     }
 }
 

@@ -333,6 +333,11 @@ impl OfflineStore {
         self.memory() / 4
     }
 
+    /// The store of the files of this process, for rows on their way.
+    pub(crate) fn on_files(&self) -> Self {
+        Self { warehouse: None, ..self.clone() }
+    }
+
     /// Whether the rows are in a database, which computes with them itself.
     pub(crate) fn is_a_database(&self) -> bool {
         self.warehouse.is_some()
@@ -372,6 +377,9 @@ impl OfflineStore {
     /// # Errors
     /// `FileNotFound` and `MissingColumns`.
     pub async fn rows(&self, source: &DataSource, start: Timestamp, end: Timestamp) -> Result<BatchStream> {
+        if let Some(warehouse) = &self.warehouse {
+            return Box::pin(warehouse.window(source, start, end)).await;
+        }
         Ok(self.window_rows(source, start, end).await?.read())
     }
 

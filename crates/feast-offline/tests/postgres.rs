@@ -17,12 +17,13 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
-    BatchFeatures, DataSource, DataSourceOptions, ErrorCode, FeatureSelection, FeatureView, FeatureViewKind, Field,
-    NewestValue, Project, ProjectContents, RegistryObject, RetrievalPlan, Timestamp, ValueType,
+    Aggregation, BatchFeatures, BatchFunctions, DataSource, DataSourceOptions, ErrorCode, FeatureSelection,
+    FeatureView, FeatureViewKind, Field, NewestValue, Project, ProjectContents, RegistryObject, RetrievalPlan, Rows,
+    Timestamp, Transformation, UserDefinedFunction, ValueType,
 };
 use feast_offline::{
-    BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LatestRequest, NewestRead, OfflineStore,
-    WriteOptions,
+    BatchStream, EntitySource, HistoricalRequest, HistoricalStream, LatestRequest, LocalEngine, NewestRead,
+    OfflineStore, WriteOptions,
 };
 use feast_testing::services::postgres::{self, PostgresServer};
 use futures::StreamExt;
@@ -535,4 +536,139 @@ async fn an_abandoned_request_ends_on_the_server() {
     while server().execute(&database, running) != "0" {
         assert!(std::time::Instant::now() < deadline, "the query still runs");
     }
+}
+
+/// A query in the place of the Python function that would return it.
+#[derive(Debug)]
+struct Doubled;
+
+#[async_trait::async_trait]
+impl BatchFunctions for Doubled {
+    async fn query(&self, _: &FeatureView, inputs: &[String]) -> feast_core::Result<String> {
+        let input = &inputs[0];
+        // It names its input twice.
+        Ok(format!(
+            "SELECT id, event_timestamp, written, 2 * whole AS twice FROM {input} \
+             WHERE whole < (SELECT max(whole) FROM {input})"
+        ))
+    }
+
+    async fn rows(&self, _: &FeatureView, _: Vec<Rows>) -> feast_core::Result<Rows> {
+        unreachable!("the view is computed by a query")
+    }
+}
+
+/// Views of every kind over a source: one as it is, a query, aggregates, and aggregates of the newest rows of the first.
+fn computed_views(source: &DataSource) -> Vec<FeatureView> {
+    let mut source = source.clone();
+    "written".clone_into(&mut source.created_timestamp_column);
+    let id = [("id", ValueType::Int64)];
+    let with = |name: &str, features: &[(&str, ValueType)], change: &dyn Fn(&mut BatchFeatures)| {
+        let mut view = view(name, &source, &id, features);
+        view.ttl = Some(TimeDelta::seconds(30));
+        if let FeatureViewKind::Batch(batch) = &mut view.kind {
+            change(batch);
+        }
+        view
+    };
+    let sums = |window: Option<i64>| -> Vec<Aggregation> {
+        let sum = |function: &str| Aggregation {
+            name: format!("{function}_whole"),
+            column: "whole".to_owned(),
+            function: function.to_owned(),
+            time_window: window.map(TimeDelta::seconds),
+            slide_interval: None,
+        };
+        ["sum", "count"].map(sum).to_vec()
+    };
+    let features = [("sum_whole", ValueType::Double), ("count_whole", ValueType::Double)];
+    let plain = with("plain", &[("whole", ValueType::Int64)], &|_| ());
+    let doubled = with("doubled", &[("twice", ValueType::Int64)], &|batch| {
+        batch.mode = "sql".to_owned();
+        let function = UserDefinedFunction { mode: "sql".to_owned(), ..UserDefinedFunction::default() };
+        batch.transformation = Some(Transformation::UserDefinedFunction(function));
+    });
+    let made = with("made", &features, &|batch| batch.aggregations = sums(Some(10)));
+    let chained = with("chained", &features, &|batch| {
+        batch.aggregations = sums(None);
+        batch.batch_source = None;
+        batch.source_views = vec![plain.clone()];
+    });
+    vec![plain, doubled, made, chained]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn computed_views_over_tables_are_those_over_files() {
+    let (folder, (tables, database)) = (tempfile::tempdir().unwrap(), store());
+    let files = OfflineStore::connect(&serde_json::Value::Null, folder.path()).unwrap();
+    let mut random = Random(11);
+    let mut column = |n_rows: usize, limit: u64| -> Vec<Option<i64>> {
+        (0..n_rows).map(|_| random.sometimes(|random| random.below(limit) as i64)).collect()
+    };
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from(column(200, 5))) as ArrayRef, true),
+        ("event_timestamp", seconds(column(200, 60).into_iter()), true),
+        ("written", seconds(column(200, 60).into_iter()), true),
+        ("whole", Arc::new(Int64Array::from(column(200, 9))), true),
+    ])
+    .unwrap();
+    let entity = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from(column(40, 6))) as ArrayRef, true),
+        ("event_timestamp", seconds(column(40, 90).into_iter()), true),
+        // A second time, and a name that a feature has without its view.
+        ("whole", seconds(column(40, 90).into_iter()), true),
+    ])
+    .unwrap();
+    let stream = BatchStream::from_batches(rows.schema(), vec![rows.clone()]);
+    files.write_dataset("stats.parquet", stream, WriteOptions::default()).await.unwrap();
+    let create = "CREATE TABLE stats (id int8, event_timestamp timestamptz, written timestamptz, whole int8);
+                  CREATE TABLE asked (id int8, event_timestamp timestamptz, whole timestamptz);";
+    server().execute(&database, &format!("{create}{}{}", insert("stats", &rows), insert("asked", &entity)));
+    let references = [
+        "made:sum_whole",
+        "plain:whole",
+        "chained:sum_whole",
+        "doubled:twice",
+        "made:count_whole",
+        "chained:count_whole",
+    ];
+    let in_files = computed_views(&DataSource::file("stats", "stats.parquet", "event_timestamp"));
+    let in_tables = computed_views(&source("stats", ""));
+    let engine = |store: OfflineStore| LocalEngine::new(Arc::new(store), Some(Arc::new(Doubled)));
+    let (over_files, over_tables) = (engine(files), engine(tables));
+    let answer = async |engine: &LocalEngine, views: &[FeatureView], references: &[&str], entity: EntitySource| {
+        let asked = request(&plan(views.to_vec(), references), entity, (false, None));
+        shown(&collected(engine.historical(asked).await.unwrap().batches).await)
+    };
+    let batches = || EntitySource::Batches(entity.schema(), vec![entity.slice(0, 3), entity.slice(3, 37)]);
+    for references in [&references[..], &references[..1]] {
+        let expected = answer(&over_files, &in_files, references, batches()).await;
+        assert!(expected.matches(".0").count() > 20, "{expected}");
+        assert_eq!(answer(&over_tables, &in_tables, references, batches()).await, expected);
+        let query = EntitySource::Sql("SELECT * FROM asked ORDER BY ctid".to_owned());
+        assert_eq!(answer(&over_tables, &in_tables, references, query).await, expected);
+    }
+    let none = EntitySource::Batches(entity.schema(), Vec::new());
+    let asked = request(&plan(in_tables.clone(), &references), none, (false, None));
+    assert_eq!(collected(over_tables.historical(asked).await.unwrap().batches).await.num_rows(), 0);
+
+    for (in_files, in_tables) in in_files.into_iter().zip(in_tables.clone()) {
+        let name = in_files.name.clone();
+        let newest = async |engine: &LocalEngine, view: FeatureView| {
+            let asked = LatestRequest { view: Arc::new(view), start: at(5), end: at(50) };
+            let rows = shown(&collected(engine.latest(asked).await.unwrap()).await);
+            let mut rows: Vec<String> = rows.lines().map(str::to_owned).collect();
+            rows.sort();
+            rows
+        };
+        let expected = newest(&over_files, in_files).await;
+        assert!(expected.len() > 6, "{name}: {expected:?}");
+        assert_eq!(newest(&over_tables, in_tables).await, expected, "{name}");
+    }
+
+    let range = EntitySource::Range { start: Some(at(3)), end: Some(at(15)) };
+    let asked = request(&plan(in_tables.clone(), &references), range, (false, None));
+    assert_eq!(over_tables.historical(asked).await.unwrap_err().code(), ErrorCode::Unsupported);
+    let asked = request(&plan(in_tables, &references), batches(), (false, None));
+    assert_eq!(over_tables.leaks(asked).await.unwrap_err().code(), ErrorCode::Unsupported);
 }

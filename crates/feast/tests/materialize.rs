@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::Int64Type;
@@ -22,6 +24,7 @@ use feast_core::{
 };
 use feast_offline::{BatchStream, WriteOptions};
 use feast_online::{EntityColumn, EntityRows, EntityValue};
+use feast_testing::services::redis::RedisServer;
 use serde_json::{Value, json};
 
 const DRIVERS: i64 = 1_500;
@@ -30,9 +33,22 @@ const VIEWS: [&str; 2] = ["stats", "more_stats"];
 /// What a child process is to do, in its working directory.
 const TASK: &str = "task.json";
 
+/// The configuration of a repository, in its folder.
+const CONFIGURATION: &str = "configuration.yaml";
+
 /// Small chunks, so that there are many moments to be killed at.
-const CONFIGURATION: &str = "project: proj\nregistry: data/registry.db\nonline_store: sqlite\n\
-                             materialization:\n  online_write_batch_size: 60\n";
+const SMALL_CHUNKS: i64 = 60;
+
+fn configuration(online_store: &str, chunk: i64) -> String {
+    format!(
+        "project: proj\nregistry: data/registry.db\nonline_store:\n{online_store}\
+         materialization:\n  online_write_batch_size: {chunk}\n"
+    )
+}
+
+fn on_sqlite() -> String {
+    configuration("  type: sqlite\n", SMALL_CHUNKS)
+}
 
 /// A generator of numbers below a bound; the seed is part of every message.
 struct Random(u64);
@@ -71,7 +87,8 @@ fn definitions() -> Definitions {
 }
 
 fn open(folder: &Path) -> FeatureStore {
-    FeatureStore::open(RepoConfig::parse_with(CONFIGURATION, folder, &|_| None).unwrap()).unwrap()
+    let text = std::fs::read_to_string(folder.join(CONFIGURATION)).unwrap();
+    FeatureStore::open(RepoConfig::parse_with(&text, folder, &|_| None).unwrap()).unwrap()
 }
 
 /// The rows of the source: driver, time in seconds, value.
@@ -220,6 +237,23 @@ impl Worker {
         !ended
     }
 
+    /// Kills the process after some time, wherever it is then, unless it ends before. Returns whether it was killed.
+    fn kill_within(mut self, time: Duration) -> bool {
+        let (ended, end) = mpsc::channel();
+        let told = BufReader::new(self.child.stdout.take().unwrap()).lines();
+        let reader = thread::spawn(move || {
+            if told.map_while(Result::ok).any(|line| line == "done") {
+                ended.send(()).unwrap();
+            }
+        });
+        // A process that ends without that word hangs up, which is an end, too.
+        let is_killed = end.recv_timeout(time) == Err(mpsc::RecvTimeoutError::Timeout);
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        reader.join().unwrap();
+        is_killed
+    }
+
     fn finish(mut self) {
         let told = BufReader::new(self.child.stdout.take().unwrap()).lines().map(Result::unwrap);
         assert!(told.filter(|line| line == "done").count() == 1, "a process failed");
@@ -227,8 +261,9 @@ impl Worker {
     }
 }
 
-async fn repository(rows: &Rows) -> tempfile::TempDir {
+async fn repository(rows: &Rows, configuration: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(CONFIGURATION), configuration).unwrap();
     let store = open(folder.path());
     rows.save(&store).await;
     store.apply(&definitions(), &ApplyOptions::default()).await.unwrap();
@@ -250,15 +285,17 @@ async fn assert_recorded_is_served(store: &FeatureStore, rows: &Rows, seed: u64)
     }
 }
 
-#[tokio::test]
-async fn runs_that_are_killed_again_and_again_are_continued_exactly() {
+/// Materializes round by round by processes that are killed, and compares what is served after each round.
+async fn kill_again_and_again(configuration: &str) {
     let mut random = Random::new();
     let seed = random.0;
     let mut rows = Rows::default();
     rows.add(&mut random, 0, 1000);
-    let folder = repository(&rows).await;
+    let folder = repository(&rows, configuration).await;
     let store = open(folder.path());
     let (mut n_killed, mut n_compared) = (0, 0);
+    // What a whole run takes, once that is known.
+    let mut whole: Option<Duration> = None;
     for round in 1..=6 {
         let end = round * 1000;
         if round > 1 {
@@ -269,24 +306,52 @@ async fn runs_that_are_killed_again_and_again_are_continued_exactly() {
         // Odd rounds by one process, even ones by three at the same time.
         let count = if round % 2 == 1 { 1 } else { 3 };
         let shards: Vec<Shard> = (1..=count).map(|number| Shard::new(number, count).unwrap()).collect();
-        for _ in 0..6 {
+        for number in 0..8 {
             let workers: Vec<Worker> =
                 shards.iter().map(|shard| Worker::start(folder.path(), "stats", window, *shard)).collect();
             for worker in workers {
-                n_killed += usize::from(worker.kill_after(random.below(24 / i64::from(count)) as usize));
+                // At the end of a chunk, or anywhere.
+                n_killed += usize::from(match whole.filter(|_| number % 2 == 1) {
+                    None => worker.kill_after(random.below(24 / i64::from(count)) as usize),
+                    Some(whole) => {
+                        worker.kill_within(Duration::from_micros(random.below(whole.as_micros() as i64) as u64))
+                    }
+                });
             }
             assert_recorded_is_served(&store, &rows, seed).await;
         }
+        let started = Instant::now();
         for shard in &shards {
             Worker::start(folder.path(), "stats", window, *shard).finish();
         }
+        whole = Some(started.elapsed() / count);
         let meta = meta(&store, "stats").await;
         assert_eq!(meta.materialization_intervals, [Interval { start: at(0), end: at(end) }], "seed {seed}");
         assert_eq!(meta.shard_progress, [], "seed {seed}");
         n_compared += compare(&store, "stats", &rows, 0, end).await;
     }
-    assert!(n_killed > 0, "seed {seed}");
-    println!("{n_killed} processes were killed, {n_compared} rows compared with the rule");
+    assert!(n_killed > 5, "seed {seed}: {n_killed}");
+    println!("{n_killed} processes were killed, {n_compared} rows compared with the rule, in\n{configuration}");
+}
+
+#[tokio::test]
+async fn runs_that_are_killed_again_and_again_are_continued_exactly() {
+    kill_again_and_again(&on_sqlite()).await;
+}
+
+#[tokio::test]
+async fn runs_into_redis_that_are_killed_are_continued_exactly() {
+    let server = RedisServer::start();
+    let online_store = format!("  type: redis\n  connection_string: {}\n", server.address());
+    kill_again_and_again(&configuration(&online_store, SMALL_CHUNKS)).await;
+}
+
+/// Of so many rows, those with new keys are written in another way.
+#[tokio::test]
+async fn runs_into_redis_in_large_chunks_that_are_killed_are_continued_exactly() {
+    let server = RedisServer::start();
+    let online_store = format!("  type: redis\n  connection_string: {}\n", server.address());
+    kill_again_and_again(&configuration(&online_store, DRIVERS)).await;
 }
 
 #[tokio::test]
@@ -294,7 +359,7 @@ async fn processes_load_the_same_and_different_views_at_once() {
     let mut random = Random::new();
     let mut rows = Rows::default();
     rows.add(&mut random, 0, 4000);
-    let folder = repository(&rows).await;
+    let folder = repository(&rows, &on_sqlite()).await;
     let mut workers = Vec::new();
     for start in [0, 1000, 2000, 3000] {
         let window = Window::Between(at(start), at(start + 1000));
@@ -317,7 +382,7 @@ async fn shards_at_once_equal_one_run() {
     let mut random = Random::new();
     let mut rows = Rows::default();
     rows.add(&mut random, 0, 1000);
-    let folder = repository(&rows).await;
+    let folder = repository(&rows, &on_sqlite()).await;
     let store = open(folder.path());
     let window = Window::Between(at(100), at(900));
     let shard = |number| Shard::new(number, 5).unwrap();
@@ -361,7 +426,7 @@ async fn a_memory_limit_takes_several_passes_over_the_source() {
     let mut rows = Rows::default();
     // A pass has a thousand keys at least.
     [0, 250, 500, 750].into_iter().for_each(|start| rows.add(&mut random, start, start + 250));
-    let folder = repository(&rows).await;
+    let folder = repository(&rows, &on_sqlite()).await;
     for (limit, is_known) in [("1GiB", true), ("16KiB", false)] {
         let totals = Arc::new(Totals::default());
         let store = open(folder.path()).with_memory_limit(limit).unwrap().observed_by(Arc::clone(&totals) as _);

@@ -90,6 +90,8 @@ impl Rows {
 #[derive(Clone, Copy)]
 pub(crate) struct Computer<'a> {
     pub(crate) offline: &'a OfflineStore,
+    /// For rows that were computed: the same store, unless that is a database.
+    pub(crate) files: &'a OfflineStore,
     pub(crate) functions: Option<&'a dyn BatchFunctions>,
 }
 
@@ -107,7 +109,7 @@ impl Computer<'_> {
         let mut rows = self.transformed_rows(view, first, end).await?;
         if !aggregations(view).is_empty() {
             let frame = aggregated(view, self.frame(view, &rows).await?, &rows.event, (start, end))?;
-            rows.scratch = Scratch::of(self.offline, stream_of(view, frame).await?.holding(rows.scratch)).await?;
+            rows.scratch = Scratch::of(self.files, stream_of(view, frame).await?.holding(rows.scratch)).await?;
         }
         Ok(rows.under(view))
     }
@@ -116,14 +118,14 @@ impl Computer<'_> {
     pub(super) async fn transformed_rows(self, view: &FeatureView, start: Timestamp, end: Timestamp) -> Result<Rows> {
         let inputs = self.inputs(view, start, end).await?;
         let (event, created) = time_columns(view, &inputs)?;
-        let scratch = Scratch::of(self.offline, self.transformed(view, inputs).await?).await?;
+        let scratch = Scratch::of(self.files, self.transformed(view, inputs).await?).await?;
         Ok(Rows { scratch, event, created })
     }
 
     /// Rows that were computed, as DataFusion reads them.
     pub(super) async fn frame(self, view: &FeatureView, rows: &Rows) -> Result<DataFrame> {
         let source = DataSource::file(view.name.clone(), rows.scratch.path(), &rows.event);
-        let rows = self.offline.window_rows(&source, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
+        let rows = self.files.window_rows(&source, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
         self.session()?.read_table(table(&rows)?).map_err(|error| failed(view, error))
     }
 
@@ -139,14 +141,32 @@ impl Computer<'_> {
             return Ok(inputs);
         }
         let source = crate::view_columns::batch_source(view)?;
-        let rows = self.offline.window_rows(source, start, end).await?;
+        let (rows, scratch) = self.rows_of(source, start, end).await?;
         Ok(vec![Input {
             name: source.name.clone(),
             rows,
             event: source.timestamp_field.clone(),
             created: source.created_timestamp_column.clone(),
-            _scratch: None,
+            _scratch: scratch,
         }])
+    }
+
+    /// The rows of a source in a window. Those of a database are copied into a file, because a query may read its input
+    /// several times.
+    async fn rows_of(
+        self,
+        source: &DataSource,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Result<(WindowRows, Option<Scratch>)> {
+        if !self.offline.is_a_database() {
+            return Ok((self.offline.window_rows(source, start, end).await?, None));
+        }
+        let scratch = Scratch::of(self.files, self.offline.rows(source, start, end).await?).await?;
+        let event = source.unmapped(&source.timestamp_field);
+        let event = source.field_mapping.get(event).map_or(event, String::as_str);
+        let file = DataSource::file(&source.name, scratch.path(), event);
+        Ok((self.files.window_rows(&file, start, end).await?, Some(scratch)))
     }
 
     /// The newest row of each key of a view that is the input of another one, as in Feast.
@@ -166,11 +186,14 @@ impl Computer<'_> {
             };
             let source = crate::view_columns::batch_source(over_rows)?;
             let (event, created) = (source.timestamp_field.clone(), source.created_timestamp_column.clone());
-            let latest = self.offline.latest(request).await?;
+            let latest = match computed {
+                Some(_) => self.files.latest(request).await?,
+                None => self.offline.latest(request).await?,
+            };
             let scratch =
-                Scratch::of(self.offline, with_time_columns(latest, &event, &created).holding(computed)).await?;
+                Scratch::of(self.files, with_time_columns(latest, &event, &created).holding(computed)).await?;
             let rows = DataSource::file(&view.name, scratch.path(), &event);
-            let rows = self.offline.window_rows(&rows, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
+            let rows = self.files.window_rows(&rows, Timestamp::MIN_UTC, Timestamp::MAX_UTC).await?;
             Ok(Input { name: view.name.clone(), rows, event, created, _scratch: Some(scratch) })
         })
     }
@@ -250,7 +273,7 @@ impl Computer<'_> {
     }
 
     fn session(self) -> Result<SessionContext> {
-        self.offline.session()
+        self.files.session()
     }
 }
 

@@ -44,13 +44,6 @@ impl Computer<'_> {
             if !view.is_computed() || self.has_sink(view).await? {
                 continue;
             }
-            if self.offline.is_a_database() {
-                return Err(Error::unsupported(format!(
-                    "feature view `{}` is computed, which is not done here with the rows of a database",
-                    view.name
-                ))
-                .with_hint("write the computed rows to a table, and ask for the features of a view over it"));
-            }
             computed.push(index);
         }
         Ok(computed)
@@ -132,7 +125,7 @@ impl Computer<'_> {
         let first = windows.filter_map(|window| at(between.0).checked_sub_signed(window)).fold(first, Timestamp::min);
         let rows = self.transformed_rows(view, first, at(between.1)).await?;
         let steps = steps(view, self.frame(view, &rows).await?, &rows.event, between).await?;
-        let scratch = Scratch::of(self.offline, steps.holding(rows.scratch)).await?;
+        let scratch = Scratch::of(self.files, steps.holding(rows.scratch)).await?;
         Ok(Rows { scratch, event: rows.event, created: String::new() }.under(view))
     }
 
@@ -155,11 +148,11 @@ impl Computer<'_> {
         for time in times {
             let (start, end) = (beginning(view, time), at(time));
             let (computed, rows) = Box::pin(self.compute(view, start, end)).await?;
-            let newest = self.offline.latest(whole(&computed)).await?.holding(rows);
+            let newest = self.files.latest(whole(&computed)).await?.holding(rows);
             let seen = seen_at(newest, start.timestamp_micros(), time);
             match &mut scratch {
-                Some(scratch) => scratch.add(self.offline, seen).await?,
-                None => scratch = Some(Scratch::of(self.offline, seen).await?),
+                Some(scratch) => scratch.add(self.files, seen).await?,
+                None => scratch = Some(Scratch::of(self.files, seen).await?),
             }
         }
         let scratch = scratch.ok_or_else(|| Error::internal("a view was computed for no time"))?;

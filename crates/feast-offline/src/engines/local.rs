@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use feast_core::{BatchFunctions, Result};
+use feast_core::{BatchFunctions, Error, Result};
 
 use super::computed::{Computer, Scratch, whole};
 use super::history::Asked;
@@ -17,19 +17,21 @@ use crate::{BatchStream, HistoricalRequest, HistoricalStream, LatestRequest, Lea
 #[derive(Debug)]
 pub struct LocalEngine {
     offline: Arc<OfflineStore>,
+    /// Where rows that were computed rest.
+    files: OfflineStore,
     functions: Option<Arc<dyn BatchFunctions>>,
 }
 
 impl LocalEngine {
     /// An engine over the rows of `offline`; without `functions` it refuses views that are computed by one.
     pub fn new(offline: Arc<OfflineStore>, functions: Option<Arc<dyn BatchFunctions>>) -> Self {
-        Self { offline, functions }
+        Self { files: offline.on_files(), offline, functions }
     }
 
     /// The same engine on the rows of another store.
     #[must_use]
     pub fn on(&self, offline: Arc<OfflineStore>) -> Self {
-        Self { offline, functions: self.functions.clone() }
+        Self::new(offline, self.functions.clone())
     }
 
     /// As [`OfflineStore::latest`], computed views included.
@@ -42,7 +44,7 @@ impl LocalEngine {
         }
         let LatestRequest { view, start, end } = request;
         let (view, rows) = Box::pin(self.computer().compute(&view, start, end)).await?;
-        Ok(self.offline.latest(whole(&view)).await?.holding(rows))
+        Ok(self.files.latest(whole(&view)).await?.holding(rows))
     }
 
     /// As [`OfflineStore::historical`], computed views included: each entity row gets of them what a materialization up
@@ -50,11 +52,14 @@ impl LocalEngine {
     ///
     /// # Errors
     /// Those of the offline store and of the functions of the views; `Unsupported` for views over views that would have
-    /// to be computed for too many times, and for computed views without entity rows or over the rows of a database.
+    /// to be computed for too many times, and for computed views without entity rows.
     pub async fn historical(&self, request: HistoricalRequest) -> Result<HistoricalStream> {
         let computed = self.computer().computed_views(&request.plan).await?;
         if computed.is_empty() {
             return self.offline.historical(request).await;
+        }
+        if self.offline.is_a_database() {
+            return Box::pin(self.computer().beside_database(request, &computed)).await;
         }
         let (historical, files) = Box::pin(self.prepare(request, computed)).await?;
         let stream = historical.start();
@@ -70,6 +75,10 @@ impl LocalEngine {
         if computed.is_empty() {
             return self.offline.leaks(request).await;
         }
+        if self.offline.is_a_database() {
+            return Err(Error::unsupported("leak reports of computed feature views over the rows of a database")
+                .with_hint("ask for the report without them: of views over several rows it is not known when those were written"));
+        }
         let (historical, _files) = Box::pin(self.prepare(request, computed)).await?;
         blocking(move || historical.leaks()).await
     }
@@ -84,7 +93,7 @@ impl LocalEngine {
     }
 
     fn computer(&self) -> Computer<'_> {
-        Computer { offline: &self.offline, functions: self.functions.as_deref() }
+        Computer { offline: &self.offline, files: &self.files, functions: self.functions.as_deref() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What computes the rows that a materialization writes: the local engine, or one of the caller's own.
 
 mod aggregates;
+mod beside;
 mod computed;
 mod history;
 mod local;

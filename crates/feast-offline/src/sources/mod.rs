@@ -7,6 +7,7 @@ pub(crate) mod bucket;
 pub(crate) mod csv;
 pub(crate) mod delta;
 pub(crate) mod file;
+mod flat_column;
 mod json;
 pub(crate) mod parquet;
 pub(crate) mod shared_file;

@@ -12,13 +12,13 @@ use feast_core::{Error, ErrorCode, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
-use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 
 use super::file::Files;
+use super::flat_column::{FlatColumn, has_dictionary};
 use super::shared_file::{Identity, SharedFile, Stamp};
 use super::{OnRows, Texts, Window, is_dictionary_of_texts, merge_schemas};
 use crate::cast::cast_to;
@@ -66,6 +66,34 @@ struct RowGroup {
     n_rows: usize,
     /// Which of its rows are left, where some are deleted.
     kept: Option<RowSelection>,
+}
+
+impl RowGroup {
+    /// A selection of its rows as one of those that are stored.
+    fn stored(&self, selection: Option<RowSelection>) -> Option<RowSelection> {
+        match (&self.kept, selection) {
+            (Some(kept), Some(selection)) => Some(kept.and_then(&selection)),
+            (kept, selection) => selection.or_else(|| kept.clone()),
+        }
+    }
+}
+
+/// What is read of a file.
+struct Projection {
+    file: usize,
+    /// The columns wanted, of the source's types.
+    schema: SchemaRef,
+    /// Those of the file, in its order.
+    roots: Vec<usize>,
+    /// By column wanted.
+    origins: Vec<Origin>,
+}
+
+impl Projection {
+    /// Some of the columns of the file, for the `parquet` crate.
+    fn mask(&self, footer: &ArrowReaderMetadata, wanted: impl Fn(usize) -> bool) -> ProjectionMask {
+        ProjectionMask::roots(footer.parquet_schema(), self.roots.iter().copied().filter(|root| wanted(*root)))
+    }
 }
 
 /// Where a column of the source comes from in one file.
@@ -159,7 +187,7 @@ impl ParquetRows {
                 let mut position = row_group.first_row + range.start as u64;
                 let selection = (range.len() < row_group.n_rows)
                     .then(|| RowSelection::from_consecutive_ranges([range.clone()].into_iter(), row_group.n_rows));
-                self.read(schema, columns, row_group, selection, BATCH_ROWS, Texts::Whole, &mut |batch| {
+                self.read(schema, columns, row_group, selection, &mut |batch| {
                     let n_rows = batch.num_rows() as u64;
                     on_rows(position, batch)?;
                     position += n_rows;
@@ -193,16 +221,8 @@ impl ParquetRows {
         }
         parallel::for_each(threads, tasks.len(), &|task| {
             let (row_group, range) = &tasks[task];
-            let mut chosen = BooleanBufferBuilder::new(row_group.n_rows);
-            chosen.append_n(row_group.n_rows, false);
-            for position in &positions[range.clone()] {
-                chosen.set_bit((position - row_group.first_row) as usize, true);
-            }
-            let selection = RowSelection::from_boolean_buffer(chosen.finish());
-            // Rows between the chosen ones are decoded too, and all of a batch should stay in a near cache.
-            let batch_rows = (2 * BATCH_ROWS * range.len() / row_group.n_rows).clamp(BATCH_ROWS / 16, BATCH_ROWS);
             let mut rank = range.start as u64;
-            self.read(schema, columns, row_group, Some(selection), batch_rows, texts, &mut |batch| {
+            self.take(schema, columns, row_group, &positions[range.clone()], texts, &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
                 on_rows(rank, batch)?;
                 rank += n_rows;
@@ -228,90 +248,177 @@ impl ParquetRows {
         if again.stamp() == self.stamps[file] { Ok(again) } else { Err(changed(&self.files.files[file])) }
     }
 
-    /// Reads a row group, or some rows of it, as columns of the source's types, texts as wished.
-    #[expect(clippy::too_many_arguments, reason = "what to read, how, and who gets it")]
+    /// Reads a row group, or some rows of it, as columns of the source's types.
     fn read(
         &self,
         schema: &SchemaRef,
         columns: &[usize],
         row_group: &RowGroup,
         selection: Option<RowSelection>,
-        batch_rows: usize,
-        texts: Texts,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         if row_group.n_rows == 0 {
             return Ok(());
         }
-        let path = &self.files.files[row_group.file];
-        let metadata = &self.metadata[row_group.file];
-        let selection = match (&row_group.kept, selection) {
-            (Some(kept), Some(selection)) => Some(kept.and_then(&selection)),
-            (kept, selection) => selection.or_else(|| kept.clone()),
-        };
-        let (mask, origins) = self.origins(schema, columns, row_group.file);
-        let projected = Arc::new(schema.project(columns)?);
-        if let Some(table) = &self.files.delta {
-            projected.fields().iter().try_for_each(|field| table.check_readable(field))?;
+        let selection = row_group.stored(selection);
+        let projection = self.projection(schema, columns, row_group.file)?;
+        let mask = projection.mask(&self.metadata[row_group.file], |_| true);
+        let file = self.file_with(row_group, &mask, selection.as_ref())?;
+        for batch in self.decode(file, row_group, mask, selection, BATCH_ROWS)? {
+            let batch = batch.map_err(|error| malformed(self.path(row_group), error.into()))?;
+            on_batch(self.batch(&projection, batch.columns(), batch.num_rows(), Texts::Whole)?)?;
         }
-        let file = self.file(row_group.file)?.prefetched(metadata, row_group.index, &mask, selection.as_ref())?;
+        Ok(())
+    }
+
+    /// Reads the rows at these positions, all in one row group, texts as wished.
+    fn take(
+        &self,
+        schema: &SchemaRef,
+        columns: &[usize],
+        row_group: &RowGroup,
+        positions: &[u64],
+        texts: Texts,
+        on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut chosen = BooleanBufferBuilder::new(row_group.n_rows);
+        chosen.append_n(row_group.n_rows, false);
+        for position in positions {
+            chosen.set_bit((position - row_group.first_row) as usize, true);
+        }
+        let selection = row_group.stored(Some(RowSelection::from_boolean_buffer(chosen.finish())));
+        let rows: Vec<u32> = match &row_group.kept {
+            None => positions.iter().map(|position| (position - row_group.first_row) as u32).collect(),
+            Some(_) => selection.iter().flat_map(stored_rows).collect(),
+        };
+        let (path, metadata) = (self.path(row_group), &self.metadata[row_group.file]);
+        let projection = self.projection(schema, columns, row_group.file)?;
+        let mask = projection.mask(metadata, |_| true);
+        let file = self.file_with(row_group, &mask, selection.as_ref())?;
+        let shared = Arc::new(file.clone());
+        let flat = projection.roots.iter().map(|root| FlatColumn::open(&shared, metadata, row_group.index, *root));
+        let mut flat = flat.collect::<Result<Vec<_>, _>>().map_err(|error| malformed(path, error))?;
+        let is_left =
+            |root: usize| projection.roots.iter().zip(&flat).any(|(known, flat)| *known == root && flat.is_none());
+        let mut others = match flat.iter().any(Option::is_none) {
+            false => None,
+            true => {
+                let mask = projection.mask(metadata, is_left);
+                // Rows between the chosen ones are decoded too, and all of a batch should stay in a near cache.
+                let batch_rows = (2 * BATCH_ROWS * rows.len() / row_group.n_rows).clamp(BATCH_ROWS / 16, BATCH_ROWS);
+                Some(self.decode(file, row_group, mask, selection, batch_rows)?)
+            }
+        };
+        let mut rest = rows.as_slice();
+        while !rest.is_empty() {
+            let mut decoded = Vec::new();
+            let mut n_rows = rest.len().min(BATCH_ROWS / 2);
+            if let Some(others) = &mut others {
+                let batch = others.next().ok_or_else(|| changed(path))?;
+                let batch = batch.map_err(|error| malformed(path, error.into()))?;
+                n_rows = batch.num_rows();
+                decoded = batch.columns().to_vec();
+            }
+            let mut decoded = decoded.into_iter();
+            let (of_batch, behind) = rest.split_at_checked(n_rows).ok_or_else(|| changed(path))?;
+            rest = behind;
+            let arrays = flat.iter_mut().map(|flat| match flat {
+                Some(flat) => flat.take(of_batch).map_err(|error| malformed(path, error)),
+                None => decoded.next().ok_or_else(|| changed(path)),
+            });
+            let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
+            on_batch(self.batch(&projection, &arrays, n_rows, texts)?)?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, row_group: &RowGroup) -> &Path {
+        &self.files.files[row_group.file]
+    }
+
+    /// The file of a row group, with all that a read of these columns needs at hand, where reads take long.
+    fn file_with(
+        &self,
+        row_group: &RowGroup,
+        columns: &ProjectionMask,
+        selection: Option<&RowSelection>,
+    ) -> Result<SharedFile> {
+        let metadata = &self.metadata[row_group.file];
+        self.file(row_group.file)?.prefetched(metadata, row_group.index, columns, selection)
+    }
+
+    /// Decodes columns of a row group, or of some rows of it, as they lie in the file.
+    fn decode(
+        &self,
+        file: SharedFile,
+        row_group: &RowGroup,
+        columns: ProjectionMask,
+        selection: Option<RowSelection>,
+        batch_rows: usize,
+    ) -> Result<ParquetRecordBatchReader> {
+        let metadata = &self.metadata[row_group.file];
         // Of few rows, few texts have to be put together from the dictionary.
         let dictionaries = if selection.is_some() { with_dictionaries(metadata, row_group.index) } else { None };
         let metadata = dictionaries.unwrap_or_else(|| metadata.clone());
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
             .with_row_groups(vec![row_group.index])
-            .with_projection(mask)
+            .with_projection(columns)
             .with_batch_size(batch_rows);
         if let Some(selection) = selection {
             reader = reader.with_row_selection(selection);
         }
-        for batch in reader.build().map_err(|error| malformed(path, error))? {
-            let batch = batch.map_err(|error| malformed(path, error.into()))?;
-            let n_rows = batch.num_rows();
-            let arrays = origins.iter().zip(projected.fields()).map(|(origin, field)| match origin {
-                Origin::File(column) => match batch.column(*column) {
-                    array if texts == Texts::WithDictionaries && is_dictionary_of_texts(array, field.data_type()) => {
-                        Ok(Arc::clone(array))
-                    }
-                    array => {
-                        let of = format!("column `{}` of `{}`", field.name(), path.display());
-                        cast_to(array, field.data_type(), &of)
-                    }
-                },
-                Origin::Partition(partition) => self.files.partition_array(row_group.file, *partition, n_rows),
-                Origin::Missing => Ok(new_null_array(field.data_type(), n_rows)),
-            });
-            let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
-            let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
-            let types = projected.fields().iter().zip(&arrays);
-            let fields = types.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
-            let schema = match texts {
-                Texts::Whole => Arc::clone(&projected),
-                Texts::WithDictionaries => Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-            };
-            on_batch(RecordBatch::try_new_with_options(schema, arrays, &options)?)?;
-        }
-        Ok(())
+        reader.build().map_err(|error| malformed(self.path(row_group), error))
     }
 
-    fn origins(&self, schema: &SchemaRef, columns: &[usize], file: usize) -> (ProjectionMask, Vec<Origin>) {
-        let metadata = &self.metadata[file];
-        let roots: Vec<Option<usize>> =
+    /// Decoded columns as those of the source.
+    fn batch(&self, projection: &Projection, decoded: &[ArrayRef], n_rows: usize, texts: Texts) -> Result<RecordBatch> {
+        let path = &self.files.files[projection.file];
+        let arrays = projection.origins.iter().zip(projection.schema.fields()).map(|(origin, field)| match origin {
+            Origin::File(column) => match &decoded[*column] {
+                array if texts == Texts::WithDictionaries && is_dictionary_of_texts(array, field.data_type()) => {
+                    Ok(Arc::clone(array))
+                }
+                array => {
+                    let of = format!("column `{}` of `{}`", field.name(), path.display());
+                    cast_to(array, field.data_type(), &of)
+                }
+            },
+            Origin::Partition(partition) => self.files.partition_array(projection.file, *partition, n_rows),
+            Origin::Missing => Ok(new_null_array(field.data_type(), n_rows)),
+        });
+        let arrays = arrays.collect::<Result<Vec<ArrayRef>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(n_rows));
+        let types = projection.schema.fields().iter().zip(&arrays);
+        let fields = types.map(|(field, array)| field.as_ref().clone().with_data_type(array.data_type().clone()));
+        let schema = match texts {
+            Texts::Whole => Arc::clone(&projection.schema),
+            Texts::WithDictionaries => Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+        };
+        Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+    }
+
+    /// Where columns of the source come from in a file.
+    fn projection(&self, schema: &SchemaRef, columns: &[usize], file: usize) -> Result<Projection> {
+        let projected = Arc::new(schema.project(columns)?);
+        if let Some(table) = &self.files.delta {
+            projected.fields().iter().try_for_each(|field| table.check_readable(field))?;
+        }
+        let found: Vec<Option<usize>> =
             columns.iter().map(|column| self.schemas[file].index_of(schema.field(*column).name()).ok()).collect();
         // Decoded columns come in file order, each once.
-        let mut decoded: Vec<usize> = roots.iter().flatten().copied().collect();
-        decoded.sort_unstable();
-        decoded.dedup();
-        let mask = ProjectionMask::roots(metadata.parquet_schema(), decoded.iter().copied());
-        let origins = roots.iter().zip(columns).map(|(root, column)| {
+        let mut roots: Vec<usize> = found.iter().flatten().copied().collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let origins = found.iter().zip(columns).map(|(root, column)| {
             let name = schema.field(*column).name();
             let partition = || self.files.partitions.iter().position(|(partition, _)| partition == name);
-            match root.and_then(|root| decoded.binary_search(&root).ok()) {
+            match root.and_then(|root| roots.binary_search(&root).ok()) {
                 Some(index) => Origin::File(index),
                 None => partition().map_or(Origin::Missing, Origin::Partition),
             }
         });
-        (mask, origins.collect())
+        let origins = origins.collect();
+        Ok(Projection { file, schema: projected, roots, origins })
     }
 
     /// How many of how many row groups may hold a row in the window.
@@ -457,15 +564,10 @@ impl ParquetRows {
 fn with_dictionaries(file: &ArrowReaderMetadata, row_group: usize) -> Option<ArrowReaderMetadata> {
     let columns = file.metadata().row_group(row_group).columns();
     let has_dictionary = |name: &str| {
-        columns.iter().filter(|column| column.column_path().parts().first().is_some_and(|root| root == name)).all(
-            |column| {
-                // A column may fall back to plain values when its dictionary grows too large.
-                column.dictionary_page_offset().is_some()
-                    && column.page_encoding_stats_mask().is_some_and(|pages| {
-                        pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY)
-                    })
-            },
-        )
+        columns
+            .iter()
+            .filter(|column| column.column_path().parts().first().is_some_and(|root| root == name))
+            .all(has_dictionary)
     };
     let mut found = false;
     let fields = file.schema().fields().iter().map(|field| {
@@ -479,6 +581,16 @@ fn with_dictionaries(file: &ArrowReaderMetadata, row_group: usize) -> Option<Arr
     let schema = Schema::new(fields.collect::<Vec<_>>());
     let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
     found.then(|| ArrowReaderMetadata::try_new(Arc::clone(file.metadata()), options).ok())?
+}
+
+/// The rows that a selection chooses.
+fn stored_rows(selection: &RowSelection) -> impl Iterator<Item = u32> {
+    let mut start = 0;
+    selection.iter().flat_map(move |run| {
+        let rows = start..start + run.row_count as u32;
+        start = rows.end;
+        if run.skip { 0..0 } else { rows }
+    })
 }
 
 /// Ranges of stored rows as ranges of those that are left.

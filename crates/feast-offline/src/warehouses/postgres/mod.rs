@@ -16,6 +16,7 @@ mod datasets;
 mod historical;
 mod latest;
 mod rows;
+mod window;
 
 use std::fmt;
 use std::sync::Arc;

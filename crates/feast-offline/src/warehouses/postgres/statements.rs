@@ -171,6 +171,19 @@ pub(super) fn latest(view: &ViewRows, first: Timestamp, last: Timestamp) -> Stri
     )
 }
 
+/// All rows with an event time in the window, both ends included, in the order in which they are stored.
+pub(super) fn window(
+    columns: &[String],
+    from: &str,
+    event: &str,
+    stored: bool,
+    first: Timestamp,
+    last: Timestamp,
+) -> String {
+    let order = if stored { " ORDER BY s.ctid" } else { "" };
+    format!("SELECT {} FROM {from} WHERE {}{order}", columns.join(", "), between(event, first, last))
+}
+
 /// The keys and times of a view between two instants. `keys` are expressions, null where the view lacks the key.
 pub(super) fn keys_and_times(view: &ViewRows, keys: &[Option<String>], first: Timestamp, last: Timestamp) -> String {
     let mut columns = vec![format!("({})::timestamptz", view.event)];

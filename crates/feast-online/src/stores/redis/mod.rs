@@ -13,7 +13,9 @@
 //! is less work (see `reading.rs`). Replies are decoded from the received bytes straight into columns.
 //!
 //! Writing is one script per several rows. It compares event times where they are stored, so that the newest wins
-//! whoever else writes, and writes a row whole or not at all. Rows with equal event times replace each other in the
+//! whoever else writes, and writes a row whole or not at all. Of many rows, those whose keys are not there yet are put
+//! there by `RESTORE`, which takes the server a third of the time (see `dump.rs`) and refuses a key that somebody else
+//! was quicker to write; the script has the rest. Rows with equal event times replace each other in the
 //! order in which they arrive, so that a correction lands; in a batch the greater created time wins. With
 //! `skip_dedup: true` rows are written by plain `HSET`, whatever is stored.
 //!
@@ -28,11 +30,13 @@
 mod client;
 mod config;
 mod connection;
+mod dump;
 mod layout;
 mod protocol;
 mod reading;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::BinaryArray;
 use async_trait::async_trait;
@@ -63,6 +67,10 @@ const BYTES_PER_CALL: usize = 1 << 16;
 const ROWS_PER_PIPELINE: usize = 1024;
 const PIPELINES: usize = 4;
 
+/// Rows of a write that is worth asking whether their keys are new, and how many of them tell.
+const MANY_ROWS: usize = 1024;
+const FIRST_ROWS: usize = 64;
+
 /// Keys that are read together; a larger request is several pipelines.
 const KEYS_PER_PIPELINE: usize = 8192;
 
@@ -74,6 +82,8 @@ pub struct RedisStore {
     config: RedisConfig,
     client: Client,
     shapes: Shapes,
+    /// The server takes no hashes as a whole: it is too old, or the account may not.
+    refuses_whole: AtomicBool,
 }
 
 impl RedisStore {
@@ -83,7 +93,8 @@ impl RedisStore {
     /// `InvalidConfiguration`.
     pub fn connect(options: &serde_json::Value) -> Result<Self> {
         let config = RedisConfig::parse(options)?;
-        Ok(Self { client: Client::new(&config, &SCRIPTS)?, config, shapes: Shapes::default() })
+        let client = Client::new(&config, &SCRIPTS)?;
+        Ok(Self { client, config, shapes: Shapes::default(), refuses_whole: AtomicBool::new(false) })
     }
 
     fn malformed(&self) -> Error {
@@ -108,6 +119,24 @@ impl RedisStore {
         let commands = pipeline.len();
         let replies = self.client.execute(Purpose::Write, pipeline).await?;
         self.check_replies(&replies, commands)
+    }
+
+    /// Puts rows under keys that are not there, and sends the others as [`write_rows`](Self::write_rows); returns how many
+    /// these are.
+    async fn write_new_rows(&self, write: &PreparedWrite<'_>, rows: &[usize]) -> Result<usize> {
+        let (tried, mut others): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| write.fits_whole(**row));
+        let pipeline = write.whole(&tried, self.config.key_ttl_seconds);
+        let replies = self.client.execute(Purpose::Write, pipeline).await?;
+        for (command, row) in tried.into_iter().enumerate() {
+            if let Err(line) = replies.get(command) {
+                if line.starts_with("ERR") || line.starts_with("NOPERM") {
+                    self.refuses_whole.store(true, Ordering::Relaxed);
+                }
+                others.push(row);
+            }
+        }
+        self.write_rows(write, &others).await?;
+        Ok(others.len())
     }
 
     /// Removes the rows of views that share project and join keys.
@@ -217,8 +246,22 @@ impl OnlineStore for RedisStore {
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
         let rows = newest_rows(&write);
         let write = &PreparedWrite::new(write)?;
-        futures::stream::iter(rows.chunks(ROWS_PER_PIPELINE).map(Ok))
-            .try_for_each_concurrent(PIPELINES, |rows| self.write_rows(write, rows))
+        let (mut rest, mut are_new) = (rows.as_slice(), false);
+        if rows.len() >= MANY_ROWS
+            && write.fields.len() < dump::MOST_FIELDS
+            && !self.config.skip_dedup
+            && !self.refuses_whole.load(Ordering::Relaxed)
+        {
+            // A first load has new keys only, later ones hardly any: the first rows tell which it is.
+            let (first, others) = rows.split_at(FIRST_ROWS);
+            are_new = 2 * self.write_new_rows(write, first).await? < first.len();
+            rest = others;
+        }
+        futures::stream::iter(rest.chunks(ROWS_PER_PIPELINE).map(Ok))
+            .try_for_each_concurrent(PIPELINES, async |rows| match are_new {
+                true => self.write_new_rows(write, rows).await.map(drop),
+                false => self.write_rows(write, rows).await,
+            })
             .await
     }
 
@@ -318,6 +361,34 @@ impl<'a> PreparedWrite<'a> {
     /// About how many bytes the values of a row have.
     fn row_bytes(&self, row: usize) -> usize {
         self.cells.iter().map(|cells| cells.value_length(row) as usize + 8).sum()
+    }
+
+    /// Whether `RESTORE` may take a row: Redis itself would keep it in the same form.
+    fn fits_whole(&self, row: usize) -> bool {
+        let fits = |length: usize| length <= dump::MOST_BYTES;
+        fits(self.time_field.len()) && self.cells.iter().all(|cells| fits(cells.value_length(row) as usize))
+    }
+
+    /// One `RESTORE` per row, which fails where the key is there.
+    fn whole(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (128 + self.fields.len() * 24));
+        let (mut key, mut time, mut hash, mut scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let ttl = (u64::from(ttl.unwrap_or(0)) * 1000).to_string();
+        for row in rows {
+            self.put_key(&mut key, *row);
+            time.clear();
+            put_time(&mut time, self.write.event_timestamps.value(*row));
+            let features = self.fields.iter().zip(&self.cells);
+            let features = features.map(|(field, cells)| [field.as_slice(), cells.value(*row)]);
+            dump::put_hash(&mut hash, &mut scratch, [[self.time_field.as_slice(), &time]].into_iter().chain(features));
+            pipeline.begin(4);
+            pipeline.argument(b"RESTORE");
+            pipeline.argument(&key);
+            pipeline.argument(ttl.as_bytes());
+            pipeline.argument(&hash);
+            pipeline.end(Some(&key));
+        }
+        pipeline
     }
 
     /// Calls of the script, each with several rows where their keys may be together.

@@ -233,6 +233,116 @@ async fn hashes_expire_with_their_last_write() {
     }
 }
 
+/// Rows of a first load, which are many and new, lie as the script would have put them; those that are there are left to it.
+#[tokio::test]
+async fn many_new_rows_are_put_there_whole() {
+    let server = RedisServer::start();
+    let table = drivers("proj", "driver_stats");
+    let rows = |ids: std::ops::Range<i64>, time: i64, trips: i64| -> Vec<(i64, i64, i64)> {
+        ids.map(|id| (id, time + id, trips + id % 7)).collect()
+    };
+    let n_rows = 3000;
+    for options in [json!({}), json!({"key_ttl_seconds": 1000})] {
+        server.command(&["FLUSHALL"]);
+        let few = store(&server.address(), options.clone());
+        for part in rows(0..n_rows, T0, 10).chunks(MANY_ROWS - 1) {
+            write(&few, &table, part).await;
+        }
+        let expected = server.dump();
+        server.command(&["FLUSHALL"]);
+        server.command(&["CONFIG", "RESETSTAT"]);
+        let many = store(&server.address(), options);
+        write(&many, &table, &rows(0..n_rows, T0, 10)).await;
+        assert_eq!((calls(&server, "restore"), calls(&server, "evalsha")), (n_rows, 0));
+        assert_eq!(server.dump(), expected);
+        let form = "return redis.call('OBJECT', 'ENCODING', redis.call('RANDOMKEY'))";
+        assert_eq!(server.command(&["EVAL", form, "0"]), "listpack");
+    }
+    let ttl: i64 = server.command(&["EVAL", "return redis.call('TTL', redis.call('RANDOMKEY'))", "0"]).parse().unwrap();
+    assert!((900..=1000).contains(&ttl), "{ttl}");
+
+    // Half of the rows are older than what is there, and behind those that are known there are new ones.
+    let store = store(&server.address(), json!({}));
+    let mut again = rows(0..n_rows, T0 - n_rows / 2, 70);
+    again.iter_mut().for_each(|row| row.1 += if row.0 % 2 == 0 { n_rows } else { 0 });
+    again.extend(rows(n_rows..2 * n_rows, T0, 90));
+    write(&store, &table, &again).await;
+    let ids: Vec<i64> = (0..2 * n_rows).collect();
+    let expected = ids.iter().map(|id| {
+        Some(
+            id % 7
+                + if *id >= n_rows {
+                    90
+                } else if id % 2 == 0 {
+                    70
+                } else {
+                    10
+                },
+        )
+    });
+    assert_eq!(trips(&store, &table, &ids).await, expected.collect::<Vec<_>>());
+
+    // Among new ones there are some that are known, by newer and by older times.
+    let mut mixed = rows(6 * n_rows..6 * n_rows + 2000, T0, 20);
+    mixed.extend(rows(0..100, T0 + 10 * n_rows, 60));
+    mixed.extend(rows(n_rows..n_rows + 100, T0 - n_rows, 40));
+    server.command(&["CONFIG", "RESETSTAT"]);
+    write(&store, &table, &mixed).await;
+    assert_eq!(calls(&server, "restore"), 2200);
+    let found = trips(&store, &table, &[6 * n_rows, 0, 99, n_rows]).await;
+    assert_eq!(found, [Some(20 + 6 * n_rows % 7), Some(60), Some(60 + 99 % 7), Some(90 + n_rows % 7)]);
+
+    // Another view of the same keys comes to lie beside the first.
+    let other = drivers("proj", "other");
+    write(&store, &other, &rows(n_rows / 2..3 * n_rows, T0, 50)).await;
+    write(&store, &table, &rows(2 * n_rows..5 * n_rows, T0, 30)).await;
+    assert_eq!(
+        trips(&store, &table, &[0, 101, n_rows, 2 * n_rows, 5 * n_rows - 1]).await,
+        [
+            Some(60),
+            Some(10 + 101 % 7),
+            Some(90 + n_rows % 7),
+            Some(30 + 2 * n_rows % 7),
+            Some(30 + (5 * n_rows - 1) % 7),
+        ]
+    );
+    assert_eq!(
+        trips(&store, &other, &[0, n_rows, 3 * n_rows - 1, 3 * n_rows]).await,
+        [None, Some(50 + n_rows % 7), Some(50 + (3 * n_rows - 1) % 7), None,]
+    );
+}
+
+#[tokio::test]
+async fn an_account_that_may_not_put_hashes_there_whole_writes_all_the_same() {
+    let server = RedisServer::start();
+    server.command(&["ACL", "SETUSER", "writer", "on", ">secret", "~*", "+@all", "-restore"]);
+    let store = store(&format!("{},username=writer,password=secret", server.address()), json!({}));
+    let table = drivers("proj", "driver_stats");
+    for time in [T0, T0 + 1] {
+        write(&store, &table, &(0..2000).map(|id| (id, time, 10)).collect::<Vec<_>>()).await;
+    }
+    assert_eq!(trips(&store, &table, &[0, 1999]).await, [Some(10), Some(10)]);
+    assert!(store.refuses_whole.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn long_values_of_many_new_rows_are_left_to_the_script() {
+    let server = RedisServer::start();
+    let store = store(&server.address(), json!({}));
+    let table = OnlineTable { columns: vec![Field::new("text", ValueType::String)], ..drivers("proj", "texts") };
+    let ids: Vec<i64> = (0..2000).collect();
+    let texts = StringArray::from_iter_values(ids.iter().map(|id| "x".repeat(*id as usize % 130)));
+    let rows = record_batch(&table.columns, vec![Arc::new(texts)], ids.len()).unwrap();
+    let (keys, times) = (keys(&ids), TimestampMicrosecondArray::from(vec![T0; ids.len()]));
+    let write =
+        OnlineWrite { table: &table, keys: &keys, rows: &rows, event_timestamps: &times, created_timestamps: None };
+    store.write(write).await.unwrap();
+    let wanted = table.wanted(0..1);
+    let answer = store.read(&[OnlineRead { wanted: &wanted, keys: &keys }]).await.unwrap().remove(0);
+    assert_eq!(answer.values, rows);
+    assert!(calls(&server, "restore") > 900);
+}
+
 #[tokio::test]
 async fn wide_rows_are_written_and_read_whole() {
     let server = RedisServer::start();

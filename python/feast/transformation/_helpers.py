@@ -111,7 +111,9 @@ def _names(text: str, known: dict[str, Any], own: str = "") -> list[str]:
     hidden = (
         name
         for name, value in list(vars(builtins).items())
-        if known.get(name, value) is not value and re.search(rf"\b{name}\b", text)
+        if name[0] != "_"
+        and known.get(name, value) is not value
+        and re.search(rf"\b{name}\b", text)
     )
     return [name for name in dict.fromkeys([*names_used(text), *hidden]) if name != own]
 

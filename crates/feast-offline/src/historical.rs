@@ -96,8 +96,14 @@ impl OpenPlan {
                 Some(table) => table,
                 None => {
                     let within = bounds.and_then(|bounds| times_needed(&plan, source, bounds));
-                    let table = SourceTable::open_within(source, base, within)
+                    let mut table = SourceTable::open_within(source, base, within)
                         .map_err(|error| error.with_context("feature view", &view.name))?;
+                    for sharing in &plan.views {
+                        let own = batch_source(&sharing.view)?;
+                        if crate::sources::path_of(own)? == path {
+                            table.take_texts(&sharing.view, own);
+                        }
+                    }
                     open.tables.push(table);
                     paths.push(path.to_owned());
                     paths.len() - 1

@@ -71,4 +71,5 @@ pub use historical::{HistoricalRequest, HistoricalStream};
 pub use latest::{CREATED_TIMESTAMP_COLUMN, EVENT_TIMESTAMP_COLUMN, LatestRequest};
 pub use leaks::{FeatureLeak, LeakReport};
 pub use newest::{NewestRead, NewestRow};
+pub use sources::csv::codes_as_text;
 pub use store::{Append, OfflineStore};

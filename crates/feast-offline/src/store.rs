@@ -340,7 +340,12 @@ impl OfflineStore {
         let latest = blocking(move || {
             let source = batch_source(&request.view)?.clone();
             let within = Some((request.start.timestamp_micros(), request.end.timestamp_micros()));
-            Latest::new(request, memory / 2, || SourceTable::open_within(&source, &base, within))
+            let view = Arc::clone(&request.view);
+            Latest::new(request, memory / 2, || {
+                let mut table = SourceTable::open_within(&source, &base, within)?;
+                table.take_texts(&view, &source);
+                Ok(table)
+            })
         });
         Ok(latest.await?.start())
     }

@@ -12,7 +12,7 @@ use arrow::array::{
     RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float32Type, Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
 use feast_core::{
@@ -225,6 +225,34 @@ async fn csv_is_read_plain_and_compressed() {
     }
     let error = store.append(&source("a.csv"), rows(&[(1, 1, 1)])).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unsupported);
+}
+
+#[tokio::test]
+async fn numbers_in_csv_that_begin_with_zeros_stay_what_they_are() {
+    let (folder, store) = store();
+    let text = "driver_id,event_timestamp,zip,trips,share,version\n1,1970-01-01T00:00:10Z,10115,05,0.5,1.10\n\
+                2,1970-01-01T00:00:10Z,01067,12,-0.25,2.0\n";
+    fs::write(folder.path().join("a.csv"), text).unwrap();
+    let source = source("a.csv");
+    let schema = store.schema(&source).await.unwrap();
+    let types: Vec<&DataType> = schema.fields().iter().skip(2).map(|field| field.data_type()).collect();
+    assert_eq!(types, [&DataType::Utf8, &DataType::Utf8, &DataType::Float64, &DataType::Float64]);
+    let declared = [
+        ("zip", ValueType::String),
+        ("trips", ValueType::Int64),
+        ("share", ValueType::Double),
+        ("version", ValueType::String),
+    ];
+    let references = ["driver_stats:zip", "driver_stats:trips", "driver_stats:share", "driver_stats:version"];
+    let plan = plan(&[view(&source, &declared)], &references);
+    let entity = rows(&[(1, 40, 0), (2, 40, 0)]).project(&[0, 1]).unwrap();
+    let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+    let found = historical(&store, plan, entity, Vec::new()).await.unwrap();
+    let column = |name: &str| found.column_by_name(name).unwrap();
+    assert_eq!(column("zip").as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["10115", "01067"]);
+    assert_eq!(column("trips").as_primitive::<Int64Type>().values(), &[5, 12]);
+    assert_eq!(column("share").as_primitive::<Float64Type>().values(), &[0.5, -0.25]);
+    assert_eq!(column("version").as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1.10", "2.0"]);
 }
 
 #[tokio::test]

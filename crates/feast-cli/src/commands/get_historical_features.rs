@@ -12,7 +12,7 @@ use arrow::json;
 use clap::Args;
 use feast::HistoricalFeatures;
 use feast_core::{Error, ErrorCode, Result, Timestamp, timestamp_type};
-use feast_offline::{EntitySource, WriteOptions};
+use feast_offline::{EntitySource, WriteOptions, codes_as_text};
 use futures::TryStreamExt;
 use serde_json::{Map, Value};
 
@@ -311,7 +311,7 @@ fn from_csv(text: &str, of: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut cursor = Cursor::new(text);
     let (schema, _): (Schema, usize) = format.infer_schema(&mut cursor, None).map_err(wrong)?;
     cursor.rewind().map_err(|error| wrong(error.into()))?;
-    let schema: SchemaRef = Arc::new(schema);
+    let schema: SchemaRef = Arc::new(codes_as_text(schema, text.as_bytes(), text.len()).map_err(wrong)?);
     let reader = csv::ReaderBuilder::new(Arc::clone(&schema)).with_format(format).build(cursor).map_err(wrong)?;
     Ok((schema, reader.collect::<Result<Vec<_>, _>>().map_err(wrong)?))
 }
@@ -340,6 +340,7 @@ mod tests {
         assert_eq!(columns(r#"{"id": [1, 2, 3]}"#), "3: id Int64");
         assert_eq!(columns(r#"{"id": 1}"#), "1: id Int64");
         assert!(columns("id,name\n1,a\n2,b\n").starts_with("2: id Int64, name Utf8"));
+        assert!(columns("id,n\n12,1\n007,0\n").starts_with("2: id Utf8, n Int64"), "a code is no number");
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! CSV files with a header line, plain or gzipped. Types are inferred; empty cells are null.
+//! CSV files with a header line, plain or gzipped. Types are inferred; empty cells are null. A column with numbers that
+//! begin with zeros is text: they are codes, and as numbers would be others.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::csv::ReaderBuilder;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use feast_core::{Error, ErrorCode, Result};
 
 use super::file::Files;
@@ -43,7 +46,9 @@ impl CsvRows {
                 DataType::Null if n_rows == INFERENCE_ROWS => field.as_ref().clone().with_data_type(DataType::Utf8),
                 _ => field.as_ref().clone(),
             };
-            schemas.push(Schema::new(schema.fields().iter().map(settled).collect::<Vec<_>>()));
+            let schema = Schema::new(schema.fields().iter().map(settled).collect::<Vec<_>>());
+            let settled = codes_as_text(schema, files.read(file)?, INFERENCE_ROWS);
+            schemas.push(settled.map_err(|error| malformed(path, error))?);
         }
         let schema = merge_schemas(schemas.iter(), &files.partitions, widest);
         let headers =
@@ -85,6 +90,42 @@ impl CsvRows {
     }
 }
 
+/// Makes columns of numbers text where one of the numbers in the first rows begins with zeros: a code, which would be
+/// another as a number. The text has a header line.
+///
+/// # Errors
+/// Text that is no CSV of this schema.
+pub fn codes_as_text(schema: Schema, text: impl Read, n_rows: usize) -> Result<Schema, ArrowError> {
+    let is_number = |field: &Arc<Field>| matches!(field.data_type(), DataType::Int64 | DataType::Float64);
+    let numbers: Vec<usize> = (0..schema.fields().len()).filter(|at| is_number(&schema.fields()[*at])).collect();
+    if numbers.is_empty() {
+        return Ok(schema);
+    }
+    let texts = schema.fields().iter().map(|field| field.as_ref().clone().with_data_type(DataType::Utf8));
+    let batches = ReaderBuilder::new(Arc::new(Schema::new(texts.collect::<Vec<_>>())))
+        .with_header(true)
+        .with_projection(numbers.clone())
+        .with_bounds(0, n_rows)
+        .with_batch_size(BATCH_ROWS)
+        .build(text)?;
+    let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for batch in batches {
+        let batch = batch?;
+        for (column, at) in batch.columns().iter().zip(&numbers) {
+            if column.as_string::<i32>().iter().flatten().any(is_code) {
+                fields[*at].set_data_type(DataType::Utf8);
+            }
+        }
+    }
+    Ok(Schema::new(fields))
+}
+
+/// Whether digits begin with a zero that means something, as in `007`.
+fn is_code(text: &str) -> bool {
+    let digits = text.as_bytes().strip_prefix(b"-").unwrap_or(text.as_bytes());
+    matches!(digits, [b'0', next, ..] if next.is_ascii_digit())
+}
+
 /// The type that holds the values of both.
 fn widest(left: &DataType, right: &DataType) -> DataType {
     match (left, right) {
@@ -98,7 +139,7 @@ fn widest(left: &DataType, right: &DataType) -> DataType {
     }
 }
 
-fn malformed(path: &Path, error: arrow::error::ArrowError) -> Error {
+fn malformed(path: &Path, error: ArrowError) -> Error {
     Error::new(ErrorCode::InvalidRequest, format!("`{}` is not a readable CSV file", path.display()))
         .with_source(error)
         .with_hint("the first line names the columns, and every value of a column has the type of its first values")

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use feast_core::{DataSource, DataSourceOptions, Error, ErrorCode, FileFormat, Result, did_you_mean};
+use feast_core::{
+    DataSource, DataSourceOptions, Error, ErrorCode, FeatureView, FileFormat, Result, ValueType, did_you_mean,
+};
 
 use csv::CsvRows;
 use file::{Encoding, Files};
@@ -186,6 +188,23 @@ impl SourceTable {
             }
         };
         Ok(Self { columns: SourceColumns::new(name, schema), files, replaced: gone, rows })
+    }
+
+    /// Reads features that are declared as text as text where the files do not say what they are: a number such as
+    /// `1.10`, read as one, would be another text. Keys stay as they are, for entity rows that a query reads here, too.
+    pub(crate) fn take_texts(&mut self, view: &FeatureView, source: &DataSource) {
+        if !matches!(self.rows, Rows::Csv(_)) {
+            return;
+        }
+        let texts = view.features.iter().filter(|feature| feature.value_type == ValueType::String);
+        let texts: Vec<usize> = texts.filter_map(|field| self.column(source, &field.name).ok()).collect();
+        let fields = self.schema.fields().iter().enumerate().map(|(at, field)| {
+            let is_partition = self.files.partitions.iter().any(|(name, _)| name == field.name());
+            let field = field.as_ref().clone();
+            if texts.contains(&at) && !is_partition { field.with_data_type(DataType::Utf8) } else { field }
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        self.columns = SourceColumns::new(&self.columns.name, schema);
     }
 
     /// A Parquet file of the source, as it was when it was opened, and its footer.

@@ -16,6 +16,10 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 /// How long the certificates that the system trusts are used before they are read anew.
 const SYSTEM_AUTHORITIES_AGE: Duration = Duration::from_secs(600);
 
+/// Variables that name a file of certificates to trust in place of the system's: Feast's, and that of its HTTP library.
+/// `SSL_CERT_FILE` is looked at with the system.
+const BUNDLES: [&str; 2] = ["FEAST_CA_CERT_FILE_PATH", "REQUESTS_CA_BUNDLE"];
+
 /// How much a server has to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
@@ -96,7 +100,13 @@ impl Authorities {
         if let Some((_, authorities)) = known.as_ref().filter(|(read, _)| read.elapsed() < SYSTEM_AUTHORITIES_AGE) {
             return Ok(Arc::clone(authorities));
         }
-        let found = rustls_native_certs::load_native_certs().certs;
+        let of = |name: &&'static str| Some((*name, std::env::var_os(name).filter(|file| !file.is_empty())?));
+        let found = match BUNDLES.iter().find_map(of) {
+            Some((name, file)) => {
+                certificates(Path::new(&file)).map_err(|error| error.with_context("environment variable", name))?
+            }
+            None => rustls_native_certs::load_native_certs().certs,
+        };
         let authorities = Arc::new(Self::new(found, &Arc::new(ring::default_provider()))?);
         *known = Some((Instant::now(), Arc::clone(&authorities)));
         Ok(authorities)

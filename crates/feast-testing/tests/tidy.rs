@@ -26,6 +26,7 @@ const READS_ENVIRONMENT: &[&str] = &[
     "crates/feast-cli/src/",
     "crates/feast-registry/src/stores/bucket/options.rs",
     "crates/feast-net/src/s3.rs",
+    "crates/feast-net/src/tls.rs",
 ];
 
 #[test]

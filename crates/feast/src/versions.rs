@@ -112,6 +112,9 @@ fn stamp_view(
     };
     match old {
         None => {
+            // What an object of another registry has seen is not in this one's online store.
+            view.meta.materialization_intervals.clear();
+            view.meta.shard_progress.clear();
             view.meta.created = Some(now);
             view.meta.current_version_number = numbered.number;
             view.meta.version_id = Uuid::new_v4().to_string();

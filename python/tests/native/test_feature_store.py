@@ -165,6 +165,7 @@ def test_apply_deletes_only_what_it_is_told(store):
 
 def test_equal_objects_are_one(store, repository, monkeypatch):
     monkeypatch.chdir(repository)
+    store.materialize_incremental(T0)
     copy = FeatureStore(
         config=RepoConfig(
             project="copy",
@@ -175,6 +176,9 @@ def test_equal_objects_are_one(store, repository, monkeypatch):
     objects = [*store.list_entities(), *store.list_data_sources(), *store.list_feature_views()]
     copy.apply([*objects, *store.list_feature_services()], skip_feature_view_validation=True)
     assert sorted(source.name for source in copy.list_data_sources()) == ["push", "pushed", "stats"]
+    # Nothing is in the copy's online store yet.
+    copy.materialize_incremental(T0)
+    assert online(copy, 1001) == 30
 
     def view(name: str, path: str) -> FeatureView:
         source = FileSource(name="own", path=path, timestamp_field="event_timestamp")

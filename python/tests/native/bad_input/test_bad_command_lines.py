@@ -17,7 +17,7 @@ ARGUMENTS: list[tuple[list[str], str]] = [
     (["apply", "x"], "unexpected argument 'x'"),
     (["-f", "/nope.yaml", "plan"], "there is no configuration file `/nope.yaml`"),
     (["-f", "/etc/passwd", "plan"], "the configuration is text"),
-    (["-f", "/", "plan"], "Is a directory"),
+    (["-f", "/", "plan"], "`/` is a folder, not a configuration file"),
     (["--log-level", "loud", "plan"], "[possible values: debug"),
     (["--output", "xml", "entities", "list"], "[possible values: table"),
     (["materialize"], "START_TS and END_TS are required"),

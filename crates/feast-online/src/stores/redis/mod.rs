@@ -122,11 +122,12 @@ impl RedisStore {
     }
 
     /// Puts rows under keys that are not there, and sends the others as [`write_rows`](Self::write_rows); returns how many
-    /// these are.
+    /// were refused.
     async fn write_new_rows(&self, write: &PreparedWrite<'_>, rows: &[usize]) -> Result<usize> {
         let (tried, mut others): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| write.fits_whole(**row));
         let pipeline = write.whole(&tried, self.config.key_ttl_seconds);
         let replies = self.client.execute(Purpose::Write, pipeline).await?;
+        let n_long = others.len();
         for (command, row) in tried.into_iter().enumerate() {
             if let Err(line) = replies.get(command) {
                 if line.starts_with("ERR") || line.starts_with("NOPERM") {
@@ -136,7 +137,7 @@ impl RedisStore {
             }
         }
         self.write_rows(write, &others).await?;
-        Ok(others.len())
+        Ok(others.len() - n_long)
     }
 
     /// Removes the rows of views that share project and join keys.

@@ -64,8 +64,8 @@ pub use memo::Memo;
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use objects::Objects;
 pub use online::{
-    KnownStore, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, StoredTable, TableChange,
-    WantedColumns, timestamp_type,
+    CellPlace, KnownStore, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading,
+    StoredCells, StoredRows, StoredTable, TableChange, WantedColumns, timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;

@@ -21,6 +21,7 @@ mod serve;
 
 mod connections;
 mod error;
+mod histogram;
 mod http;
 mod json;
 mod metrics;

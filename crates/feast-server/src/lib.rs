@@ -27,6 +27,7 @@ mod json;
 mod metrics;
 mod online_response;
 mod state;
+mod threads;
 mod timestamp;
 mod tls;
 mod to_its_end;

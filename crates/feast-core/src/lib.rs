@@ -65,8 +65,9 @@ pub use memo::Memo;
 pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use objects::Objects;
 pub use online::{
-    KnownStore, LoadOrder, LoadingServer, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
-    StoredTable, TableChange, Wait, WantedColumns, Window, timestamp_type,
+    CellPlace, KnownStore, LoadOrder, LoadingServer, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable,
+    OnlineWrite, Reading, StoredCells, StoredRows, StoredTable, TableChange, Wait, WantedColumns, Window,
+    timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;

@@ -1,11 +1,13 @@
 //! The trait of online stores: tables, keys and columns, nothing else.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::{EntityKeys, FeatureView, Field, Memo, Result, Timestamp};
 
@@ -119,6 +121,98 @@ pub struct OnlineRows {
     pub event_timestamps: TimestampMicrosecondArray,
 }
 
+/// Values as a store keeps them: serialized `feast.types.Value` messages that nobody has looked into, inside of whatever
+/// the store sent.
+#[derive(Debug, Default)]
+pub struct StoredCells {
+    parts: Vec<Bytes>,
+    /// In which part the cells of a row are; empty where there is one part.
+    part_of_row: Vec<u32>,
+    /// Where the cells are in their part, row by row.
+    places: Vec<CellPlace>,
+    n_columns: usize,
+}
+
+/// Where in its part a cell is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellPlace {
+    start: u32,
+    length: u32,
+}
+
+impl CellPlace {
+    /// No cell.
+    pub const NONE: Self = Self { start: u32::MAX, length: 0 };
+
+    /// The bytes from `start` on; `None` beyond what a place can tell.
+    #[inline]
+    pub fn new(start: usize, length: usize) -> Option<Self> {
+        let (start, length) = (u32::try_from(start).ok()?, u32::try_from(length).ok()?);
+        (start != u32::MAX).then_some(Self { start, length })
+    }
+
+    /// Whether there is a cell.
+    #[inline]
+    pub fn is_some(self) -> bool {
+        self.start != u32::MAX
+    }
+
+    /// The cell, in the bytes of its part.
+    #[inline]
+    pub fn of(self, part: &[u8]) -> Option<&[u8]> {
+        let start = self.start as usize;
+        part.get(start..start + self.length as usize)
+    }
+}
+
+impl StoredCells {
+    /// Cells of rows, `n_columns` places for each. `part_of_row` may be empty where there is one part.
+    pub fn new(parts: Vec<Bytes>, part_of_row: Vec<u32>, places: Vec<CellPlace>, n_columns: usize) -> Self {
+        Self { parts, part_of_row, places, n_columns }
+    }
+
+    /// The cell of a column in a row.
+    #[inline]
+    pub fn get(&self, row: usize, column: usize) -> Option<&[u8]> {
+        let part = self.part_of_row.get(row).map_or(0, |part| *part as usize);
+        self.places.get(row * self.n_columns + column)?.of(self.parts.get(part)?)
+    }
+}
+
+/// One row per key, in key order, as the store keeps it.
+#[derive(Debug, Clone)]
+pub struct StoredRows {
+    /// Where the values are; other reads of the request may have theirs there, too.
+    pub cells: Arc<StoredCells>,
+    /// The first wanted column among the columns of `cells`; the others follow in the wanted order.
+    pub first_column: usize,
+    /// Number of wanted columns.
+    pub n_columns: usize,
+    /// Event time of each row; null means that the entity is not there.
+    pub event_timestamps: TimestampMicrosecondArray,
+}
+
+impl StoredRows {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.event_timestamps.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The serialized value of a wanted column for a key; `None`, as zero bytes, is null.
+    #[inline]
+    pub fn cell(&self, row: usize, column: usize) -> Option<&[u8]> {
+        self.cells.get(row, self.first_column + column)
+    }
+}
+
+/// What a store will answer to a read.
+pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
 /// A change to the tables of a store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TableChange {
@@ -137,6 +231,12 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// in order. A table that does not exist is an error that says to run `feast apply`; a store whose layout knows no
     /// tables answers that there are no rows.
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>>;
+
+    /// [`read`](Self::read) for who passes values on as the store keeps them; `None` where the store keeps something else
+    /// than serialized values.
+    fn read_stored<'a>(&'a self, _reads: &'a [OnlineRead<'a>]) -> Option<Reading<'a, Vec<StoredRows>>> {
+        None
+    }
 
     /// Upserts rows. The newest event time wins, within the batch and against the store; at equal event times the
     /// greater created time (against the store where its layout keeps that time), then the later write. Writing a batch twice changes nothing. A row is written whole or

@@ -12,7 +12,7 @@ use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use feast_core::{
     DUMMY_JOIN_KEY, DUMMY_JOIN_KEY_VALUE, ENTITY_KEY_VERSION, EntityKeyEncoder, EntityKeys, Error, ErrorCode,
     ErrorKind, Field, OnlineRead, OnlineRows, OnlineStore, PlannedFeature, PlannedJoinKey, PlannedKeySet, PlannedView,
-    Result, RetrievalPlan, Timestamp, Transformer, ValueType, is_expired, list_names, timestamp_type,
+    Result, RetrievalPlan, StoredRows, Timestamp, Transformer, ValueType, is_expired, list_names, timestamp_type,
 };
 use futures::future::join_all;
 use hashbrown::HashMap;
@@ -181,18 +181,16 @@ pub async fn retrieve(
 ) -> Result<OnlineFeatures> {
     let started = Instant::now();
     check_supported(plan, transformer)?;
-    let needs_rows = !plan.join_keys.is_empty() || !plan.request_fields.is_empty();
-    let n_rows = if needs_rows || entity_rows.names().next().is_some() { entity_rows.len() } else { 1 };
     let request_columns = request_columns(plan, entity_rows)?;
-    let entity_columns = entity_columns(plan, entity_rows)?;
-    let key_sets = key_sets(plan, &entity_columns, n_rows, options.key_version)?;
+    let asked = Asked::of(plan, entity_rows, options)?;
     let keys_ready = Instant::now();
 
-    let reads: Vec<OnlineRead<'_>> =
-        plan.views.iter().map(|view| OnlineRead { wanted: &view.online, keys: &key_sets[view.key_set].keys }).collect();
+    let reads = asked.reads(plan);
     let (answers, failures) = read(plan, &reads, store, options).await?;
     let store_read = Instant::now();
 
+    let Asked { n_rows, entity_columns, key_sets } = &asked;
+    let n_rows = *n_rows;
     let unknown: Arc<TimestampMicrosecondArray> = Arc::new(utc(vec![0; n_rows]));
     let present: Arc<[FieldStatus]> = vec![FieldStatus::Present; n_rows].into();
     let mut columns: Vec<OnlineColumn> = Vec::with_capacity(entity_columns.len() + plan.outputs().count());
@@ -223,7 +221,7 @@ pub async fn retrieve(
     }
     for view in &plan.on_demand {
         let Some(transformer) = transformer else { continue };
-        let input = on_demand_input(plan, view, &stored, &request_columns, &entity_columns, None, n_rows)?;
+        let input = on_demand_input(plan, view, &stored, &request_columns, entity_columns, None, n_rows)?;
         let computed = within(options.deadline, transformer.apply(&view.view, input)).await?;
         let computed = view.features.iter().zip(computed_columns(view, &computed, n_rows)?);
         for (feature, values) in computed.filter(|(feature, _)| feature.returned) {
@@ -239,6 +237,108 @@ pub async fn retrieve(
     let timings =
         Timings { keys: keys_ready - started, store: store_read - keys_ready, transform: store_read.elapsed() };
     Ok(OnlineFeatures { columns, n_rows, failures, timings })
+}
+
+/// The answer to an online request whose values are as the store keeps them: for who passes them on in another form, and
+/// needs no columns of them.
+#[derive(Debug)]
+pub struct StoredFeatures<'p> {
+    /// The columns of the caller, with their names and types.
+    pub entity_columns: Vec<(&'p PlannedJoinKey, ArrayRef)>,
+    /// The views of the plan, in its order.
+    pub views: Vec<StoredView>,
+    /// Number of rows, that of the request.
+    pub n_rows: usize,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// The values of the features of one view.
+#[derive(Debug)]
+pub struct StoredView {
+    /// One status per row.
+    pub statuses: Vec<FieldStatus>,
+    /// When the values of each row became true, in microseconds since the epoch; 0 where nobody knows.
+    pub event_timestamps: Vec<i64>,
+    rows: StoredRows,
+    /// Which of `rows` each row has, `None` for one that is hidden; row `i` has row `i` where there is nothing.
+    indices: Option<Vec<Option<u32>>>,
+}
+
+impl StoredView {
+    /// The serialized value of a feature in each row; `None`, as zero bytes, is null.
+    pub fn values(&self, feature: usize) -> impl ExactSizeIterator<Item = Option<&[u8]>> + Clone {
+        (0..self.statuses.len()).map(move |row| match &self.indices {
+            None => self.rows.cell(row, feature),
+            Some(indices) => self.rows.cell(indices[row]? as usize, feature),
+        })
+    }
+}
+
+/// [`retrieve`], with values as the store keeps them. `None`, before anything is read, where that cannot be: where the
+/// store keeps something else, where something is computed from values, and where views may fall back.
+///
+/// # Errors
+/// Those of [`retrieve`], but for values that do not fit their types: nobody has looked into them.
+pub async fn retrieve_stored<'p>(
+    plan: &'p RetrievalPlan,
+    entity_rows: &EntityRows,
+    store: &dyn OnlineStore,
+    options: &RetrieveOptions,
+) -> Result<Option<StoredFeatures<'p>>> {
+    if !plan.on_demand.is_empty() || options.fallback != Fallback::None || plan.views.is_empty() {
+        return Ok(None);
+    }
+    let started = Instant::now();
+    check_supported(plan, None)?;
+    let asked = Asked::of(plan, entity_rows, options)?;
+    let keys_ready = Instant::now();
+    let reads = asked.reads(plan);
+    let Some(reading) = store.read_stored(&reads) else { return Ok(None) };
+    let answers = within(options.deadline, reading).await?;
+    let fits = |(read, rows): (&OnlineRead<'_>, &StoredRows)| {
+        rows.len() == read.keys.len() && rows.n_columns == read.wanted.positions.len()
+    };
+    if reads.len() != answers.len() || !reads.iter().zip(&answers).all(fits) {
+        return Err(other_answer(store));
+    }
+    let store_read = Instant::now();
+    let Asked { n_rows, mut entity_columns, key_sets } = asked;
+    let views = plan.views.iter().zip(answers).map(|(view, rows)| {
+        let row_of_request = &key_sets[view.key_set].row_of_request;
+        let RowTimes { statuses, micros, hides } =
+            RowTimes::of(view, &rows.event_timestamps, row_of_request, n_rows, options);
+        let indices =
+            (hides || row_of_request.is_some()).then(|| indices(&statuses, hides, row_of_request).collect::<Vec<_>>());
+        StoredView { statuses, event_timestamps: micros, rows, indices }
+    });
+    let views = views.collect();
+    entity_columns.extend(other_entity_columns(plan, entity_rows));
+    let timings =
+        Timings { keys: keys_ready - started, store: store_read - keys_ready, transform: store_read.elapsed() };
+    Ok(Some(StoredFeatures { entity_columns, views, n_rows, timings }))
+}
+
+/// What a request asks of the store.
+struct Asked<'p> {
+    n_rows: usize,
+    entity_columns: Vec<(&'p PlannedJoinKey, ArrayRef)>,
+    key_sets: Vec<KeySet>,
+}
+
+impl<'p> Asked<'p> {
+    fn of(plan: &'p RetrievalPlan, entity_rows: &EntityRows, options: &RetrieveOptions) -> Result<Self> {
+        let needs_rows = !plan.join_keys.is_empty() || !plan.request_fields.is_empty();
+        let n_rows = if needs_rows || entity_rows.names().next().is_some() { entity_rows.len() } else { 1 };
+        let entity_columns = entity_columns(plan, entity_rows)?;
+        let key_sets = key_sets(plan, &entity_columns, n_rows, options.key_version)?;
+        Ok(Self { n_rows, entity_columns, key_sets })
+    }
+
+    fn reads<'a>(&'a self, plan: &'a RetrievalPlan) -> Vec<OnlineRead<'a>> {
+        let read = |view: &'a PlannedView| OnlineRead { wanted: &view.online, keys: &self.key_sets[view.key_set].keys };
+        plan.views.iter().map(read).collect()
+    }
 }
 
 /// Waits no longer than until the deadline.
@@ -319,8 +419,12 @@ fn check_answers(reads: &[OnlineRead<'_>], answers: &[OnlineRows], store: &dyn O
     if reads.len() == answers.len() && reads.iter().zip(answers).all(fits) {
         return Ok(());
     }
-    Err(Error::internal("the online store answered with other rows or columns than it was asked for")
-        .with_context("online store", store))
+    Err(other_answer(store))
+}
+
+fn other_answer(store: &dyn OnlineStore) -> Error {
+    Error::internal("the online store answered with other rows or columns than it was asked for")
+        .with_context("online store", store)
 }
 
 fn check_supported(plan: &RetrievalPlan, transformer: Option<&dyn Transformer>) -> Result<()> {
@@ -522,6 +626,56 @@ struct RequestRows {
     event_timestamps: Arc<TimestampMicrosecondArray>,
 }
 
+/// What is known of the rows of a view, one per row of the request.
+struct RowTimes {
+    statuses: Vec<FieldStatus>,
+    /// When their values became true, the epoch where nobody knows.
+    micros: Vec<i64>,
+    /// Whether values that are too old become null.
+    hides: bool,
+}
+
+impl RowTimes {
+    fn of(
+        view: &PlannedView,
+        times: &TimestampMicrosecondArray,
+        row_of_request: &Option<Vec<u32>>,
+        n_rows: usize,
+        options: &RetrieveOptions,
+    ) -> Self {
+        let checks_age = options.ttl_policy != TtlPolicy::Ignore && view.ttl.limit().is_some();
+        let mut statuses = Vec::with_capacity(n_rows);
+        let mut micros = Vec::with_capacity(n_rows);
+        for row in 0..n_rows {
+            let key = row_of_request.as_ref().map_or(row, |rows| rows[row] as usize);
+            if times.is_null(key) {
+                statuses.push(FieldStatus::NotFound);
+                micros.push(0);
+                continue;
+            }
+            let time = times.value(key);
+            let expired = checks_age
+                && Timestamp::from_timestamp_micros(time).is_some_and(|time| is_expired(view.ttl, time, options.now));
+            statuses.push(if expired { FieldStatus::OutsideMaxAge } else { FieldStatus::Present });
+            micros.push(time);
+        }
+        let hides = options.ttl_policy == TtlPolicy::Hide && statuses.contains(&FieldStatus::OutsideMaxAge);
+        Self { statuses, micros, hides }
+    }
+}
+
+/// Which row of an answer each row of the request has; none where it is hidden.
+fn indices<'a>(
+    statuses: &'a [FieldStatus],
+    hides: bool,
+    row_of_request: &'a Option<Vec<u32>>,
+) -> impl Iterator<Item = Option<u32>> + 'a {
+    statuses.iter().enumerate().map(move |(row, status)| {
+        let shown = !hides || *status != FieldStatus::OutsideMaxAge;
+        shown.then(|| row_of_request.as_ref().map_or(row as u32, |rows| rows[row]))
+    })
+}
+
 fn in_request_order(
     view: &PlannedView,
     answer: OnlineRows,
@@ -529,32 +683,15 @@ fn in_request_order(
     n_rows: usize,
     options: &RetrieveOptions,
 ) -> Result<RequestRows> {
-    let key_of = |row: usize| row_of_request.as_ref().map_or(row, |rows| rows[row] as usize);
-    let checks_age = options.ttl_policy != TtlPolicy::Ignore && view.ttl.limit().is_some();
-    let mut statuses = Vec::with_capacity(n_rows);
-    let mut event_timestamps = Vec::with_capacity(n_rows);
-    for row in 0..n_rows {
-        let key = key_of(row);
-        if answer.event_timestamps.is_null(key) {
-            statuses.push(FieldStatus::NotFound);
-            event_timestamps.push(0);
-            continue;
-        }
-        let micros = answer.event_timestamps.value(key);
-        let expired = checks_age
-            && Timestamp::from_timestamp_micros(micros).is_some_and(|time| is_expired(view.ttl, time, options.now));
-        statuses.push(if expired { FieldStatus::OutsideMaxAge } else { FieldStatus::Present });
-        event_timestamps.push(micros);
-    }
-    let hides = options.ttl_policy == TtlPolicy::Hide && statuses.contains(&FieldStatus::OutsideMaxAge);
+    let RowTimes { statuses, micros, hides } =
+        RowTimes::of(view, &answer.event_timestamps, row_of_request, n_rows, options);
     let values = if row_of_request.is_none() && !hides {
         answer.values.into_parts().1
     } else {
-        let shown = |row: usize| !hides || statuses[row] != FieldStatus::OutsideMaxAge;
-        let indices: UInt32Array = (0..n_rows).map(|row| shown(row).then(|| key_of(row) as u32)).collect();
+        let indices: UInt32Array = indices(&statuses, hides, row_of_request).collect();
         answer.values.columns().iter().map(|column| take(column, &indices, None)).collect::<Result<_, _>>()?
     };
-    Ok(RequestRows { values, statuses: statuses.into(), event_timestamps: Arc::new(utc(event_timestamps)) })
+    Ok(RequestRows { values, statuses: statuses.into(), event_timestamps: Arc::new(utc(micros)) })
 }
 
 /// Nulls, where the store could not give the rows of a view.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use feast_core::{Error, ErrorCode, RegistryChanges, RegistrySnapshot, RegistryStore, RegistryVersion, Result};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 /// How often a commit starts over when others commit at the same time.
 pub const COMMIT_ATTEMPTS: u32 = 50;
@@ -122,9 +124,11 @@ impl RegistryHandle {
         if self.0.is_due() && !self.0.refreshing.swap(true, Ordering::AcqRel) {
             let refreshing = Refreshing(Arc::clone(&self.0));
             let handle = self.clone();
-            tokio::spawn(async move {
+            // Decoding a registry takes too long for a thread that answers requests.
+            let runtime = Handle::current();
+            spawn_blocking(move || {
                 let _refreshing = refreshing;
-                if let Err(error) = handle.refresh_in_background().await {
+                if let Err(error) = runtime.block_on(handle.refresh_in_background()) {
                     tracing::warn!(registry = %handle.0.store, %error, "the registry could not be refreshed");
                 }
             });

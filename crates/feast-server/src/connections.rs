@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
+use crate::threads::Threads;
 use crate::tls::Tls;
 
 /// How long a client may take to agree on TLS.
@@ -82,6 +83,8 @@ pub(crate) struct Connections<S> {
     answers: S,
     tls: Option<Arc<Tls>>,
     limits: Limits,
+    /// Where they are answered, other than where they are accepted.
+    threads: Option<Threads>,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     /// When it was told last that there are too many.
@@ -102,9 +105,22 @@ impl<S: Answers> Connections<S> {
             answers,
             tls,
             limits,
+            threads: None,
             places: semaphore(limits.connections),
             refusals: semaphore(MOST_REFUSALS),
             told: Mutex::default(),
+        }
+    }
+
+    /// The same, on threads of their own.
+    pub(crate) fn on(self, threads: Option<Threads>) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// Ends its threads.
+    pub(crate) async fn end(self) {
+        if let Some(threads) = self.threads {
+            threads.end().await;
         }
     }
 
@@ -126,24 +142,25 @@ impl<S: Answers> Connections<S> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return self.refuse(stream, peer) };
         // Small answers must not wait for more to come.
         let _set = stream.set_nodelay(true);
-        let stream = Patient::new(stream, self.limits.answer);
         let answering = Answering {
             builder: self.builder.clone(),
             watcher: graceful.watcher(),
             answers: self.answers.clone(),
+            tls: self.tls.clone(),
             limits: self.limits,
             peer,
             _place: place,
         };
-        let Some(tls) = self.tls.clone() else {
-            tokio::spawn(answering.run(stream));
+        let Some(threads) = &self.threads else {
+            tokio::spawn(answering.begin(stream));
             return;
         };
-        tokio::spawn(async move {
-            match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-                Ok(Ok(stream)) => answering.run(stream).await,
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
-                Err(_) => tracing::debug!(%peer, "the client took too long to agree on TLS"),
+        let Ok(stream) = stream.into_std() else { return };
+        threads.spawn(|on_thread| async move {
+            let _on_thread = on_thread;
+            match TcpStream::from_std(stream) {
+                Ok(stream) => answering.begin(stream).await,
+                Err(error) => tracing::warn!(%peer, %error, "a connection could not be answered"),
             }
         });
     }
@@ -189,12 +206,24 @@ struct Answering<S> {
     builder: auto::Builder<TokioExecutor>,
     watcher: Watcher,
     answers: S,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     peer: SocketAddr,
     _place: OwnedSemaphorePermit,
 }
 
 impl<S: Answers> Answering<S> {
+    /// Agrees on TLS first, where that is wanted.
+    async fn begin(self, stream: TcpStream) {
+        let (stream, peer) = (Patient::new(stream, self.limits.answer), self.peer);
+        let Some(tls) = self.tls.clone() else { return self.run(stream).await };
+        match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => self.run(stream).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS was agreed on"),
+            Err(_) => tracing::debug!(%peer, "the client took too long to agree on TLS"),
+        }
+    }
+
     /// Answers requests until the client leaves, until none comes, or until the client leaves an answer where it is.
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let peer = self.peer;

@@ -21,11 +21,13 @@ mod serve;
 
 mod connections;
 mod error;
+mod histogram;
 mod http;
 mod json;
 mod metrics;
 mod online_response;
 mod state;
+mod threads;
 mod timestamp;
 mod tls;
 mod to_its_end;

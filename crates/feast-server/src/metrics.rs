@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use feast::{Event, MaterializedView, Newest, Observer};
 use feast_core::{ProjectContents, Timestamp};
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::histogram::{Family, Histogram};
+
 const REQUESTS: &str = "feast_feature_server_request_total";
-const LATENCY: &str = "feast_feature_server_request_latency_seconds";
 const IN_FLIGHT: &str = "feast_feature_server_requests_in_flight";
-const PHASE: &str = "feast_feature_server_phase_seconds";
 const ONLINE_REQUESTS: &str = "feast_online_features_request_total";
-const ENTITY_COUNT: &str = "feast_online_features_entity_count";
 const FALLBACKS: &str = "feast_online_view_fallback_total";
 const PUSHES: &str = "feast_push_request_total";
 const MATERIALIZATIONS: &str = "feast_materialization_result_total";
@@ -25,6 +24,47 @@ const FRESHNESS: &str = "feast_feature_freshness_seconds";
 const OFFLINE_FRESHNESS: &str = "feast_feature_offline_freshness_seconds";
 const PANICS: &str = "feast_background_task_panics_total";
 const REGISTRY_AGE: &str = "feast_registry_snapshot_age_seconds";
+
+/// Upper bounds of times of requests, in nanoseconds.
+const TIMES: &[u64] = &[
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+static LATENCY: Family = Family {
+    name: "feast_feature_server_request_latency_seconds",
+    help: "Time from the head of a request to its answer, by route.",
+    bounds: TIMES,
+    scale: 1e9,
+};
+
+static PHASE: Family = Family {
+    name: "feast_feature_server_phase_seconds",
+    help: "Time spent in the parts of an online request, by feature service; empty for references.",
+    bounds: TIMES,
+    scale: 1e9,
+};
+
+static ENTITY_COUNT: Family = Family {
+    name: "feast_online_features_entity_count",
+    help: "Entity rows per request for online features.",
+    bounds: &[1, 5, 10, 25, 50, 100, 250, 500, 1000],
+    scale: 1.0,
+};
 
 const METADATA: Metadata<'static> = Metadata::new("feast_server", Level::INFO, Some("feast_server"));
 
@@ -111,24 +151,14 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let requests =
-            [0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-        let rows = [1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
         let runs = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
-        let buckets: [(&str, &[f64]); 4] =
-            [(LATENCY, &requests), (PHASE, &requests), (ENTITY_COUNT, &rows), (MATERIALIZATION_SECONDS, &runs)];
-        let builder = buckets.into_iter().fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
-            // Buckets are refused only when there are none.
-            let matcher = Matcher::Full(name.to_owned());
-            builder.set_buckets_for_metric(matcher, bounds).unwrap_or_else(|_| PrometheusBuilder::new())
-        });
-        let recorder = builder.build_recorder();
+        let matcher = Matcher::Full(MATERIALIZATION_SECONDS.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, &runs);
+        // Buckets are refused only when there are none.
+        let recorder = builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder();
         for (name, text) in [
             (REQUESTS, "Requests by route and outcome."),
-            (LATENCY, "Time from the head of a request to its answer, by route."),
-            (PHASE, "Time spent in the parts of an online request, by feature service; empty for references."),
             (ONLINE_REQUESTS, "Requests for online features."),
-            (ENTITY_COUNT, "Entity rows per request for online features."),
             (PUSHES, "Pushes by push source and target."),
             (FALLBACKS, "Answers with nulls in place of a view that the online store could not give."),
             (MATERIALIZATIONS, "Materialization runs by view and outcome."),
@@ -151,7 +181,7 @@ impl Metrics {
         let in_flight = recorder.register_gauge(&Key::from_static_name(IN_FLIGHT), &METADATA);
         Self {
             online_requests: recorder.register_counter(&Key::from_static_name(ONLINE_REQUESTS), &METADATA),
-            entity_count: recorder.register_histogram(&Key::from_static_name(ENTITY_COUNT), &METADATA),
+            entity_count: Histogram::new(&ENTITY_COUNT),
             handle: recorder.handle(),
             recorder,
             in_flight,
@@ -179,16 +209,16 @@ impl Metrics {
         let endpoint = remembered(&self.endpoints, endpoint, |name| Endpoint {
             succeeded: self.counter(REQUESTS, &[("endpoint", name), ("status", "success")]),
             failed: self.counter(REQUESTS, &[("endpoint", name), ("status", "error")]),
-            latency: self.histogram(LATENCY, &[("endpoint", name)]),
+            latency: Histogram::new(&LATENCY),
         });
         if failed { &endpoint.failed } else { &endpoint.succeeded }.increment(1);
-        endpoint.latency.record(duration);
+        endpoint.latency.record(nanos(duration));
     }
 
     /// A request for online features was understood.
     pub(crate) fn online_request(&self, entity_rows: usize) {
         self.online_requests.increment(1);
-        self.entity_count.record(entity_rows as f64);
+        self.entity_count.record(entity_rows as u64);
     }
 
     /// An online request was answered; `service` is one of the registry's.
@@ -197,11 +227,9 @@ impl Metrics {
         let is_new =
             |services: &HashMap<String, Arc<Service>>| services.len() >= MOST_SERVICES && !services.contains_key(name);
         let name = if self.services.read().is_ok_and(|services| is_new(&services)) { OTHER_SERVICES } else { name };
-        let service = remembered(&self.services, name, |name| Service {
-            phases: PHASES.map(|phase| self.histogram(PHASE, &[("service", name), ("phase", phase)])),
-        });
+        let service = remembered(&self.services, name, |_| Service { phases: PHASES.map(|_| Histogram::new(&PHASE)) });
         for (histogram, (_, time)) in service.phases.iter().zip(times.each()) {
-            histogram.record(time);
+            histogram.record(nanos(time));
         }
     }
 
@@ -252,7 +280,22 @@ impl Metrics {
         if let Some(age) = registry_age {
             self.gauge(REGISTRY_AGE, &[]).set(age.as_secs_f64());
         }
-        self.handle.render()
+        let mut text = self.handle.render();
+        ENTITY_COUNT.render(&mut text, [(Vec::new(), &self.entity_count)]);
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        let mut endpoints: Vec<_> = endpoints.iter().collect();
+        endpoints.sort_by_key(|(name, _)| *name);
+        let latencies = endpoints.iter().map(|(name, endpoint)| (vec![("endpoint", name.as_str())], &endpoint.latency));
+        LATENCY.render(&mut text, latencies);
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let mut services: Vec<_> = services.iter().collect();
+        services.sort_by_key(|(name, _)| *name);
+        let phases = services.iter().flat_map(|(name, service)| {
+            let phases = PHASES.into_iter().zip(&service.phases);
+            phases.map(move |(phase, histogram)| (vec![("service", name.as_str()), ("phase", phase)], histogram))
+        });
+        PHASE.render(&mut text, phases);
+        text
     }
 
     /// What the offline store holds now. Returns what has become unknown, by view: why, in the order of names.
@@ -287,10 +330,6 @@ impl Metrics {
     fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
         self.recorder.register_gauge(&key(name, labels), &METADATA)
     }
-
-    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
-        self.recorder.register_histogram(&key(name, labels), &METADATA)
-    }
 }
 
 impl Observer for Metrics {
@@ -306,7 +345,8 @@ impl Observer for Metrics {
             Event::MaterializationStarted { view, .. } => drop(started.insert(view.clone(), Instant::now())),
             Event::MaterializationFinished { view, .. } => {
                 if let Some(since) = started.remove(view) {
-                    self.histogram(MATERIALIZATION_SECONDS, &[("feature_view", view)]).record(since.elapsed());
+                    let key = key(MATERIALIZATION_SECONDS, &[("feature_view", view)]);
+                    self.recorder.register_histogram(&key, &METADATA).record(since.elapsed());
                 }
             }
             _ => {}
@@ -321,6 +361,11 @@ fn remembered<T>(known: &RwLock<HashMap<String, Arc<T>>>, name: &str, make: impl
     }
     let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(known.entry(name.to_owned()).or_insert_with(|| Arc::new(make(name))))
+}
+
+/// Nobody waits for centuries.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {

@@ -10,12 +10,14 @@ use feast_core::{Error, Result};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::connections::{Connections, Limits};
 use crate::http;
 use crate::options::ServeOptions;
 use crate::state::Server;
+use crate::threads::Threads;
 use crate::tls::Tls;
 use crate::traces::Traces;
 
@@ -73,7 +75,11 @@ pub async fn serve(
         answer: options.answer_timeout,
         connections: options.max_connections,
     };
-    let connections = Connections::new(http::Routes::new(&server), tls, limits);
+    let threads = Threads::start().map_err(|error| {
+        Error::unavailable("the server cannot start its threads").with_source(error).with_hint("allow more threads")
+    })?;
+    let routes = http::Routes::new(&server, threads.is_some().then(Handle::current));
+    let connections = Connections::new(routes, tls, limits).on(threads);
     let scraped = listen_for_scrapers(&options).await;
     let metrics = Connections::new(
         TowerToHyperService::new(http::metrics_alone(&server)),
@@ -106,7 +112,8 @@ pub async fn serve(
         let _ = task.await;
     }
     // The last spans go when nobody can make more.
-    drop((server, connections, metrics));
+    connections.end().await;
+    drop((server, metrics));
     if let Some(sending) = sending {
         let _ = tokio::time::timeout(LAST_TRACES, sending).await;
     }

@@ -125,6 +125,35 @@ async fn health(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     String::from_utf8(answer).unwrap()
 }
 
+/// What comes back for a request on a connection of its own.
+async fn exchange(address: SocketAddr, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    send(&mut stream, &format!("{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"))
+        .await;
+    send(&mut stream, body).await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_are_answered_as_small_ones() {
+    let server = start(|_, _| {}).await;
+    let features = r#""features": ["driver_stats:trips", "driver_stats:conv_rate"]"#;
+    for n_rows in [1, 5000] {
+        let ids = vec!["1001"; n_rows].join(",");
+        let body = format!(r#"{{{features}, "entities": {{"driver_id": [{ids}]}}}}"#);
+        let answer = exchange(server.address, "POST /get-online-features", &body).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{}", &answer[..300]);
+        let values = format!(r#"{{"values":[{}],"statuses""#, vec!["30"; n_rows].join(","));
+        assert!(answer.contains(&values), "{n_rows} rows");
+    }
+    let metrics = exchange(server.address, "GET /metrics", "").await;
+    assert!(metrics.contains("feast_online_features_request_total 2"), "{metrics}");
+    assert!(metrics.contains("feast_online_features_entity_count_sum 5001"), "{metrics}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_clients_are_left_and_others_are_answered() {
     let server = start(|_, options| {

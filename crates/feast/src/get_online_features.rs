@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chrono::Utc;
 use feast_core::{Error, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan};
-use feast_online::{EntityRows, OnlineFeatures, RetrieveOptions, retrieve};
+use feast_online::{EntityRows, OnlineFeatures, RetrieveOptions, StoredFeatures, retrieve, retrieve_stored};
 
 use crate::FeatureStore;
 
@@ -63,13 +63,31 @@ impl FeatureStore {
         entity_rows: &EntityRows,
         deadline: Option<Instant>,
     ) -> Result<OnlineFeatures> {
-        let options = RetrieveOptions {
+        let options = self.retrieve_options(deadline);
+        retrieve(plan, entity_rows, self.online_store()?.as_ref(), Some(self.transformer.as_ref()), &options).await
+    }
+
+    /// [`retrieve_online`](Self::retrieve_online), with values as the online store keeps them; `None` where that cannot
+    /// be, before anything is read.
+    ///
+    /// # Errors
+    /// Those of [`retrieve_stored`].
+    pub async fn retrieve_stored<'p>(
+        &self,
+        plan: &'p RetrievalPlan,
+        entity_rows: &EntityRows,
+        deadline: Option<Instant>,
+    ) -> Result<Option<StoredFeatures<'p>>> {
+        retrieve_stored(plan, entity_rows, self.online_store()?.as_ref(), &self.retrieve_options(deadline)).await
+    }
+
+    fn retrieve_options(&self, deadline: Option<Instant>) -> RetrieveOptions {
+        RetrieveOptions {
             now: Utc::now(),
             ttl_policy: self.config.online_serving.ttl_policy,
             key_version: self.config.entity_key_serialization_version,
             deadline,
             fallback: self.config.online_serving.fallback.clone(),
-        };
-        retrieve(plan, entity_rows, self.online_store()?.as_ref(), Some(self.transformer.as_ref()), &options).await
+        }
     }
 }

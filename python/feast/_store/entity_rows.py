@@ -21,6 +21,8 @@ def entity_columns(entity_rows: Any) -> dict[str, list[Any]]:
         raise ValueError(
             '`entity_rows` is empty; pass at least one row, such as `[{"driver_id": 1001}]`'
         )
+    if (plain := _plain_columns(entity_rows)) is not None:
+        return plain
     columns: dict[str, list[Any]] = {}
     for number, row in enumerate(entity_rows):
         if not isinstance(row, Mapping):
@@ -38,6 +40,22 @@ def entity_columns(entity_rows: Any) -> dict[str, list[Any]]:
         for name, value in row.items():
             columns[name].append(_plain_value(value))
     return columns
+
+
+# Nearly all rows are dictionaries of these, which need no look at each of them.
+_PLAIN = {int, str, float, bool, bytes, type(None)}
+
+
+def _plain_columns(rows: list[Any] | tuple[Any, ...]) -> dict[str, list[Any]] | None:
+    """Rows as columns, if all are dictionaries with the same names and values that are plain already."""
+    if {type(row) for row in rows} != {dict}:
+        return None
+    names = rows[0].keys()
+    if {type(name) for name in names} != {str} or any(row.keys() != names for row in rows):
+        return None
+    columns = {name: [row[name] for row in rows] for name in names}
+    plain = all(_PLAIN.issuperset(map(type, values)) for values in columns.values())
+    return columns if plain else None
 
 
 def _names(row: Mapping[Any, Any]) -> str:

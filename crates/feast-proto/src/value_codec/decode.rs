@@ -11,6 +11,7 @@ use feast_core::{Error, Result, ValueType, timestamp_type};
 
 use super::columns::{Booleans, Numbers, Strings};
 use super::nested::check_opaque;
+use super::one::{bool_of, double_of, float_of, int32_of, int64_of};
 use super::wire::{
     LENGTH, Raw, boolean, integer, is_text, micros, mismatch, number, read_items, read_value, text, wire_of,
 };
@@ -118,6 +119,23 @@ impl ColumnDecoder {
     /// # Errors
     /// `InvalidRequest` when the bytes are malformed or of a type that does not convert.
     pub fn push(&mut self, cell: &[u8]) -> Result<()> {
+        // Nearly all values are of the declared type.
+        macro_rules! append {
+            ($column:ident, $value:expr) => {
+                if let Some(value) = $value {
+                    $column.append_value(value);
+                    return Ok(());
+                }
+            };
+        }
+        match &mut self.column {
+            Column::Int64(column) => append!(column, int64_of(cell)),
+            Column::Int32(column) => append!(column, int32_of(cell)),
+            Column::Double(column) => append!(column, double_of(cell)),
+            Column::Float(column) => append!(column, float_of(cell)),
+            Column::Bool(column) => append!(column, bool_of(cell)),
+            _ => {}
+        }
         let Some((stored, raw)) = read_value(cell)? else {
             self.push_null();
             return Ok(());

@@ -14,16 +14,21 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse as _;
 use feast_core::{Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, timestamp_type};
-use feast_online::{EntityColumn, EntityRows, Fallback, OnlineColumn, OnlineFeatures};
+use feast_online::{
+    EntityColumn, EntityRows, Fallback, FieldStatus, OnlineColumn, OnlineFeatures, StoredFeatures, StoredView, Timings,
+};
+use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::body::{Columns, Received};
 use super::json_bytes;
 use super::online_body::{self, OnlineBody};
 use crate::error::{Answer, Rejection};
-use crate::json::{put_instants, put_statuses, put_text, put_values};
+use crate::json::{put_instants, put_statuses, put_stored, put_text, put_values};
 use crate::metrics::PhaseTimes;
 use crate::options::ServeOptions;
 use crate::state::Server;
+use crate::threads::Elsewhere;
 use crate::traces::OnlineParts;
 
 /// A value with its status and time takes about this many bytes.
@@ -37,34 +42,76 @@ pub(crate) async fn get_online_features(
     State(server): State<Arc<Server>>,
     received: Received,
 ) -> Answer<Response<Body>> {
-    server.admit(received.deadline, answer(&server, &received)).await
+    server.admit(received.deadline, answer(&server, &Arc::new(received), Here::Always)).await
 }
 
 /// The same, for who has a request that went through no router.
-pub(super) async fn respond<B>(server: &Server, headers: HeaderMap, body: B) -> Response<Body>
+pub(super) async fn respond<B>(
+    server: &Arc<Server>,
+    elsewhere: Option<&Handle>,
+    headers: HeaderMap,
+    body: B,
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let answer = async {
-        let received = Received::read(headers, body, server).await?;
-        server.admit(received.deadline, answer(server, &received)).await
+        let received = Arc::new(Received::read(headers, body, server).await?);
+        let here = elsewhere.map_or(Here::Always, Here::Unless);
+        server.admit(received.deadline, answer(server, &received, here)).await
     };
     answer.await.into_response()
 }
 
-async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> {
+/// Requests for more than so many values, which take more than a millisecond, are worked on elsewhere.
+const MANY_VALUES: usize = 10_000;
+
+fn answer_here(server: Arc<Server>, received: Arc<Received>) -> BoxFuture<'static, Answer<Response<Body>>> {
+    Box::pin(async move { answer(&server, &received, Here::Again).await })
+}
+
+/// Where a request is worked on.
+#[derive(Debug, Clone, Copy)]
+enum Here<'a> {
+    Always,
+    /// Unless it may take long, and then on this runtime.
+    Unless(&'a Handle),
+    /// It came from another runtime.
+    Again,
+}
+
+async fn answer(server: &Arc<Server>, received: &Arc<Received>, here: Here<'_>) -> Answer<Response<Body>> {
     let started = Instant::now();
     let asked = Asked::parse(received, &server.options)?;
     let n_rows = asked.body.entity_rows.len();
-    server.metrics.online_request(n_rows);
+    if !matches!(here, Here::Again) {
+        server.metrics.online_request(n_rows);
+    }
 
     let parsed = Instant::now();
     let plan = server.store.online_plan(|snapshot, project| asked.resolve(snapshot, project)).await?;
-    refuse_large_answer(plan.outputs().count() + plan.join_keys.len(), n_rows, server.options.response_limit_values)?;
+    let n_columns = plan.outputs().count() + plan.join_keys.len();
+    refuse_large_answer(n_columns, n_rows, server.options.response_limit_values)?;
+    if let Here::Unless(runtime) = here
+        && (n_columns * n_rows > MANY_VALUES || !plan.on_demand.is_empty())
+    {
+        return Elsewhere::run(runtime, answer_here(Arc::clone(server), Arc::clone(received))).await;
+    }
     let planned = Instant::now();
     // Without a fallback there is nothing to do at the deadline but to stop.
     let falls_back = server.store.config().online_serving.fallback != Fallback::None;
     let deadline = falls_back.then_some(received.deadline);
+    let stored = match wants_arrow(&received.headers) {
+        true => None,
+        false => server.store.retrieve_stored(&plan, &asked.body.entity_rows, deadline).await?,
+    };
+    if let Some(features) = stored {
+        let retrieved = Instant::now();
+        let mut response = json_bytes(encode_stored(&features, &plan, asked.body.with_versions)?);
+        let times = phase_times([started, parsed, planned, retrieved], features.timings);
+        tell_times(server, &mut response, &plan, times, started, n_rows);
+        return Ok(response);
+    }
     let features = server.store.retrieve_online(&plan, &asked.body.entity_rows, deadline).await?;
     for failure in &features.failures {
         server.metrics.fell_back(&failure.view);
@@ -83,20 +130,34 @@ async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> 
     } else {
         json_bytes(encode(&features, &plan, asked.body.with_versions)?)
     };
-    let timings = features.timings;
-    let times = PhaseTimes {
+    let times = phase_times([started, parsed, planned, retrieved], features.timings);
+    tell_times(server, &mut response, &plan, times, started, n_rows);
+    Ok(response)
+}
+
+fn phase_times([started, parsed, planned, retrieved]: [Instant; 4], timings: Timings) -> PhaseTimes {
+    PhaseTimes {
         parse: parsed - started,
         plan: (planned - parsed) + timings.keys,
         store: timings.store,
         transform: timings.transform,
         encode: retrieved.elapsed(),
-    };
+    }
+}
+
+fn tell_times(
+    server: &Server,
+    response: &mut Response<Body>,
+    plan: &RetrievalPlan,
+    times: PhaseTimes,
+    started: Instant,
+    entity_rows: usize,
+) {
     server.metrics.online_phases(plan.feature_service.as_deref(), &times);
     if server.traces.is_some() {
         let service = plan.feature_service.clone();
-        response.extensions_mut().insert(OnlineParts { started, times, service, entity_rows: n_rows });
+        response.extensions_mut().insert(OnlineParts { started, times, service, entity_rows });
     }
-    Ok(response)
 }
 
 struct Asked<'a> {
@@ -208,27 +269,98 @@ fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) 
     out.extend_from_slice(b"{\"results\":[");
     // Columns of one view share statuses and times: they are written once and copied.
     let mut shared: Option<(&OnlineColumn, Range<usize>)> = None;
-    for (number, column) in features.columns.iter().enumerate() {
-        out.extend_from_slice(if number == 0 { b"{\"values\":" } else { b",{\"values\":" });
+    for column in &features.columns {
+        out.extend_from_slice(b"{\"values\":");
         put_values(&mut out, &column.values, column.value_type)
             .map_err(|error| error.with_context("feature", &column.name))?;
         match shared.as_ref().filter(|(first, _)| is_shared(first, column)) {
             Some((_, written)) => out.extend_from_within(written.clone()),
             None => {
-                let start = out.len();
-                out.extend_from_slice(b",\"statuses\":");
-                put_statuses(&mut out, &column.statuses);
-                out.extend_from_slice(b",\"event_timestamps\":");
-                put_instants(&mut out, column.event_timestamps.values());
-                shared = Some((column, start..out.len()));
+                let mut written = None;
+                put_shared(&mut out, &mut written, || (&column.statuses, column.event_timestamps.values()));
+                shared = written.map(|written| (column, written));
             }
         }
-        out.push(b'}');
     }
-    out.extend_from_slice(b"],\"metadata\":{\"feature_names\":[");
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
     // The columns of the caller come first, in the caller's order.
-    for column in &features.columns[..features.columns.len() - names.n_outputs] {
-        put_text(&mut out, &column.name);
+    let given = &features.columns[..features.columns.len() - names.n_outputs];
+    put_metadata(&mut out, given.iter().map(|column| &*column.name), &names, with_versions.then_some(plan));
+    Ok(out)
+}
+
+/// [`encode`] for values as the store keeps them.
+fn encode_stored(features: &StoredFeatures<'_>, plan: &RetrievalPlan, with_versions: bool) -> Result<Vec<u8>> {
+    let names = plan.memo.get(|| Ok::<_, Error>(OutputNames::of(plan)))?;
+    let n_columns = features.entity_columns.len() + names.n_outputs;
+    let mut out = Vec::with_capacity((n_columns + 1) * (features.n_rows + 2) * BYTES_PER_VALUE);
+    out.extend_from_slice(b"{\"results\":[");
+    let mut shared: Option<Range<usize>> = None;
+    for (key, values) in &features.entity_columns {
+        out.extend_from_slice(b"{\"values\":");
+        put_values(&mut out, values, key.value_type).map_err(|error| error.with_context("feature", &key.column))?;
+        let present = || (vec![FieldStatus::Present; features.n_rows], vec![0; features.n_rows]);
+        put_shared(&mut out, &mut shared, present);
+    }
+    let mut before: Option<&StoredView> = None;
+    for (view, stored) in plan.views.iter().zip(&features.views) {
+        // Views that are filled together have the same times.
+        let is_same = |before: &StoredView| {
+            before.statuses == stored.statuses && before.event_timestamps == stored.event_timestamps
+        };
+        if !before.is_some_and(is_same) {
+            shared = None;
+        }
+        before = Some(stored);
+        for (position, feature) in view.features.iter().enumerate().filter(|(_, feature)| feature.returned) {
+            out.extend_from_slice(b"{\"values\":");
+            put_stored(&mut out, stored.values(position), feature.field.value_type).map_err(|error| {
+                error.with_context("feature", &feature.field.name).with_context("feature view", &view.online.table.view)
+            })?;
+            put_shared(&mut out, &mut shared, || (&stored.statuses, &stored.event_timestamps));
+        }
+    }
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
+    let given = features.entity_columns.iter().map(|(key, _)| key.column.as_str());
+    put_metadata(&mut out, given, &names, with_versions.then_some(plan));
+    Ok(out)
+}
+
+/// Appends statuses and times, which columns of one view share: they are written once and copied.
+fn put_shared<S: AsRef<[FieldStatus]>, T: AsRef<[i64]>>(
+    out: &mut Vec<u8>,
+    shared: &mut Option<Range<usize>>,
+    rows: impl FnOnce() -> (S, T),
+) {
+    match shared {
+        Some(written) => out.extend_from_within(written.clone()),
+        None => {
+            let start = out.len();
+            let (statuses, times) = rows();
+            out.extend_from_slice(b",\"statuses\":");
+            put_statuses(out, statuses.as_ref());
+            out.extend_from_slice(b",\"event_timestamps\":");
+            put_instants(out, times.as_ref());
+            out.extend_from_slice(b"},");
+            *shared = Some(start..out.len());
+        }
+    }
+}
+
+/// Appends what follows the results; `versions` of which plan are told.
+fn put_metadata<'a>(
+    out: &mut Vec<u8>,
+    given: impl Iterator<Item = &'a str>,
+    names: &OutputNames,
+    versions: Option<&RetrievalPlan>,
+) {
+    out.extend_from_slice(b"],\"metadata\":{\"feature_names\":[");
+    for name in given {
+        put_text(out, name);
         out.push(b',');
     }
     out.extend_from_slice(&names.json);
@@ -236,11 +368,10 @@ fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) 
         out.pop();
     }
     out.push(b']');
-    if with_versions {
-        put_versions(&mut out, plan);
+    if let Some(plan) = versions {
+        put_versions(out, plan);
     }
     out.extend_from_slice(b"}}");
-    Ok(out)
 }
 
 /// The names of the outputs of a plan, in order.

@@ -34,6 +34,7 @@ use futures::future::{BoxFuture, Either};
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use uuid::Uuid;
@@ -42,6 +43,7 @@ use crate::error::json_response;
 use crate::metrics::OTHER_PATHS;
 use crate::options::ServeOptions;
 use crate::state::Server;
+use crate::threads::Elsewhere;
 use crate::traces::{Finished, OnlineParts, Traced};
 
 const ONLINE_FEATURES: &str = "/get-online-features";
@@ -117,11 +119,13 @@ fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
 pub(crate) struct Routes {
     server: Arc<Server>,
     router: TowerToHyperService<Router>,
+    /// Where requests are worked on that may take long, if it is not where connections are answered.
+    elsewhere: Option<Handle>,
 }
 
 impl Routes {
-    pub(crate) fn new(server: &Arc<Server>) -> Self {
-        Self { server: Arc::clone(server), router: TowerToHyperService::new(routes(server)) }
+    pub(crate) fn new(server: &Arc<Server>, elsewhere: Option<Handle>) -> Self {
+        Self { server: Arc::clone(server), router: TowerToHyperService::new(routes(server)), elsewhere }
     }
 }
 
@@ -134,17 +138,26 @@ impl hyper::service::Service<hyper::Request<Incoming>> for Routes {
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
         let is_direct = request.method() == Method::POST && request.uri().path() == ONLINE_FEATURES;
-        match is_direct && !self.server.options.gzip {
-            true => Either::Right(Box::pin(online_features(Arc::clone(&self.server), request))),
-            false => Either::Left(self.router.call(request)),
+        if is_direct && !self.server.options.gzip {
+            return Either::Right(Box::pin(online_features(Arc::clone(&self.server), self.elsewhere.clone(), request)));
+        }
+        let routed = self.router.call(request);
+        match &self.elsewhere {
+            Some(runtime) => Either::Right(Box::pin(Elsewhere::run(runtime, routed))),
+            None => Either::Left(routed),
         }
     }
 }
 
-async fn online_features(server: Arc<Server>, request: hyper::Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn online_features(
+    server: Arc<Server>,
+    elsewhere: Option<Handle>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let observed = Observed::begin(&server, head.method, &head.headers);
-    let answer = AssertUnwindSafe(get_online_features::respond(&server, head.headers, body)).catch_unwind().await;
+    let responding = get_online_features::respond(&server, elsewhere.as_ref(), head.headers, body);
+    let answer = AssertUnwindSafe(responding).catch_unwind().await;
     Ok(observed.end(&server, ONLINE_FEATURES, answer.unwrap_or_else(panicked)))
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use feast_net::TlsOptions;
 use futures::future::join_all;
 use hashbrown::HashMap;
 use rustls::ClientConfig;
+use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -84,6 +85,8 @@ impl fmt::Display for Client {
 #[derive(Default)]
 struct State {
     nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    /// The only server, where there is one.
+    only: OnceLock<Arc<Node>>,
     /// The server that the sentinels named.
     master: Mutex<Option<Arc<Node>>>,
     slots: Mutex<Option<Arc<SlotMap>>>,
@@ -101,6 +104,8 @@ pub(super) struct Node {
     address: Address,
     lanes: [Lane; READING_LANES + 1],
     next_lane: AtomicUsize,
+    /// Those of runtimes with one thread, which read without a change of threads.
+    own_lanes: Mutex<HashMap<runtime::Id, Arc<Lane>>>,
 }
 
 #[derive(Default)]
@@ -148,7 +153,7 @@ impl Lane {
 
 impl Node {
     fn new(address: Address) -> Self {
-        Self { address, lanes: Default::default(), next_lane: AtomicUsize::new(0) }
+        Self { address, lanes: Default::default(), next_lane: AtomicUsize::new(0), own_lanes: Mutex::default() }
     }
 
     async fn call(
@@ -158,11 +163,41 @@ impl Node {
         commands: Bytes,
         expected: Expected,
     ) -> Result<Answer, Failure> {
-        let lane = match purpose {
-            Purpose::Read => self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES,
-            Purpose::Write => READING_LANES,
+        let connection = match self.own_lane(purpose) {
+            Some(lane) => lane.connection(&self.address, entrance).await?,
+            None => self.lane(purpose).connection(&self.address, entrance).await?,
         };
-        self.lanes[lane].connection(&self.address, entrance).await?.call(commands, expected).await
+        connection.call(commands, expected).await
+    }
+
+    /// An open connection.
+    fn current(&self, purpose: Purpose) -> Option<Arc<Connection>> {
+        match self.own_lane(purpose) {
+            Some(lane) => lane.current(),
+            None => self.lane(purpose).current(),
+        }
+    }
+
+    fn lane(&self, purpose: Purpose) -> &Lane {
+        match purpose {
+            Purpose::Read => &self.lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES],
+            Purpose::Write => &self.lanes[READING_LANES],
+        }
+    }
+
+    /// The lane of the runtime that asks, if it has one thread.
+    fn own_lane(&self, purpose: Purpose) -> Option<Arc<Lane>> {
+        let runtime = Handle::try_current().ok()?;
+        if purpose == Purpose::Write || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return None;
+        }
+        let mut lanes = lock(&self.own_lanes);
+        if let Some(lane) = lanes.get(&runtime.id()) {
+            return Some(Arc::clone(lane));
+        }
+        // Of those that ended, connections are closed.
+        lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || lane.current().is_some());
+        Some(Arc::clone(lanes.entry(runtime.id()).or_default()))
     }
 }
 
@@ -177,18 +212,43 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Replies {
     parts: Vec<Answer>,
-    /// For each command the part and the position in it.
+    /// For each command the part and the position in it; empty where all are in one part, in their order.
     places: Vec<(usize, usize)>,
 }
 
 impl Replies {
     /// The reply to a command, or the line of the error it is.
     pub(super) fn get(&self, command: usize) -> Result<Reply<'_>, String> {
-        let (part, position) = self.places[command];
+        let (part, position) = self.place(command);
         match self.parts[part].error(position) {
             None => Ok(self.parts[part].reply(position)),
             Some(line) => Err(shortened(line)),
         }
+    }
+}
+
+impl Replies {
+    /// The bytes of all replies, and in which of them the reply to a command is.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().flat_map(|answer| &answer.parts).map(|part| &part.bytes)
+    }
+
+    pub(super) fn part(&self, command: usize) -> usize {
+        let (answer, position) = self.place(command);
+        let before = self.parts[..answer].iter().map(|answer| answer.parts.len()).sum::<usize>();
+        before + self.parts[answer].part(position)
+    }
+
+    /// The values that were kept of the replies, where they are in one answer.
+    pub(super) fn kept(&self) -> Option<&Bytes> {
+        match &self.parts[..] {
+            [answer] => Some(&answer.kept.bytes),
+            _ => None,
+        }
+    }
+
+    fn place(&self, command: usize) -> (usize, usize) {
+        self.places.get(command).copied().unwrap_or((0, command))
     }
 }
 
@@ -319,8 +379,26 @@ impl Client {
             return Ok(Replies { parts: Vec::new(), places: Vec::new() });
         }
         let deadline = Instant::now() + self.entrance.response_timeout;
+        if let (Purpose::Read, RedisType::Redis) = (purpose, self.redis_type)
+            && let Some(connection) = self.only_node().current(purpose)
+        {
+            let call = connection.call(commands.all(), (&commands).into());
+            match timeout_at(deadline, call).await.unwrap_or(Err(Failure::Timeout)) {
+                Ok(answer) if !answer.has_errors() => {
+                    return Ok(Replies { parts: vec![answer], places: Vec::new() });
+                }
+                Err(failure) if !failure.is_passing() => return Err(failure),
+                // Whoever tries again knows what to do about it.
+                _ => {}
+            }
+        }
         let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands)).await;
         replies.unwrap_or(Err(Failure::Timeout))
+    }
+
+    fn only_node(&self) -> Arc<Node> {
+        let state = self.state();
+        Arc::clone(state.only.get_or_init(|| state.node(self.seeds[0].clone())))
     }
 
     async fn execute_until(
@@ -455,22 +533,20 @@ impl Client {
     }
 
     async fn call_group(&self, group: &Group, purpose: Purpose, commands: &Commands) -> Result<Answer, Failure> {
-        let (bytes, n_replies) = if group.asking {
-            let mut bytes = BytesMut::new();
-            for command in &group.commands {
+        if !group.asking && group.commands.len() == commands.len() {
+            return group.node.call(&self.entrance, purpose, commands.all(), commands.into()).await;
+        }
+        let mut bytes = BytesMut::new();
+        for command in &group.commands {
+            if group.asking {
                 bytes.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
-                bytes.extend_from_slice(commands.command(*command));
             }
-            (bytes.freeze(), 2 * group.commands.len())
-        } else if group.commands.len() == commands.len() {
-            (commands.all(), commands.len())
-        } else {
-            let mut bytes = BytesMut::new();
-            group.commands.iter().for_each(|command| bytes.extend_from_slice(commands.command(*command)));
-            (bytes.freeze(), group.commands.len())
-        };
-        let expected = Expected { n_replies, ..commands.into() };
-        group.node.call(&self.entrance, purpose, bytes, expected).await
+            bytes.extend_from_slice(commands.command(*command));
+        }
+        let n_replies = if group.asking { 2 * group.commands.len() } else { group.commands.len() };
+        // The numbers of the replies are no longer those of the commands.
+        let expected = Expected { n_replies, wanted: Vec::new(), ..commands.into() };
+        group.node.call(&self.entrance, purpose, bytes.freeze(), expected).await
     }
 
     async fn load_scripts(&self, node: &Node, purpose: Purpose) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::config::{Address, Login};
-use super::protocol::{Answer, Commands, KeptPairs, Malformed, Pipeline, Reply, Scanner, Unusable};
+use super::protocol::{Answer, Commands, Keeping, Malformed, Part, Pipeline, Reply, Scanner, Unusable, WantedPairs};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
@@ -28,6 +28,9 @@ const MOST_PAIRS: usize = 1 << 16;
 
 /// Bytes on their way out before more commands are taken on.
 const MOST_OUTGOING: usize = 1 << 20;
+
+/// Most values are numbers.
+const BYTES_PER_VALUE: usize = 12;
 
 /// How to reach and enter a server.
 #[derive(Debug, Clone)]
@@ -113,18 +116,25 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// The replies to some commands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Expected {
     pub(super) n_replies: usize,
     /// The most elements that one may have; a connection that brings more is given up.
     pub(super) most_elements: usize,
-    /// About how many pairs there are, where their places are to be kept.
+    /// About how many pairs there are.
     pub(super) n_pairs: usize,
+    /// Which pairs are wanted of the replies up to a number.
+    pub(super) wanted: Vec<(usize, WantedPairs)>,
 }
 
 impl From<&Commands> for Expected {
     fn from(commands: &Commands) -> Self {
-        Self { n_replies: commands.len(), most_elements: commands.most_elements(), n_pairs: commands.n_pairs() }
+        Self {
+            n_replies: commands.len(),
+            most_elements: commands.most_elements(),
+            n_pairs: commands.n_pairs(),
+            wanted: commands.wanted().to_vec(),
+        }
     }
 }
 
@@ -244,15 +254,55 @@ async fn exchange(stream: &mut Box<dyn Stream>, commands: &Pipeline) -> Result<A
             }
         }
     }
-    Ok(Answer { bytes: bytes.freeze(), ends, pairs: KeptPairs::default() })
+    Ok(Answer::of(bytes.freeze(), ends))
 }
 
 /// A call whose replies are on their way.
 struct Pending {
     expected: Expected,
-    ends: Vec<usize>,
-    pairs: KeptPairs,
+    found: Answer,
+    kept: Keeping,
     answer: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+impl Pending {
+    fn new(request: Request) -> Self {
+        let Request { expected, answer, .. } = request;
+        let found = Answer { ends: Vec::with_capacity(expected.n_replies), ..Answer::default() };
+        let mut kept = Keeping::default();
+        let mut before = 0;
+        for (end, wanted) in &expected.wanted {
+            let values = wanted.len() * (end - before);
+            kept.places.reserve(values);
+            kept.bytes.reserve(values * BYTES_PER_VALUE);
+            before = *end;
+        }
+        kept.ends.reserve(before);
+        Self { expected, found, kept, answer }
+    }
+
+    /// Finds the end of the next reply; gives whether that was found.
+    fn find(&mut self, bytes: &[u8], scanner: &mut Scanner) -> Result<bool, Unusable> {
+        let number = self.found.ends.len();
+        let wanted = self.expected.wanted.iter().find(|(end, _)| number < *end);
+        let keeping = wanted.map(|(_, wanted)| (&**wanted, &mut self.kept));
+        let Some(end) = scanner.next(bytes, self.expected.most_elements, keeping)? else { return Ok(false) };
+        self.found.ends.push(end);
+        Ok(true)
+    }
+
+    fn is_done(&self) -> bool {
+        self.found.ends.len() == self.expected.n_replies
+    }
+
+    /// Takes the replies that were found out of the bytes.
+    fn take(&mut self, bytes: &mut BytesMut, scanner: &mut Scanner) {
+        let Answer { parts, ends, .. } = &mut self.found;
+        let before = parts.last().map_or(0, |part| part.until);
+        let Some(length) = ends[before..].last().copied() else { return };
+        parts.push(Part { bytes: bytes.split_to(length).freeze(), until: ends.len() });
+        scanner.taken(length);
+    }
 }
 
 /// Moves bytes until the connection ends or nobody holds it any more.
@@ -294,7 +344,7 @@ async fn exchange_all(
     let watchdog = sleep_until(last_sign + patience);
     tokio::pin!(watchdog);
     while wanted || !waiting.is_empty() {
-        incoming.make_room();
+        incoming.make_room(waiting);
         tokio::select! {
             biased;
             read = reader.read_buf(&mut incoming.bytes) => {
@@ -321,10 +371,8 @@ async fn exchange_all(
                 yield_now().await;
                 loop {
                     outgoing.extend_from_slice(&request.commands);
-                    let Request { expected, answer, .. } = request;
-                    let (ends, pairs) = (Vec::with_capacity(expected.n_replies), KeptPairs::default());
-                    waiting.push_back(Pending { expected, ends, pairs, answer });
-                    n_pairs += expected.n_pairs;
+                    n_pairs += request.expected.n_pairs;
+                    waiting.push_back(Pending::new(request));
                     if outgoing.len() >= MOST_OUTGOING || n_pairs >= MOST_PAIRS {
                         break;
                     }
@@ -338,6 +386,9 @@ async fn exchange_all(
             () = &mut watchdog => {
                 if !waiting.is_empty() && last_sign.elapsed() >= patience {
                     return Err(Failure::Timeout);
+                }
+                if waiting.is_empty() {
+                    incoming.rest();
                 }
                 let from = if waiting.is_empty() { Instant::now() } else { last_sign };
                 watchdog.as_mut().reset(from + patience);
@@ -357,21 +408,62 @@ async fn send(writer: &mut (impl AsyncWrite + Unpin), outgoing: &mut BytesMut) -
     Ok(true)
 }
 
+/// The room for what arrives is made in blocks of so many bytes: large enough for few reads, and small enough to stay
+/// in the cache of a processor until somebody has gone through them.
+const BLOCK: usize = 1 << 18;
+
+/// Less room is not worth a read.
+const LEAST_ROOM: usize = 1 << 14;
+
+/// Blocks that are kept for what arrives next: memory that is new to a process costs more than what is read into it.
+const MOST_SPENT: usize = 16;
+
 /// What has arrived.
 #[derive(Default)]
 struct Incoming {
     bytes: BytesMut,
     scanner: Scanner,
-    /// How long answers are, the longest of the last ones: a buffer that has to grow is copied.
+    /// Earlier blocks; whoever got answers in them may still have them.
+    spent: VecDeque<BytesMut>,
+    /// How long answers are, the longest of the last ones.
     usual: usize,
 }
 
 impl Incoming {
-    /// Makes room for the next read. There is room for several answers, since what has arrived of one is copied when
-    /// there is no room for the rest.
-    fn make_room(&mut self) {
-        if self.bytes.capacity() - self.bytes.len() < 1 << 14 {
-            self.bytes.reserve((4 * self.usual).clamp(1 << 16, 1 << 23));
+    /// Makes room for the next read.
+    fn make_room(&mut self, waiting: &mut VecDeque<Pending>) {
+        if self.bytes.capacity() - self.bytes.len() >= LEAST_ROOM {
+            return;
+        }
+        // Only the beginning of a reply has to be copied.
+        if let Some(pending) = waiting.front_mut() {
+            pending.take(&mut self.bytes, &mut self.scanner);
+        }
+        let arrived = self.bytes.len();
+        let room = (2 * self.usual).clamp(1 << 16, BLOCK).max(arrived);
+        if self.bytes.try_reclaim(room) {
+            return;
+        }
+        let free = self.spent.iter_mut().position(|block| block.try_reclaim(arrived + room));
+        let free = free.and_then(|at| self.spent.remove(at));
+        let mut block = free.unwrap_or_else(|| BytesMut::with_capacity(arrived + room));
+        block.extend_from_slice(&self.bytes);
+        let mut spent = std::mem::replace(&mut self.bytes, block);
+        spent.clear();
+        if arrived <= BLOCK {
+            self.spent.push_back(spent);
+        }
+        if self.spent.len() > MOST_SPENT {
+            self.spent.pop_front();
+        }
+    }
+
+    /// Gives back memory, when nothing is expected.
+    fn rest(&mut self) {
+        self.spent.clear();
+        self.usual = 0;
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
         }
     }
 
@@ -383,23 +475,98 @@ impl Incoming {
                 let found = self.scanner.next(&self.bytes, usize::MAX, None)?;
                 return if found.is_some() { Err(Failure::Malformed) } else { Ok(()) };
             };
-            let Expected { most_elements, n_pairs, .. } = pending.expected;
-            if n_pairs > 0 && pending.pairs.starts.capacity() == 0 {
-                pending.pairs.starts.reserve(n_pairs);
-                pending.pairs.ends.reserve(pending.expected.n_replies);
+            if !pending.find(&self.bytes, &mut self.scanner)? {
+                return Ok(());
             }
-            let pairs = (n_pairs > 0).then_some(&mut pending.pairs.starts);
-            let Some(end) = self.scanner.next(&self.bytes, most_elements, pairs)? else { return Ok(()) };
-            pending.ends.push(end);
-            if n_pairs > 0 {
-                pending.pairs.ends.push(pending.pairs.starts.len());
+            if pending.is_done() {
+                pending.take(&mut self.bytes, &mut self.scanner);
+                if let Some(Pending { found, kept, answer, .. }) = waiting.pop_front() {
+                    let length: usize = found.parts.iter().map(|part| part.bytes.len()).sum();
+                    self.usual = length.max(self.usual - self.usual / 8);
+                    drop(answer.send(Ok(Answer { kept: kept.into(), ..found })));
+                }
             }
-            if pending.ends.len() == pending.expected.n_replies {
-                let bytes = self.bytes.split_to(end).freeze();
-                self.scanner.taken();
-                self.usual = bytes.len().max(self.usual - self.usual / 8);
-                if let Some(Pending { ends, pairs, answer, .. }) = waiting.pop_front() {
-                    drop(answer.send(Ok(Answer { bytes, ends, pairs })));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
+
+    use super::super::protocol::{WantedPair, put_argument};
+    use super::*;
+
+    /// Replies of lists of so many pairs, whose values have about such a length.
+    fn replies(widths: &[(usize, usize)]) -> Vec<Vec<u8>> {
+        let reply = |(width, length): &(usize, usize)| {
+            let mut reply = format!("*{}\r\n", 2 * width).into_bytes();
+            for place in 0..*width {
+                put_argument(&mut reply, format!("f{place:03}").as_bytes());
+                put_argument(&mut reply, "x".repeat(length + place % 7).as_bytes());
+            }
+            reply
+        };
+        widths.iter().map(reply).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However they arrive, and however many blocks they fill.
+        #[test]
+        fn answers_are_handed_out_whole(
+            calls in prop::collection::vec(prop::collection::vec((0..60usize, 0..4000usize), 1..8), 1..6),
+            wanted in prop::collection::btree_set(0..64u32, 0..6),
+            steps in prop::collection::vec(1..300_000usize, 1..20),
+        ) {
+            let pair = |place: u32| WantedPair { place, name: format!("f{place:03}").into_bytes().into() };
+            let wanted: WantedPairs = wanted.into_iter().map(pair).collect();
+            let (mut waiting, mut answers) = (VecDeque::new(), Vec::new());
+            let mut sent = Vec::new();
+            for call in &calls {
+                let (answer, answered) = oneshot::channel();
+                let expected = Expected {
+                    n_replies: call.len(),
+                    most_elements: 200,
+                    n_pairs: 1,
+                    wanted: vec![(call.len() - 1, Arc::clone(&wanted))],
+                };
+                waiting.push_back(Pending::new(Request { commands: Bytes::new(), expected, answer }));
+                answers.push(answered);
+                sent.extend(replies(call).concat());
+            }
+            let (mut incoming, mut rest) = (Incoming::default(), sent.as_slice());
+            for step in steps.iter().cycle() {
+                incoming.make_room(&mut waiting);
+                let room = incoming.bytes.capacity() - incoming.bytes.len();
+                let (now, later) = rest.split_at(room.min(*step).min(rest.len()));
+                incoming.bytes.extend_from_slice(now);
+                prop_assert!(incoming.hand_out(&mut waiting).is_ok());
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert!(waiting.is_empty());
+            for (call, mut answered) in calls.iter().zip(answers) {
+                let answer = answered.try_recv().unwrap().unwrap();
+                for (number, reply) in replies(call).iter().enumerate() {
+                    prop_assert_eq!(answer.bytes_of(number), reply.as_slice());
+                    let found = answer.reply(number);
+                    if number + 1 == call.len() {
+                        prop_assert!(found.kept().is_empty());
+                        continue;
+                    }
+                    prop_assert_eq!(found.kept().len(), wanted.len());
+                    let (width, length) = call[number];
+                    for (wanted, kept) in wanted.iter().zip(found.kept()) {
+                        let place = wanted.place as usize;
+                        let value = "x".repeat(length + place % 7);
+                        let expected = (place < width).then_some(value.as_bytes());
+                        prop_assert_eq!(kept.of(&answer.kept.bytes), expected);
+                    }
                 }
             }
         }

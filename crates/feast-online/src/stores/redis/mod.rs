@@ -40,7 +40,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::BinaryArray;
 use async_trait::async_trait;
-use feast_core::{Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Result, TableChange};
+use feast_core::{
+    Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading, Result, StoredRows, TableChange,
+};
 use feast_proto::value_codec::encode_column;
 use futures::TryStreamExt;
 
@@ -50,7 +52,7 @@ use self::client::{Client, Purpose, Replies, Script};
 use self::connection::Failure;
 use self::layout::{KeySpace, check_fields, feature_field, put_time, time_field};
 use self::protocol::{Malformed, Pipeline, Reply, put_argument};
-use self::reading::{ReadGroup, Shapes, Trouble};
+use self::reading::{ReadGroup, Shapes, Trouble, decoded};
 use super::newest::newest_rows;
 
 static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
@@ -108,6 +110,55 @@ impl RedisStore {
 
     fn check_replies(&self, replies: &Replies, commands: usize) -> Result<()> {
         (0..commands).try_for_each(|command| self.reply(replies, command).map(drop))
+    }
+
+    /// Where the values of all reads are, in the replies as they came.
+    async fn read_cells(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<StoredRows>> {
+        let mut groups: Vec<ReadGroup<'_>> = Vec::new();
+        for (position, read) in reads.iter().enumerate() {
+            match groups.iter_mut().find(|group| group.shares_hashes_with(read)) {
+                Some(group) => group.add(position, read, &self.shapes)?,
+                None => groups.push(ReadGroup::new(position, read, &self.shapes)?),
+            }
+        }
+        groups.iter_mut().for_each(ReadGroup::choose_way);
+        // As a rule all groups go in one pipeline; there are several when there are very many keys.
+        let mut rest = groups.as_mut_slice();
+        while !rest.is_empty() {
+            let mut pipeline = if self.client.is_cluster() { Pipeline::default() } else { Pipeline::for_one() };
+            let asked: Vec<usize> = rest
+                .iter()
+                .map(|group| {
+                    let room = KEYS_PER_PIPELINE.saturating_sub(pipeline.len());
+                    group.ask(&mut pipeline, room)
+                })
+                .collect();
+            let replies = match self.client.try_execute(Purpose::Read, pipeline).await {
+                Ok(replies) => replies,
+                Err(Failure::TooLong) if rest.iter().any(ReadGroup::reads_whole) => {
+                    rest.iter_mut().for_each(ReadGroup::fear_width);
+                    continue;
+                }
+                Err(failure) => return Err(self.client.error(failure)),
+            };
+            let mut commands = (0..).map(|command| Ok((replies.part(command), self.reply(&replies, command)?)));
+            for (group, asked) in rest.iter_mut().zip(asked) {
+                let asked = commands.by_ref().take(asked);
+                group.read(replies.parts(), replies.kept(), asked).map_err(|trouble| match trouble {
+                    Trouble::Malformed => self.malformed(),
+                    Trouble::Wrong(error) => error,
+                })?;
+            }
+            let done = rest.iter().take_while(|group| group.is_done()).count();
+            rest = &mut rest[done..];
+        }
+        let mut answers: Vec<Option<StoredRows>> = vec![None; reads.len()];
+        for group in groups {
+            for (position, rows) in group.finish()? {
+                answers[position] = Some(rows);
+            }
+        }
+        answers.into_iter().map(|answer| answer.ok_or_else(|| Error::internal("a read has no answer"))).collect()
     }
 
     /// Sends rows of a write, chosen by position.
@@ -198,50 +249,12 @@ impl fmt::Display for RedisStore {
 #[async_trait]
 impl OnlineStore for RedisStore {
     async fn read(&self, reads: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
-        let mut groups: Vec<ReadGroup<'_>> = Vec::new();
-        for (position, read) in reads.iter().enumerate() {
-            match groups.iter_mut().find(|group| group.shares_hashes_with(read)) {
-                Some(group) => group.add(position, read, &self.shapes)?,
-                None => groups.push(ReadGroup::new(position, read, &self.shapes)?),
-            }
-        }
-        groups.iter_mut().for_each(ReadGroup::choose_way);
-        // As a rule all groups go in one pipeline; there are several when there are very many keys.
-        let mut rest = groups.as_mut_slice();
-        while !rest.is_empty() {
-            let mut pipeline = if self.client.is_cluster() { Pipeline::default() } else { Pipeline::for_one() };
-            let asked: Vec<usize> = rest
-                .iter()
-                .map(|group| {
-                    let room = KEYS_PER_PIPELINE.saturating_sub(pipeline.len());
-                    group.ask(&mut pipeline, room)
-                })
-                .collect();
-            let replies = match self.client.try_execute(Purpose::Read, pipeline).await {
-                Ok(replies) => replies,
-                Err(Failure::TooLong) if rest.iter().any(ReadGroup::reads_whole) => {
-                    rest.iter_mut().for_each(ReadGroup::fear_width);
-                    continue;
-                }
-                Err(failure) => return Err(self.client.error(failure)),
-            };
-            let mut replies = (0..).map(|command| self.reply(&replies, command));
-            for (group, asked) in rest.iter_mut().zip(asked) {
-                group.decode(replies.by_ref().take(asked)).map_err(|trouble| match trouble {
-                    Trouble::Malformed => self.malformed(),
-                    Trouble::Wrong(error) => error,
-                })?;
-            }
-            let done = rest.iter().take_while(|group| group.is_done()).count();
-            rest = &mut rest[done..];
-        }
-        let mut answers: Vec<Option<OnlineRows>> = vec![None; reads.len()];
-        for group in groups {
-            for (position, rows) in group.finish()? {
-                answers[position] = Some(rows);
-            }
-        }
-        answers.into_iter().map(|answer| answer.ok_or_else(|| Error::internal("a read has no answer"))).collect()
+        let stored = self.read_cells(reads).await?;
+        reads.iter().zip(stored).map(|(read, rows)| decoded(read, rows, &self.shapes)).collect()
+    }
+
+    fn read_stored<'a>(&'a self, reads: &'a [OnlineRead<'a>]) -> Option<Reading<'a, Vec<StoredRows>>> {
+        Some(Box::pin(self.read_cells(reads)))
     }
 
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {

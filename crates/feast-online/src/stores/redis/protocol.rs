@@ -1,6 +1,9 @@
 //! The Redis protocol, version 2: commands out, replies in, without a value per element.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use feast_core::CellPlace;
 
 /// Commands to be sent together.
 #[derive(Debug, Default, Clone)]
@@ -14,9 +17,21 @@ pub(super) struct Pipeline {
     is_for_one: bool,
     /// The most elements that a reply may have.
     most_elements: Option<usize>,
-    /// About how many pairs the replies have, where their places are to be kept.
+    /// About how many pairs the replies have.
     n_pairs: usize,
+    wanted: Vec<(usize, WantedPairs)>,
 }
+
+/// A pair of a list of names and values that somebody wants.
+#[derive(Debug)]
+pub(super) struct WantedPair {
+    /// Where it is, as a rule.
+    pub(super) place: u32,
+    pub(super) name: Box<[u8]>,
+}
+
+/// In the order of their places.
+pub(super) type WantedPairs = Arc<[WantedPair]>;
 
 impl Pipeline {
     pub(super) fn with_capacity(commands: usize, bytes: usize) -> Self {
@@ -36,10 +51,11 @@ impl Pipeline {
         self.most_elements = self.most_elements.max(Some(most_elements));
     }
 
-    /// Says that the next replies are lists of pairs, about so many in all, of which few will be looked at: where they
-    /// are is kept when the ends of the replies are found, so that nobody has to go through them again.
-    pub(super) fn expect_pairs(&mut self, n_pairs: usize) {
+    /// Says that the replies since the last call are lists of pairs, about so many in all, of which few are wanted: their
+    /// values are kept when the ends of the replies are found, so that nobody has to go through them again.
+    pub(super) fn expect_pairs(&mut self, n_pairs: usize, wanted: WantedPairs) {
         self.n_pairs += n_pairs;
+        self.wanted.push((self.len(), wanted));
     }
 
     /// Makes room for more commands.
@@ -97,8 +113,8 @@ impl Pipeline {
     /// The commands, ready to be sent as a whole or one by one.
     pub(super) fn finish(self) -> Commands {
         let most_elements = self.most_elements.unwrap_or(usize::MAX);
-        let Self { ends, slots, n_pairs, .. } = self;
-        Commands { bytes: self.bytes.into(), ends, slots, most_elements, n_pairs }
+        let Self { ends, slots, n_pairs, wanted, .. } = self;
+        Commands { bytes: self.bytes.into(), ends, slots, most_elements, n_pairs, wanted }
     }
 }
 
@@ -110,6 +126,7 @@ pub(super) struct Commands {
     slots: Vec<u16>,
     most_elements: usize,
     n_pairs: usize,
+    wanted: Vec<(usize, WantedPairs)>,
 }
 
 impl Commands {
@@ -122,9 +139,14 @@ impl Commands {
         self.most_elements
     }
 
-    /// About how many pairs are to be kept.
+    /// About how many pairs the replies have.
     pub(super) fn n_pairs(&self) -> usize {
         self.n_pairs
+    }
+
+    /// Which pairs are wanted of the replies up to a number.
+    pub(super) fn wanted(&self) -> &[(usize, WantedPairs)] {
+        &self.wanted
     }
 
     /// The hash slot of a command's key.
@@ -253,50 +275,124 @@ fn short_text(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     }
 }
 
+/// Passes over pairs of a name of four bytes and a value of less than 100, as nearly all of a hash are. Gives where the
+/// next one begins that is not such a pair, or has not arrived, or comes after `most` of them, and how many there were.
+#[inline]
+fn pass_pairs(bytes: &[u8], mut at: usize, most: u64) -> (usize, u64) {
+    let mut passed = 0;
+    while passed < most {
+        let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) else { break };
+        let (tens, ones) = (head[11].wrapping_sub(b'0'), head[12].wrapping_sub(b'0'));
+        if head[..4] != *b"$4\r\n" || head[10] != b'$' || tens > 9 {
+            break;
+        }
+        let length = if head[12..14] == *b"\r\n" {
+            14 + usize::from(tens)
+        } else if ones <= 9 && head[13..15] == *b"\r\n" {
+            15 + 10 * usize::from(tens) + usize::from(ones)
+        } else {
+            break;
+        };
+        let end = at + length + 2;
+        if end > bytes.len() {
+            break;
+        }
+        at = end;
+        passed += 1;
+    }
+    (at, passed)
+}
+
+/// What is found where a text should be.
+enum Found<'a> {
+    /// The text, and where the next element starts.
+    Text(&'a [u8], usize),
+    /// Not all of it has arrived.
+    Later,
+    Other,
+}
+
+#[inline(always)]
+fn find_text(bytes: &[u8], at: usize) -> Result<Found<'_>, Malformed> {
+    let (start, end, next) = match short_text(bytes, at) {
+        Some((start, length)) => (start, start + length, start + length + 2),
+        None => match header(bytes, at)? {
+            None => return Ok(Found::Later),
+            Some((b'$', length @ 0.., _, start)) => {
+                let (end, next) = text_end(start, length)?;
+                (start, end, next)
+            }
+            Some(_) => return Ok(Found::Other),
+        },
+    };
+    Ok(if next <= bytes.len() { Found::Text(&bytes[start..end], next) } else { Found::Later })
+}
+
+/// What was kept of replies that are lists of pairs.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// The values, one after the other.
+    pub(super) bytes: Vec<u8>,
+    /// Where they are: for each reply one per wanted pair, none where another pair is in its place.
+    pub(super) places: Vec<CellPlace>,
+    /// How many places there are with each reply and the ones before.
+    pub(super) ends: Vec<usize>,
+}
+
+/// How pairs end.
+enum Pairs {
+    WithTheList,
+    /// The next one has not arrived.
+    Later,
+    /// With something that is no pair of texts.
+    Other,
+}
+
 /// Finds the ends of replies in bytes that arrive piece by piece.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     at: usize,
     /// Elements that the reply at hand still lacks.
     open: u64,
+    /// Elements of the reply at hand, which is a list.
+    length: u64,
+    /// How many wanted pairs of the reply at hand were kept, or are not where they should be.
+    kept: usize,
 }
 
 impl Scanner {
     /// The end of the next reply of at most so many elements, once all of it is in `bytes`, which may only have grown
-    /// since the last call. Where pairs begin is added to `pairs`: in a list of pairs, an even number of elements is open
-    /// before each of them.
+    /// since the last call.
     pub(super) fn next(
         &mut self,
         bytes: &[u8],
         most_elements: usize,
-        mut pairs: Option<&mut Vec<u32>>,
+        mut keeping: Option<(&[WantedPair], &mut Keeping)>,
     ) -> Result<Option<usize>, Unusable> {
-        let mut keep = |at: usize, open: u64| {
-            if let Some(pairs) = pairs.as_deref_mut().filter(|_| open.is_multiple_of(2)) {
-                // What lies behind is not found again, and is malformed.
-                pairs.push(u32::try_from(at).unwrap_or(u32::MAX));
-            }
-        };
         loop {
             // Nearly all elements are short texts in an array.
             while self.open > 0 {
+                if let Some((wanted, kept)) = &mut keeping
+                    && self.open.is_multiple_of(2)
+                {
+                    match self.keep_pairs(bytes, wanted, kept)? {
+                        Pairs::WithTheList => break,
+                        Pairs::Later => return Ok(None),
+                        Pairs::Other => {}
+                    }
+                }
                 let Some((start, length)) = short_text(bytes, self.at) else { break };
                 let end = start + length + 2;
                 if end > bytes.len() {
                     return Ok(None);
                 }
-                keep(self.at, self.open);
                 self.at = end;
                 self.open -= 1;
-                if self.open == 0 {
-                    return Ok(Some(end));
-                }
+            }
+            if self.open == 0 && self.length > 0 {
+                return Ok(Some(self.end(keeping)));
             }
             let Some((kind, number, _, mut end)) = header(bytes, self.at)? else { return Ok(None) };
-            let open = self.open;
-            if self.open == 0 {
-                self.open = 1;
-            }
             match kind {
                 b'$' if number >= 0 => {
                     end = text_end(end, number)?.1;
@@ -305,23 +401,75 @@ impl Scanner {
                     }
                 }
                 b'*' if number as usize > most_elements && number > 0 => return Err(Unusable::TooLong),
+                b'*' if number > 0 && self.open == 0 => {
+                    (self.open, self.length) = (number as u64, number as u64);
+                    self.at = end;
+                    continue;
+                }
                 b'*' if number > 0 => self.open = self.open.checked_add(number as u64).ok_or(Malformed)?,
                 _ => {}
             }
-            if open > 0 {
-                keep(self.at, open);
-            }
             self.at = end;
-            self.open -= 1;
+            self.open = self.open.saturating_sub(1);
             if self.open == 0 {
-                return Ok(Some(end));
+                return Ok(Some(self.end(keeping)));
             }
         }
     }
 
-    /// Starts at the front again, after the bytes before the position were taken away.
-    pub(super) fn taken(&mut self) {
-        self.at = 0;
+    /// Passes over pairs and keeps the values of the wanted ones, while their bytes are at hand.
+    #[inline]
+    fn keep_pairs(&mut self, bytes: &[u8], wanted: &[WantedPair], kept: &mut Keeping) -> Result<Pairs, Malformed> {
+        while self.open > 0 {
+            let place = self.length.saturating_sub(self.open) / 2;
+            let next = wanted.get(self.kept).map(|wanted| u64::from(wanted.place));
+            if next.is_none_or(|next| next > place) {
+                let most = next.map_or(u64::MAX, |next| next - place).min(self.open / 2);
+                let (at, passed) = pass_pairs(bytes, self.at, most);
+                self.at = at;
+                self.open -= 2 * passed;
+                if passed == most {
+                    continue;
+                }
+            }
+            let (name, value, end) = match find_text(bytes, self.at)? {
+                Found::Text(name, next) => match find_text(bytes, next)? {
+                    Found::Text(value, end) => (name, value, end),
+                    Found::Later => return Ok(Pairs::Later),
+                    Found::Other => return Ok(Pairs::Other),
+                },
+                Found::Later => return Ok(Pairs::Later),
+                Found::Other => return Ok(Pairs::Other),
+            };
+            let place = self.length.saturating_sub(self.open) / 2;
+            while let Some(next) = wanted.get(self.kept).filter(|wanted| u64::from(wanted.place) <= place) {
+                let is_it = u64::from(next.place) == place && is_same(&next.name, name);
+                let kept_at = if is_it { CellPlace::new(kept.bytes.len(), value.len()) } else { None };
+                if kept_at.is_some() {
+                    kept.bytes.extend_from_slice(value);
+                }
+                kept.places.push(kept_at.unwrap_or(CellPlace::NONE));
+                self.kept += 1;
+            }
+            self.at = end;
+            self.open -= 2;
+        }
+        Ok(Pairs::WithTheList)
+    }
+
+    /// The reply at hand ends here.
+    fn end(&mut self, keeping: Option<(&[WantedPair], &mut Keeping)>) -> usize {
+        if let Some((wanted, kept)) = keeping {
+            kept.places.extend(std::iter::repeat_n(CellPlace::NONE, wanted.len() - self.kept));
+            kept.ends.push(kept.places.len());
+        }
+        *self = Self { at: self.at, ..Self::default() };
+        self.at
+    }
+
+    /// So many bytes were taken away in front.
+    pub(super) fn taken(&mut self, length: usize) {
+        self.at = self.at.saturating_sub(length);
     }
 }
 
@@ -338,12 +486,12 @@ pub(super) enum Element<'a> {
 }
 
 /// Walks over the elements of a whole reply.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reply<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where its pairs begin, as far as that was kept.
-    pairs: &'a [u32],
+    /// Where the values of the wanted pairs were kept, if they were.
+    kept: &'a [CellPlace],
 }
 
 /// The text of the element at a position, and where the next element starts.
@@ -362,15 +510,6 @@ fn text_at(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Malformed> {
     Ok((bytes.get(start..end).ok_or(Malformed)?, next))
 }
 
-/// A list of names and values, of which only those are read that somebody asks for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Pairs<'a> {
-    bytes: &'a [u8],
-    kept: &'a [u32],
-    /// Where they begin, if that was not kept.
-    found: Vec<u32>,
-}
-
 /// Nearly all names have four bytes, which are compared at once.
 #[inline(always)]
 fn is_same(a: &[u8], b: &[u8]) -> bool {
@@ -380,36 +519,10 @@ fn is_same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-impl<'a> Pairs<'a> {
-    fn starts(&self) -> &[u32] {
-        if self.kept.is_empty() { &self.found } else { self.kept }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.starts().len()
-    }
-
-    /// The name at a position.
-    #[inline]
-    pub(super) fn name(&self, position: u32) -> Option<&'a [u8]> {
-        text_at(self.bytes, *self.starts().get(position as usize)? as usize).ok().map(|(name, _)| name)
-    }
-
-    /// The value at a position, if it has this name.
-    #[inline]
-    pub(super) fn value(&self, position: u32, name: &[u8]) -> Option<&'a [u8]> {
-        let (found, next) = text_at(self.bytes, *self.starts().get(position as usize)? as usize).ok()?;
-        if !is_same(found, name) {
-            return None;
-        }
-        text_at(self.bytes, next).ok().map(|(value, _)| value)
-    }
-}
-
 impl<'a> Reply<'a> {
     #[cfg(test)]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, pairs: &[] }
+        Self { bytes, at: 0, kept: &[] }
     }
 
     pub(super) fn next(&mut self) -> Result<Element<'a>, Malformed> {
@@ -439,22 +552,53 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// The next elements, which are that many pairs of texts and all that is left.
-    pub(super) fn pairs(&mut self, n: usize, pairs: &mut Pairs<'a>) -> Result<(), Malformed> {
-        (pairs.bytes, pairs.kept) = (self.bytes, &[]);
-        pairs.found.clear();
-        if self.pairs.len() == n {
-            pairs.kept = self.pairs;
-            return Ok(());
+    /// Where the text of the next element is, where it is one.
+    #[inline]
+    pub(super) fn place(&mut self) -> Result<CellPlace, Malformed> {
+        if let Some((start, length)) = short_text(self.bytes, self.at) {
+            self.at = start + length + 2;
+            return CellPlace::new(start, length).ok_or(Malformed);
         }
+        let before = self.at;
+        match self.next()? {
+            Element::Nil => Ok(CellPlace::NONE),
+            Element::Text(text) => CellPlace::new(self.at - 2 - text.len(), text.len()).ok_or(Malformed),
+            Element::Status(text) => CellPlace::new(before + 1, text.len()).ok_or(Malformed),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Where the values of the wanted pairs were kept, if they were.
+    pub(super) fn kept(&self) -> &'a [CellPlace] {
+        self.kept
+    }
+
+    /// Where the next elements begin, which are that many pairs of texts and all that is left.
+    pub(super) fn starts_of_pairs(&mut self, n: usize, starts: &mut Vec<u32>) -> Result<(), Malformed> {
+        starts.clear();
         // A reply is as long as the server says, which does not have to be true.
-        pairs.found.reserve(n.min(self.bytes.len()));
+        starts.reserve(n.min(self.bytes.len()));
         for _ in 0..n {
-            pairs.found.push(u32::try_from(self.at).map_err(|_| Malformed)?);
+            starts.push(u32::try_from(self.at).map_err(|_| Malformed)?);
             self.at = text_at(self.bytes, self.at)?.1;
             self.at = text_at(self.bytes, self.at)?.1;
         }
         Ok(())
+    }
+
+    /// The name of the pair that begins there.
+    #[inline]
+    pub(super) fn name_at(&self, start: u32) -> Option<&'a [u8]> {
+        text_at(self.bytes, start as usize).ok().map(|(name, _)| name)
+    }
+
+    /// The value of the pair that begins there, if it has this name.
+    pub(super) fn value_at(&self, start: u32, name: &[u8]) -> Option<&'a [u8]> {
+        let (found, next) = text_at(self.bytes, start as usize).ok()?;
+        if !is_same(found, name) {
+            return None;
+        }
+        text_at(self.bytes, next).ok().map(|(value, _)| value)
     }
 
     /// The length of the next element, which is an array.
@@ -479,40 +623,74 @@ impl<'a> Reply<'a> {
 }
 
 /// The replies to some commands, in their order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Answer {
-    pub(super) bytes: Bytes,
+    pub(super) parts: Vec<Part>,
+    /// Where replies end in their parts.
     pub(super) ends: Vec<usize>,
-    pub(super) pairs: KeptPairs,
+    pub(super) kept: Kept,
 }
 
-/// Where in some replies pairs begin; empty where nobody wanted to know.
+/// Some of the replies of an answer, as they came.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    /// The number of the first reply behind it.
+    pub(super) until: usize,
+}
+
+/// The values of wanted pairs; empty where nobody wants any.
 #[derive(Debug, Clone, Default)]
-pub(super) struct KeptPairs {
-    /// Those of all replies, one after the other.
-    pub(super) starts: Vec<u32>,
-    /// How many there are with each reply and the ones before.
-    pub(super) ends: Vec<usize>,
+pub(super) struct Kept {
+    pub(super) bytes: Bytes,
+    places: Vec<CellPlace>,
+    ends: Vec<usize>,
+}
+
+impl From<Keeping> for Kept {
+    fn from(keeping: Keeping) -> Self {
+        Self { bytes: keeping.bytes.into(), places: keeping.places, ends: keeping.ends }
+    }
 }
 
 impl Answer {
-    fn start(&self, number: usize) -> usize {
-        if number == 0 { 0 } else { self.ends[number - 1] }
+    /// Replies that are all in one part.
+    pub(super) fn of(bytes: Bytes, ends: Vec<usize>) -> Self {
+        Self { parts: vec![Part { bytes, until: ends.len() }], ends, kept: Kept::default() }
+    }
+
+    /// In which part a reply is.
+    pub(super) fn part(&self, number: usize) -> usize {
+        self.parts.partition_point(|part| part.until <= number)
+    }
+
+    /// The bytes of its part, where it starts in them and where it ends.
+    fn place(&self, number: usize) -> (&[u8], usize, usize) {
+        let part = self.part(number);
+        let is_first = number == if part == 0 { 0 } else { self.parts[part - 1].until };
+        (&self.parts[part].bytes, if is_first { 0 } else { self.ends[number - 1] }, self.ends[number])
     }
 
     /// The bytes of a reply.
     pub(super) fn bytes_of(&self, number: usize) -> &[u8] {
-        &self.bytes[self.start(number)..self.ends[number]]
+        let (bytes, start, end) = self.place(number);
+        &bytes[start..end]
     }
 
     /// A reply.
     pub(super) fn reply(&self, number: usize) -> Reply<'_> {
-        let KeptPairs { starts, ends } = &self.pairs;
-        let pairs = match ends.get(number) {
-            Some(end) => &starts[if number == 0 { 0 } else { ends[number - 1] }..*end],
+        let Kept { places, ends, .. } = &self.kept;
+        let kept = match ends.get(number) {
+            Some(end) => &places[if number == 0 { 0 } else { ends[number - 1] }..*end],
             None => &[],
         };
-        Reply { bytes: &self.bytes[..self.ends[number]], at: self.start(number), pairs }
+        let (bytes, at, end) = self.place(number);
+        Reply { bytes: &bytes[..end], at, kept }
+    }
+
+    /// Whether a reply is an error.
+    pub(super) fn has_errors(&self) -> bool {
+        (0..self.ends.len()).any(|number| self.error(number).is_some())
     }
 
     /// The error of a reply that is one.
@@ -592,11 +770,19 @@ mod tests {
     #[test]
     fn pairs_are_kept_however_they_arrive() {
         let long = "x".repeat(200);
-        let lists: [&[(&str, &str)]; 4] = [
+        let lists: [&[(&str, &str)]; 5] = [
             &[("name", "7"), ("_ts:view", "12345678901")],
             &[],
             &[("", long.as_str()), (long.as_str(), "")],
             &[("a", "b")],
+            &[
+                ("abcd", "1"),
+                ("efgh", "12345678901"),
+                ("ijkl", ""),
+                ("mnop", long.as_str()),
+                ("qrst", "2"),
+                ("uvwx", "3"),
+            ],
         ];
         let mut bytes = b":3\r\n".to_vec();
         for list in lists {
@@ -606,37 +792,48 @@ mod tests {
                 put_argument(&mut bytes, value.as_bytes());
             }
         }
-        for step in 1..bytes.len() {
-            let (mut scanner, mut ends, mut pairs) = (Scanner::default(), Vec::new(), KeptPairs::default());
+        let wanted: [&[(u32, &str)]; 5] = [
+            &[(0, "abcd"), (0, "name"), (1, "_ts:view"), (3, long.as_str()), (4, "qrst"), (5, "uvwx"), (9, "no")],
+            &[],
+            &[(1, long.as_str()), (1, "efgh")],
+            &[(0, "a"), (4, "qrst")],
+            &[(3, "mnop"), (5, "other")],
+        ];
+        for (step, wanted) in (1..bytes.len()).zip(wanted.iter().cycle()) {
+            let wanted = wanted.iter().map(|(place, name)| WantedPair { place: *place, name: name.as_bytes().into() });
+            let wanted: WantedPairs = wanted.collect();
+            let (mut scanner, mut ends, mut kept) = (Scanner::default(), Vec::new(), Keeping::default());
             for arrived in (0..=bytes.len()).step_by(step).chain([bytes.len()]) {
-                while let Some(end) = scanner.next(&bytes[..arrived], 9, Some(&mut pairs.starts)).unwrap() {
+                while let Some(end) = scanner.next(&bytes[..arrived], 12, Some((&wanted, &mut kept))).unwrap() {
                     ends.push(end);
-                    pairs.ends.push(pairs.starts.len());
                 }
             }
-            assert_eq!(pairs.ends, [0, 2, 2, 4, 5], "in steps of {step}");
-            let kept = Answer { bytes: bytes.clone().into(), ends, pairs };
-            let walked = Answer { pairs: KeptPairs::default(), ..kept.clone() };
+            assert_eq!(ends.len(), 1 + lists.len(), "in steps of {step}");
+            let answer = Answer { kept: kept.into(), ..Answer::of(bytes.clone().into(), ends) };
+            assert!(answer.reply(0).kept().iter().all(|place| !place.is_some()));
             for (number, list) in (1..).zip(lists) {
-                for answer in [&kept, &walked] {
-                    let (mut reply, mut pairs) = (answer.reply(number), Pairs::default());
-                    assert_eq!(reply.array(), Ok(2 * list.len()));
-                    reply.pairs(list.len(), &mut pairs).unwrap();
-                    assert_eq!(pairs.len(), list.len());
-                    for (position, (name, value)) in (0..).zip(list) {
-                        assert_eq!(pairs.name(position), Some(name.as_bytes()));
-                        assert_eq!(pairs.value(position, name.as_bytes()), Some(value.as_bytes()));
-                        assert_eq!(pairs.value(position, b"other"), None);
-                    }
-                    assert_eq!(pairs.name(list.len() as u32), None);
+                let (mut reply, mut starts) = (answer.reply(number), Vec::new());
+                let kept = reply.kept().iter().map(|place| place.of(&answer.kept.bytes));
+                let expected = wanted.iter().map(|wanted| {
+                    let found = list.get(wanted.place as usize).filter(|(name, _)| name.as_bytes() == &*wanted.name);
+                    found.map(|(_, value)| value.as_bytes())
+                });
+                assert!(kept.eq(expected), "in steps of {step}");
+                assert_eq!(reply.array(), Ok(2 * list.len()));
+                reply.starts_of_pairs(list.len(), &mut starts).unwrap();
+                for (start, (name, value)) in starts.iter().zip(list) {
+                    assert_eq!(reply.name_at(*start), Some(name.as_bytes()));
+                    assert_eq!(reply.value_at(*start, name.as_bytes()), Some(value.as_bytes()));
+                    assert_eq!(reply.value_at(*start, b"other"), None);
                 }
+                assert_eq!(reply.name_at(u32::MAX), None);
             }
         }
     }
 
     #[test]
     fn elements_are_read() {
-        let answer = Answer { bytes: Bytes::from_static(REPLIES), ends: ENDS.to_vec(), pairs: KeptPairs::default() };
+        let answer = Answer::of(Bytes::from_static(REPLIES), ENDS.to_vec());
         assert_eq!(answer.reply(0).next(), Ok(Element::Status(b"OK")));
         let mut reply = answer.reply(1);
         assert_eq!(reply.array(), Ok(3));
@@ -655,10 +852,15 @@ mod tests {
         #[test]
         fn any_bytes_are_no_panic(bytes in prop::collection::vec(prop::sample::select(&b"+-$*:019\r\n"[..]), 0..40)) {
             let mut scanner = Scanner::default();
-            while let Ok(Some(_)) = scanner.next(&bytes, 9, Some(&mut Vec::new())) {}
+            let (mut starts, mut kept) = (Vec::new(), Keeping::default());
+            let wanted = [0, 0, 2].map(|place| WantedPair { place, name: (*b"*").into() });
+            while let Ok(Some(_)) = scanner.next(&bytes, 9, Some((&wanted, &mut kept))) {}
             let mut reply = Reply::new(&bytes);
             while reply.next().is_ok() {}
-            let _ = Reply::new(&bytes).pairs(3, &mut Pairs::default());
+            let _ = Reply::new(&bytes).starts_of_pairs(3, &mut starts);
+            let mut reply = Reply::new(&bytes);
+            while reply.place().is_ok() {}
+            let _ = (reply.name_at(3), reply.value_at(1, b"*"));
             let _ = Reply::new(&bytes).skip();
         }
     }

@@ -7,16 +7,21 @@
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use arc_swap::ArcSwapOption;
 use arrow::array::{NullBufferBuilder, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
-use feast_core::{EntityKeys, Error, OnlineRead, OnlineRows, Result, WantedColumns, timestamp_type};
+use bytes::Bytes;
+use feast_core::{
+    CellPlace, EntityKeys, Error, OnlineRead, OnlineRows, Result, StoredCells, StoredRows, WantedColumns,
+    timestamp_type,
+};
 use feast_proto::value_codec::ColumnDecoder;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::layout::{feature_fields, read_time, time_field};
-use super::protocol::{Element, Malformed, Pairs, Pipeline, Reply, put_argument};
+use super::protocol::{Element, Malformed, Pipeline, Reply, WantedPair, WantedPairs, put_argument};
 use crate::write::plain_schema;
 
 /// Requests for fewer fields ask for them one by one, whatever the hash holds.
@@ -130,9 +135,23 @@ pub(super) struct ReadGroup<'a> {
     asks_shape: bool,
     /// Where in whole hashes the wanted fields are, as a rule.
     places: Places,
-    /// Keys whose replies were decoded.
-    decoded: usize,
+    /// Keys whose replies were read.
+    n_read: usize,
+    cells: Cells,
 }
+
+/// Where the cells of the fields are, key by key.
+#[derive(Default)]
+struct Cells {
+    parts: Vec<Bytes>,
+    /// Cells that are in none of the parts: those of keys of which one was not where it should be.
+    others: Vec<u8>,
+    part_of_key: Vec<u32>,
+    places: Vec<CellPlace>,
+}
+
+/// The number of the part that other cells are in, as long as nobody knows it.
+const OTHERS: u32 = u32::MAX;
 
 /// What Redis calls the wanted columns of a view, which is the same for every request with the same plan.
 struct ViewFields {
@@ -148,6 +167,8 @@ struct ViewFields {
     places: Vec<AtomicU32>,
     /// Through how many places of a list `HMGET` goes to find them; 0 as long as nobody knows.
     distance: AtomicUsize,
+    /// The last order of the fields of this view and of others with it.
+    order: ArcSwapOption<Order>,
 }
 
 impl ViewFields {
@@ -161,8 +182,8 @@ impl ViewFields {
         features.iter().for_each(|name| put_argument(&mut arguments, name));
         put_argument(&mut arguments, &time);
         let places = (0..=features.len()).map(|_| AtomicU32::new(NOWHERE)).collect();
-        let (shape, distance) = (shapes.of(read), AtomicUsize::new(0));
-        Self { features, time, arguments, schema: plain_schema(columns), shape, places, distance }
+        let (shape, distance, order) = (shapes.of(read), AtomicUsize::new(0), ArcSwapOption::empty());
+        Self { features, time, arguments, schema: plain_schema(columns), shape, places, distance, order }
     }
 
     /// How many fields there are.
@@ -171,15 +192,11 @@ impl ViewFields {
     }
 }
 
-/// One read, and what of it was decoded.
+/// One read.
 struct ViewRead<'a> {
     position: usize,
     wanted: &'a WantedColumns,
     fields: Arc<ViewFields>,
-    columns: Vec<ColumnDecoder>,
-    /// Event times in microseconds.
-    times: Vec<i64>,
-    is_there: NullBufferBuilder,
 }
 
 impl<'a> ReadGroup<'a> {
@@ -194,7 +211,8 @@ impl<'a> ReadGroup<'a> {
             whole: false,
             asks_shape: false,
             places: Places::default(),
-            decoded: 0,
+            n_read: 0,
+            cells: Cells::default(),
         };
         group.add(position, read, shapes)?;
         Ok(group)
@@ -207,16 +225,8 @@ impl<'a> ReadGroup<'a> {
 
     pub(super) fn add(&mut self, position: usize, read: &OnlineRead<'a>, shapes: &Shapes) -> Result<()> {
         let fields = view_fields(read, shapes)?;
-        let n_keys = self.keys.len();
         self.n_fields += fields.len();
-        self.views.push(ViewRead {
-            position,
-            wanted: read.wanted,
-            columns: read.wanted.fields().map(|field| ColumnDecoder::new(field.value_type, n_keys)).collect(),
-            fields,
-            times: Vec::with_capacity(n_keys),
-            is_there: NullBufferBuilder::new(n_keys),
-        });
+        self.views.push(ViewRead { position, wanted: read.wanted, fields });
         Ok(())
     }
 
@@ -258,21 +268,18 @@ impl<'a> ReadGroup<'a> {
         let before = pipeline.len();
         let width = self.shape.width.load(Relaxed).max(1);
         let most = if self.whole { most.min(FIELDS_PER_PIPELINE.div_ceil(width)) } else { most };
-        let end = self.keys.len().min(self.decoded + most);
+        let end = self.keys.len().min(self.n_read + most);
         let arguments = match self.whole {
             true => 0,
             false => self.views.iter().map(|view| view.fields.arguments.len()).sum(),
         };
         pipeline.expect(if self.whole { 2 * WIDEST } else { self.n_fields });
-        if self.whole {
-            pipeline.expect_pairs((end - self.decoded) * width);
-        }
         let mut key = Vec::new();
-        for position in self.decoded..end {
+        for position in self.n_read..end {
             key.clear();
             key.extend_from_slice(self.keys.encoded.value(position));
             key.extend_from_slice(self.project.as_bytes());
-            if position == self.decoded {
+            if position == self.n_read {
                 // All keys are about as long as each other.
                 pipeline.reserve(end - position + 2, (end - position) * (key.len() + arguments + 32));
             }
@@ -299,38 +306,56 @@ impl<'a> ReadGroup<'a> {
             }
             pipeline.end(Some(&key));
         }
+        if self.whole {
+            pipeline.expect_pairs((end - self.n_read) * width, self.places.wanted());
+        }
         pipeline.len() - before
     }
 
-    /// Takes the next replies.
-    pub(super) fn decode<'r>(&mut self, mut replies: impl Iterator<Item = Result<Reply<'r>>>) -> Result<(), Trouble> {
-        if self.asks_shape && self.decoded == 0 {
+    /// Takes the next replies, each with the number of the part in which it is. `kept` is what was kept of whole hashes.
+    pub(super) fn read<'r>(
+        &mut self,
+        parts: impl Iterator<Item = &'r Bytes>,
+        kept: Option<&'r Bytes>,
+        mut replies: impl Iterator<Item = Result<(usize, Reply<'r>)>>,
+    ) -> Result<(), Trouble> {
+        if self.asks_shape && self.n_read == 0 {
             // An account that may not ask reads all the same.
-            self.learn_shape(replies.next().and_then(Result::ok), replies.next().and_then(Result::ok));
+            let mut next = || replies.next().and_then(Result::ok).map(|(_, reply)| reply);
+            self.learn_shape(next(), next());
             self.asks_shape = false;
         }
+        let Self { views, cells, places, .. } = self;
+        let first_part = cells.parts.len();
+        match self.whole {
+            true => cells.parts.extend(kept.cloned()),
+            false => cells.parts.extend(parts.cloned()),
+        }
+        cells.places.reserve((self.keys.len() - self.n_read) * self.n_fields);
         let mut hash = WholeHash::default();
-        let mut cells: Vec<Option<&[u8]>> = Vec::new();
         let mut widest = 0;
         for reply in replies {
-            let mut reply = reply.map_err(Trouble::Wrong)?;
+            let (part, mut reply) = reply.map_err(Trouble::Wrong)?;
             let Element::Array(length) = reply.next()? else { return Err(Trouble::Malformed) };
+            let mut part = (first_part + part) as u32;
             if self.whole {
                 if length % 2 != 0 {
                     return Err(Trouble::Malformed);
                 }
                 widest = widest.max(length / 2);
-                hash.read(&mut reply, length / 2)?;
-                cells.clear();
-                self.places.find(&self.views, &mut hash, &mut cells);
-                let mut cells = cells.iter();
-                let mut next = || Ok(cells.next().copied().flatten());
-                self.views.iter_mut().try_for_each(|view| view.push(&mut next))?;
+                part = first_part as u32;
+                if !places.take_kept(&reply, &mut cells.places) {
+                    hash.begin(reply, length / 2);
+                    places.find(views, &mut hash, cells)?;
+                    part = OTHERS;
+                }
             } else {
-                let mut next = || reply.text();
-                self.views.iter_mut().try_for_each(|view| view.push(&mut next))?;
+                for _ in 0..self.n_fields {
+                    cells.places.push(reply.place()?);
+                }
             }
-            self.decoded += 1;
+            cells.part_of_key.push(part);
+            self.n_read += 1;
         }
         if widest > 0 {
             self.shape.width.fetch_max(widest, Relaxed);
@@ -357,12 +382,31 @@ impl<'a> ReadGroup<'a> {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.decoded == self.keys.len()
+        self.n_read == self.keys.len()
     }
 
     /// The rows of each read, with its position in the request.
-    pub(super) fn finish(self) -> Result<Vec<(usize, OnlineRows)>> {
-        self.views.into_iter().map(|view| Ok((view.position, view.finish()?))).collect()
+    pub(super) fn finish(self) -> Result<Vec<(usize, StoredRows)>> {
+        let n_keys = self.n_read;
+        let Cells { mut parts, others, mut part_of_key, places } = self.cells;
+        if part_of_key.contains(&OTHERS) {
+            let number = parts.len() as u32;
+            part_of_key.iter_mut().filter(|part| **part == OTHERS).for_each(|part| *part = number);
+            parts.push(others.into());
+        }
+        if part_of_key.iter().all(|part| *part == 0) {
+            part_of_key.clear();
+        }
+        let cells = Arc::new(StoredCells::new(parts, part_of_key, places, self.n_fields));
+        let mut first_column = 0;
+        let rows = self.views.iter().map(|view| {
+            let n_columns = view.fields.features.len();
+            let event_timestamps = view.times(&cells, first_column, n_keys)?;
+            let rows = StoredRows { cells: Arc::clone(&cells), first_column, n_columns, event_timestamps };
+            first_column += view.fields.len();
+            Ok((view.position, rows))
+        });
+        rows.collect()
     }
 }
 
@@ -377,33 +421,103 @@ const NOWHERE: u32 = u32::MAX;
 #[derive(Default)]
 struct Places {
     places: Vec<u32>,
+    order: Option<Arc<Order>>,
     /// Whether some were elsewhere than was thought.
     moved: bool,
 }
 
-impl Places {
-    fn of(views: &[ViewRead<'_>]) -> Self {
-        let places = views.iter().flat_map(|view| &view.fields.places);
-        Self { places: places.map(|place| place.load(Relaxed)).collect(), moved: false }
+/// The fields of some views in the order in which they are in their hashes.
+struct Order {
+    views: Vec<Weak<ViewFields>>,
+    /// Where the fields are, view by view.
+    places: Vec<u32>,
+    wanted: WantedPairs,
+    /// The position of each field in `wanted`.
+    ranks: Vec<u32>,
+}
+
+impl Order {
+    fn is_of(&self, views: &[ViewRead<'_>], places: &[u32]) -> bool {
+        let is_same = |(known, view): (&Weak<ViewFields>, &ViewRead<'_>)| known.as_ptr() == Arc::as_ptr(&view.fields);
+        self.places == places && self.views.len() == views.len() && self.views.iter().zip(views).all(is_same)
     }
 
-    /// The cells of the wanted fields in their order.
-    fn find<'r>(&mut self, views: &[ViewRead<'_>], hash: &mut WholeHash<'r>, cells: &mut Vec<Option<&'r [u8]>>) {
-        if hash.pairs.len() == 0 {
-            cells.resize(self.places.len(), None);
-            return;
+    fn of(views: &[ViewRead<'_>], places: &[u32]) -> Self {
+        let names = views.iter().flat_map(|view| {
+            let features = view.fields.features.iter().map(<[u8; 4]>::as_slice);
+            features.chain([view.fields.time.as_slice()])
+        });
+        let mut fields: Vec<(u32, &[u8], usize)> =
+            names.zip(places).enumerate().map(|(field, (name, place))| (*place, name, field)).collect();
+        fields.sort_by_key(|(place, ..)| *place);
+        let mut ranks = vec![0; places.len()];
+        for (rank, (.., field)) in (0..).zip(&fields) {
+            ranks[*field] = rank;
         }
-        cells.reserve(self.places.len());
+        Self {
+            views: views.iter().map(|view| Arc::downgrade(&view.fields)).collect(),
+            places: places.to_vec(),
+            wanted: fields.iter().map(|(place, name, _)| WantedPair { place: *place, name: (*name).into() }).collect(),
+            ranks,
+        }
+    }
+}
+
+impl Places {
+    fn of(views: &[ViewRead<'_>]) -> Self {
+        let places: Vec<u32> =
+            views.iter().flat_map(|view| &view.fields.places).map(|place| place.load(Relaxed)).collect();
+        let Some(first) = views.first() else { return Self::default() };
+        let known = first.fields.order.load_full().filter(|order| order.is_of(views, &places));
+        let order = known.unwrap_or_else(|| {
+            let order = Arc::new(Order::of(views, &places));
+            first.fields.order.store(Some(Arc::clone(&order)));
+            order
+        });
+        Self { places, order: Some(order), moved: false }
+    }
+
+    /// The fields in the order in which a reply has them, as a rule.
+    fn wanted(&self) -> WantedPairs {
+        self.order.as_ref().map_or_else(WantedPairs::default, |order| Arc::clone(&order.wanted))
+    }
+
+    /// Takes the places of the values that were kept of a hash, if all of them were, or the hash is empty.
+    fn take_kept(&self, reply: &Reply<'_>, cells: &mut Vec<CellPlace>) -> bool {
+        let Some(order) = &self.order else { return false };
+        let kept = reply.kept();
+        if kept.len() != order.ranks.len() || !kept.iter().all(|place| place.is_some()) {
+            return false;
+        }
+        cells.extend(order.ranks.iter().map(|rank| kept[*rank as usize]));
+        true
+    }
+
+    /// Looks for the cells of the wanted fields, in their order.
+    fn find(&mut self, views: &[ViewRead<'_>], hash: &mut WholeHash<'_>, cells: &mut Cells) -> Result<(), Malformed> {
+        if hash.width == 0 {
+            cells.places.resize(cells.places.len() + self.places.len(), CellPlace::NONE);
+            return Ok(());
+        }
         let mut places = self.places.iter_mut();
-        let mut find = |name: &[u8]| {
-            if let Some(place) = places.next() {
-                cells.push(hash.find(name, place, &mut self.moved));
-            }
+        let mut find = |name: &[u8]| -> Result<(), Malformed> {
+            let Some(place) = places.next() else { return Ok(()) };
+            let cell = match hash.search(name, place, &mut self.moved)? {
+                None => CellPlace::NONE,
+                Some(value) => {
+                    let cell = CellPlace::new(cells.others.len(), value.len()).ok_or(Malformed)?;
+                    cells.others.extend_from_slice(value);
+                    cell
+                }
+            };
+            cells.places.push(cell);
+            Ok(())
         };
         for view in views {
-            view.fields.features.iter().for_each(|name| find(name));
-            find(&view.fields.time);
+            view.fields.features.iter().try_for_each(|name| find(name))?;
+            find(&view.fields.time)?;
         }
+        Ok(())
     }
 
     /// Lets the next requests know.
@@ -425,101 +539,111 @@ impl Places {
 /// The fields of one hash in their order.
 #[derive(Default)]
 struct WholeHash<'r> {
-    pairs: Pairs<'r>,
+    reply: Reply<'r>,
+    width: usize,
     /// Where the field was that was found last.
     last: u32,
-    /// The places of all fields, once one is elsewhere than was thought.
+    /// Where all pairs begin.
+    starts: Vec<u32>,
+    /// The places of all fields, once one is not behind the one before.
     by_name: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
 impl<'r> WholeHash<'r> {
-    fn read(&mut self, reply: &mut Reply<'r>, width: usize) -> Result<(), Malformed> {
+    fn begin(&mut self, reply: Reply<'r>, width: usize) {
+        (self.reply, self.width) = (reply, width);
+        self.starts.clear();
         self.by_name.clear();
-        reply.pairs(width, &mut self.pairs)
+    }
+
+    fn name(&self, place: u32) -> Option<&'r [u8]> {
+        self.reply.name_at(*self.starts.get(place as usize)?)
+    }
+
+    fn value(&self, place: u32, name: &[u8]) -> Option<&'r [u8]> {
+        self.reply.value_at(*self.starts.get(place as usize)?, name)
     }
 
     /// The cell of a field, whose place is corrected.
-    #[inline]
-    fn find(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Option<&'r [u8]> {
-        if let Some(cell) = self.pairs.value(*place, name) {
-            self.last = *place;
-            return Some(cell);
+    fn search(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Result<Option<&'r [u8]>, Malformed> {
+        if self.starts.is_empty() {
+            self.reply.clone().starts_of_pairs(self.width, &mut self.starts)?;
         }
-        self.search(name, place, moved)
-    }
-
-    #[cold]
-    fn search(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Option<&'r [u8]> {
+        if let Some(cell) = self.value(*place, name) {
+            self.last = *place;
+            return Ok(Some(cell));
+        }
         // The fields of a view were written together.
         let next = self.last + 1;
-        let found = if self.pairs.name(next) == Some(name) { Some(next) } else { self.look_up(name) };
+        let found = if self.name(next) == Some(name) { Some(next) } else { self.look_up(name) };
         let known = std::mem::replace(place, found.unwrap_or(NOWHERE));
         *moved |= known != *place;
-        let found = found?;
+        let Some(found) = found else { return Ok(None) };
         self.last = found;
-        self.pairs.value(found, name)
+        Ok(self.value(found, name))
     }
 
     fn look_up(&mut self, name: &[u8]) -> Option<u32> {
-        let (pairs, hasher) = (&self.pairs, &self.hasher);
+        let (reply, starts, hasher) = (&self.reply, &self.starts, &self.hasher);
+        let name_of = |place: u32| reply.name_at(*starts.get(place as usize)?);
         if self.by_name.is_empty() {
-            for place in 0..u32::try_from(pairs.len()).ok()? {
-                let rehash = |place: &u32| hasher.hash_one(pairs.name(*place));
-                self.by_name.insert_unique(hasher.hash_one(pairs.name(place)), place, rehash);
+            for place in 0..u32::try_from(starts.len()).ok()? {
+                let rehash = |place: &u32| hasher.hash_one(name_of(*place));
+                self.by_name.insert_unique(hasher.hash_one(name_of(place)), place, rehash);
             }
         }
-        self.by_name.find(hasher.hash_one(Some(name)), |place| pairs.name(*place) == Some(name)).copied()
+        self.by_name.find(hasher.hash_one(Some(name)), |place| name_of(*place) == Some(name)).copied()
     }
 }
 
 impl ViewRead<'_> {
-    /// Adds one row: the cells of the features, then that of the event time.
-    fn push<'r>(&mut self, next: &mut impl FnMut() -> Result<Option<&'r [u8]>, Malformed>) -> Result<(), Trouble> {
-        let wanted = self.wanted;
-        let mut is_there = false;
-        for (at, decoder) in self.columns.iter_mut().enumerate() {
-            let Some(cell) = next()? else {
-                decoder.push_null();
-                continue;
+    /// The event times of its rows, whose columns begin there.
+    fn times(&self, cells: &StoredCells, first_column: usize, n_keys: usize) -> Result<TimestampMicrosecondArray> {
+        let n_features = self.fields.features.len();
+        let mut times = Vec::with_capacity(n_keys);
+        let mut is_there = NullBufferBuilder::new(n_keys);
+        for key in 0..n_keys {
+            let time = cells.get(key, first_column + n_features);
+            let micros = match time {
+                // Values without a time: nobody knows since when.
+                None => 0,
+                Some(bytes) => read_time(bytes).ok_or_else(|| {
+                    Error::unavailable("an event time in the online store is no timestamp")
+                        .with_context("feature view", &self.wanted.table.view)
+                        .with_hint("another program writes to the same keys: give the store a database of its own")
+                })?,
             };
-            is_there = true;
-            decoder.push(cell).map_err(|error| {
-                let error = error.with_context("feature", &wanted.table.columns[wanted.positions[at]].name);
-                Trouble::Wrong(error.with_context("feature view", &wanted.table.view))
-            })?;
+            times.push(micros);
+            is_there.append(
+                time.is_some() || (0..n_features).any(|feature| cells.get(key, first_column + feature).is_some()),
+            );
         }
-        let micros = match next()? {
-            // Values without a time: nobody knows since when.
-            None => 0,
-            Some(bytes) => {
-                is_there = true;
-                read_time(bytes).ok_or_else(|| {
-                    let error = Error::unavailable("an event time in the online store is no timestamp")
-                        .with_context("feature view", &wanted.table.view)
-                        .with_hint("another program writes to the same keys: give the store a database of its own");
-                    Trouble::Wrong(error)
-                })?
-            }
-        };
-        self.times.push(micros);
-        self.is_there.append(is_there);
-        Ok(())
+        let times = TimestampMicrosecondArray::new(times.into(), is_there.finish());
+        Ok(times.with_data_type(timestamp_type()))
     }
+}
 
-    fn finish(mut self) -> Result<OnlineRows> {
-        let table = &self.wanted.table;
-        let n_keys = self.times.len();
-        let columns = self.columns.into_iter().zip(self.wanted.fields()).map(|(decoder, field)| {
-            let wrong = |error: Error| error.with_context("feature", &field.name);
-            decoder.finish().map_err(|error| wrong(error).with_context("feature view", &table.view))
+/// Rows as columns of the declared types.
+pub(super) fn decoded(read: &OnlineRead<'_>, rows: StoredRows, shapes: &Shapes) -> Result<OnlineRows> {
+    let table = &read.wanted.table;
+    let columns = read.wanted.fields().enumerate().map(|(column, field)| {
+        let mut decoder = ColumnDecoder::new(field.value_type, rows.len());
+        let pushed = (0..rows.len()).try_for_each(|row| match rows.cell(row, column) {
+            None => {
+                decoder.push_null();
+                Ok(())
+            }
+            Some(cell) => decoder.push(cell),
         });
-        let options = RecordBatchOptions::new().with_row_count(Some(n_keys));
-        let schema = Arc::clone(&self.fields.schema);
-        let values = RecordBatch::try_new_with_options(schema, columns.collect::<Result<_>>()?, &options)?;
-        let times = TimestampMicrosecondArray::new(self.times.into(), self.is_there.finish());
-        Ok(OnlineRows { values, event_timestamps: times.with_data_type(timestamp_type()) })
-    }
+        pushed
+            .and_then(|()| decoder.finish())
+            .map_err(|error| error.with_context("feature", &field.name).with_context("feature view", &table.view))
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let schema = Arc::clone(&view_fields(read, shapes)?.schema);
+    let values = RecordBatch::try_new_with_options(schema, columns.collect::<Result<_>>()?, &options)?;
+    Ok(OnlineRows { values, event_timestamps: rows.event_timestamps })
 }
 
 #[cfg(test)]
@@ -531,7 +655,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::layout::{feature_field, put_time};
-    use super::super::protocol::{Answer, KeptPairs, Scanner};
+    use super::super::protocol::{Answer, Keeping, Scanner};
     use super::*;
 
     /// Fields of a hash in their order.
@@ -594,16 +718,15 @@ mod tests {
     }
 
     /// Replies as a connection finds them.
-    fn answer(replies: &[Vec<u8>], keeps_pairs: bool) -> Answer {
+    fn answer(replies: &[Vec<u8>], wanted: Option<&[WantedPair]>) -> Answer {
         let (bytes, mut scanner) = (replies.concat(), Scanner::default());
-        let (mut ends, mut pairs) = (Vec::new(), KeptPairs::default());
-        while let Some(end) = scanner.next(&bytes, usize::MAX, keeps_pairs.then_some(&mut pairs.starts)).unwrap() {
+        let (mut ends, mut kept) = (Vec::new(), Keeping::default());
+        loop {
+            let keeping = wanted.map(|wanted| (wanted, &mut kept));
+            let Some(end) = scanner.next(&bytes, usize::MAX, keeping).unwrap() else { break };
             ends.push(end);
-            if keeps_pairs {
-                pairs.ends.push(pairs.starts.len());
-            }
         }
-        Answer { bytes: bytes.into(), ends, pairs }
+        Answer { kept: kept.into(), ..Answer::of(bytes.into(), ends) }
     }
 
     fn read(
@@ -613,6 +736,7 @@ mod tests {
         shapes: &Shapes,
         whole: bool,
         keeps_pairs: bool,
+        n_parts: usize,
     ) -> Vec<(usize, OnlineRows)> {
         let reads = || wanted.iter().enumerate().map(|(at, wanted)| (at, OnlineRead { wanted, keys }));
         let mut group = ReadGroup::new(0, &reads().next().unwrap().1, shapes).unwrap();
@@ -641,10 +765,19 @@ mod tests {
             reply
         };
         let replies: Vec<Vec<u8>> = hashes.iter().map(reply).collect();
-        let answer = answer(&replies, keeps_pairs);
-        let decoded = group.decode((0..replies.len()).map(|number| Ok(answer.reply(number))));
-        assert!(decoded.is_ok());
-        group.finish().unwrap()
+        // In as many parts as a cluster may answer.
+        let (first, second) = replies.split_at(replies.len() / n_parts);
+        let wanted = keeps_pairs.then(|| group.places.wanted());
+        for replies in [first, second] {
+            let answer = answer(replies, wanted.as_deref());
+            let parts = [&answer.parts[0].bytes].into_iter();
+            let kept = wanted.is_some().then_some(&answer.kept.bytes);
+            let read = group.read(parts, kept, (0..replies.len()).map(|at| Ok((0, answer.reply(at)))));
+            assert!(read.is_ok());
+        }
+        let rows = group.finish().unwrap().into_iter();
+        let read = |at: usize| OnlineRead { wanted: &wanted[at], keys };
+        rows.map(|(at, rows)| (at, decoded(&read(at), rows, shapes).unwrap())).collect()
     }
 
     proptest! {
@@ -655,6 +788,7 @@ mod tests {
             kinds in prop::collection::vec(hash(), 1..4),
             requests in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..6), 1..4),
             keeps_pairs in any::<bool>(),
+            n_parts in 1..4usize,
         ) {
             let wanted: Vec<WantedColumns> =
                 wanted.into_iter().map(|(view, positions)| table(view).wanted(positions)).collect();
@@ -662,8 +796,8 @@ mod tests {
             for request in requests {
                 let hashes: Vec<Hash> = request.iter().map(|kind| kind.get(&kinds).clone()).collect();
                 let keys = keys(hashes.len());
-                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false);
-                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs);
+                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false, 1);
+                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs, n_parts);
                 prop_assert_eq!(one_by_one.len(), whole.len());
                 for ((at, rows), (whole_at, whole)) in one_by_one.iter().zip(&whole) {
                     prop_assert_eq!((at, &rows.values), (whole_at, &whole.values));

@@ -49,7 +49,7 @@ def duckdb_join(entities: pa.Table, files: list[str], ttl: int) -> Callable[[], 
             f"ON e.user_id = v{view}.user_id AND e.event_timestamp >= v{view}.event_timestamp"
         )
     query = f"SELECT {', '.join(columns)} FROM entities e {' '.join(joins)}"
-    return lambda: connection.execute(query).to_arrow_table()
+    return lambda: connection.sql(query).to_arrow_table()
 
 
 def polars_join(entities: pa.Table, files: list[str], ttl: int) -> Callable[[], pa.Table]:

@@ -119,11 +119,11 @@ fn wrong_names_are_told() {
     error: `my project` cannot be the name of a project
     hint: use letters, digits, `_` and `-`, starting with a letter or digit
     ");
-    assert_told!(init(folder.path(), &["-t", "gcp"]), @r"
+    assert_told!(init(folder.path(), &["-t", "nope"]), @r"
     exit code: 2
     ----- stdout -----
     ----- stderr -----
-    error: invalid value 'gcp' for '--template <TEMPLATE>'
+    error: invalid value 'nope' for '--template <TEMPLATE>'
       [possible values: local, flights]
 
     For more information, try '--help'.

@@ -767,11 +767,11 @@ mod tests {
         let replies: Vec<Vec<u8>> = hashes.iter().map(reply).collect();
         // In as many parts as a cluster may answer.
         let (first, second) = replies.split_at(replies.len() / n_parts);
-        let wanted = keeps_pairs.then(|| group.places.wanted());
+        let places = keeps_pairs.then(|| group.places.wanted());
         for replies in [first, second] {
-            let answer = answer(replies, wanted.as_deref());
+            let answer = answer(replies, places.as_deref());
             let parts = [&answer.parts[0].bytes].into_iter();
-            let kept = wanted.is_some().then_some(&answer.kept.bytes);
+            let kept = places.is_some().then_some(&answer.kept.bytes);
             let read = group.read(parts, kept, (0..replies.len()).map(|at| Ok((0, answer.reply(at)))));
             assert!(read.is_ok());
         }

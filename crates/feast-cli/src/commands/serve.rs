@@ -9,7 +9,7 @@ use feast_core::{Error, Result};
 use feast_server::{METRICS_PORT, ServeOptions};
 
 use crate::exit::{Exit, Failure, Outcome};
-use crate::resident::{give_back_when_idle, keep_free_memory, let_go_of_start};
+use crate::resident::let_go_of_start;
 use crate::session::Session;
 use crate::traces::trace_options;
 
@@ -118,14 +118,12 @@ impl Serve {
             }
             Err(error) => session.terminal().warn(format_args!("the limit of open files stays as it is: {error}")),
         }
-        keep_free_memory();
         session.run_to_end(async {
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let ready = |address: SocketAddr| {
                 tokio::spawn(async {
                     tokio::time::sleep(AFTER_START).await;
                     let_go_of_start();
-                    give_back_when_idle().await;
                 });
                 // Programs read the address from the log.
                 if session.terminal().stderr_is_terminal() {

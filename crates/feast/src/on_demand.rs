@@ -65,6 +65,11 @@ impl FeatureStore {
         self.transformer.check().await
     }
 
+    /// Whether all on-demand views of a plan are known to be computed here, without a function being called.
+    pub fn computes_quickly(&self, plan: &RetrievalPlan) -> bool {
+        plan.on_demand.iter().all(|planned| self.transformer.is_quick(&planned.view))
+    }
+
     /// The names of the on-demand views that need a function to be served.
     ///
     /// # Errors

@@ -49,15 +49,26 @@ impl Transformations {
         Ok(plan)
     }
 
-    /// The expressions of a view, which whoever runs Python is asked for once.
-    async fn expressions(&self, view: &FeatureView) -> Option<Arc<Expressions>> {
-        let python = self.python.as_deref()?;
+    /// Whether a view is known to be computed without anybody being asked.
+    pub(crate) fn is_quick(&self, view: &FeatureView) -> bool {
+        let Some((hash, _)) = self.code_of(view) else { return !needs_python(view) };
+        matches!(self.expressions.lock().unwrap_or_else(PoisonError::into_inner).get(&hash), Some(Some(_)))
+    }
+
+    /// The function of a view as a number, and its mode.
+    fn code_of(&self, view: &FeatureView) -> Option<(u64, FunctionMode)> {
         let on_demand = view.on_demand()?;
         let function = function_of(on_demand)?;
         let mode = FunctionMode::of(on_demand, function).ok()?;
         let features = view.features.iter().map(|feature| (feature.name.as_str(), feature.value_type as i32));
         let code = (&function.name, &function.body_text, function.body.as_ref(), mode.name());
-        let hash = self.hasher.hash_one((&view.name, code, features.collect::<Vec<_>>()));
+        Some((self.hasher.hash_one((&view.name, code, features.collect::<Vec<_>>())), mode))
+    }
+
+    /// The expressions of a view, which whoever runs Python is asked for once.
+    async fn expressions(&self, view: &FeatureView) -> Option<Arc<Expressions>> {
+        let python = self.python.as_deref()?;
+        let (hash, mode) = self.code_of(view)?;
         if let Some(known) = self.expressions.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
             return known.clone();
         }

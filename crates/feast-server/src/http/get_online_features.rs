@@ -93,7 +93,7 @@ async fn answer(server: &Arc<Server>, received: &Arc<Received>, here: Here<'_>) 
     let n_columns = plan.outputs().count() + plan.join_keys.len();
     refuse_large_answer(n_columns, n_rows, server.options.response_limit_values)?;
     if let Here::Unless(runtime) = here
-        && (n_columns * n_rows > MANY_VALUES || !plan.on_demand.is_empty())
+        && (n_columns * n_rows > MANY_VALUES || !server.store.computes_quickly(&plan))
     {
         return Elsewhere::run(runtime, answer_here(Arc::clone(server), Arc::clone(received))).await;
     }

@@ -1,13 +1,16 @@
 //! The answer of an online request, as Python values, Arrow columns or Feast's message.
 
-use std::sync::Arc;
+use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchIterator};
 use arrow::datatypes::{Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
-use feast_core::{Error, ValueType};
-use feast_online::{EntityColumn, EntityRows, EntityValue};
+use feast::OnlineAnswer;
+use feast_core::{Error, Result, ValueType};
+use feast_online::{EntityColumn, EntityRows, EntityValue, StoredFeatures};
 use feast_proto::types::Value;
 use feast_proto::types::value::Val;
+use feast_proto::value_codec::{bool_of, double_of, float_of, int32_of, int64_of, text_of};
 use prost::Message;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
@@ -15,23 +18,49 @@ use pyo3::types::{IntoPyDict, PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyInt
 use crate::errors::{IntoPyResult, to_python};
 use crate::frames::export;
 
-/// The answer of an online request.
+/// The answer of an online request, and its columns once somebody asked for them.
 #[pyclass(module = "feast._feast", frozen)]
-pub(crate) struct OnlineFeatures(pub(crate) feast_online::OnlineFeatures);
+pub(crate) struct OnlineFeatures {
+    stored: Option<StoredFeatures>,
+    columns: OnceLock<feast_online::OnlineFeatures>,
+}
+
+impl From<OnlineAnswer> for OnlineFeatures {
+    fn from(answer: OnlineAnswer) -> Self {
+        match answer {
+            OnlineAnswer::Stored(features) => Self { stored: Some(features), columns: OnceLock::new() },
+            OnlineAnswer::Columns(features) => Self { stored: None, columns: features.into() },
+        }
+    }
+}
+
+impl OnlineFeatures {
+    fn columns(&self) -> Result<&feast_online::OnlineFeatures> {
+        if let (None, Some(stored)) = (self.columns.get(), &self.stored) {
+            // Of two that do it at the same time one is kept.
+            let _kept = self.columns.set(stored.columns()?);
+        }
+        self.columns.get().ok_or_else(|| Error::internal("an answer has no columns"))
+    }
+}
 
 #[pymethods]
 impl OnlineFeatures {
     /// Column name -> values, in response order; with event timestamps also `<column>__ts` -> epoch seconds.
     #[pyo3(signature = (include_event_timestamps=false))]
     fn to_dict<'py>(&self, py: Python<'py>, include_event_timestamps: bool) -> PyResult<Bound<'py, PyDict>> {
-        let answer = PyDict::new(py);
         let classes = Classes::default();
-        for column in &self.0.columns {
+        if let (Some(stored), false) = (&self.stored, include_event_timestamps) {
+            return stored_dict(py, stored, &classes);
+        }
+        let answer = PyDict::new(py);
+        let features = self.columns().py()?;
+        for column in &features.columns {
             answer.set_item(&*column.name, values(py, &column.values, column.value_type, &classes)?)?;
         }
         if include_event_timestamps {
-            for column in &self.0.columns {
-                let seconds = (0..self.0.n_rows).map(|row| column.event_timestamp_micros(row).div_euclid(1_000_000));
+            for column in &features.columns {
+                let seconds = (0..features.n_rows).map(|row| column.event_timestamp_micros(row).div_euclid(1_000_000));
                 answer.set_item(format!("{}__ts", column.name), PyList::new(py, seconds.collect::<Vec<i64>>())?)?;
             }
         }
@@ -44,23 +73,79 @@ impl OnlineFeatures {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        let fields: Vec<_> = self.0.columns.iter().map(|column| column.value_type.arrow_field(&column.name)).collect();
+        let features = self.columns().py()?;
+        let fields: Vec<_> =
+            features.columns.iter().map(|column| column.value_type.arrow_field(&column.name)).collect();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let columns: Vec<ArrayRef> = self.0.columns.iter().map(|column| Arc::clone(&column.values)).collect();
+        let columns: Vec<ArrayRef> = features.columns.iter().map(|column| Arc::clone(&column.values)).collect();
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(Error::from).py()?;
         export(py, Box::new(RecordBatchIterator::new([Ok(batch)], schema)), requested_schema)
     }
 
     /// Serialized `feast.serving.GetOnlineFeaturesResponse`.
     fn to_proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let message = feast_server::online_response(&self.0).py()?;
+        let message = feast_server::online_response(self.columns().py()?).py()?;
         Ok(PyBytes::new(py, &message.encode_to_vec()))
     }
 
     /// Number of rows.
-    fn __len__(&self) -> usize {
-        self.0.n_rows
+    fn __len__(&self) -> PyResult<usize> {
+        match &self.stored {
+            Some(stored) => Ok(stored.n_rows),
+            None => Ok(self.columns().py()?.n_rows),
+        }
     }
+}
+
+/// Column name -> values, from values as the store keeps them.
+fn stored_dict<'py>(py: Python<'py>, features: &StoredFeatures, classes: &Classes) -> PyResult<Bound<'py, PyDict>> {
+    let answer = PyDict::new(py);
+    for column in &features.entity_columns {
+        answer.set_item(&column.name, values(py, &column.values, column.value_type, classes)?)?;
+    }
+    for (view, stored) in features.plan.views.iter().zip(&features.views) {
+        for (position, feature) in view.features.iter().enumerate().filter(|(_, feature)| feature.returned) {
+            let value_type = feature.field.value_type;
+            let list = match stored_values(py, stored.values(position), value_type)? {
+                Some(list) => list,
+                None => values(py, &features.column(view, stored, position).py()?, value_type, classes)?,
+            };
+            answer.set_item(&*feature.output, list)?;
+        }
+    }
+    Ok(answer)
+}
+
+/// Values of an ordinary type as a list; `None` where one of them is something else.
+fn stored_values<'py, 'a>(
+    py: Python<'py>,
+    cells: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    value_type: ValueType,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    let is_other = Cell::new(false);
+    macro_rules! list {
+        ($value_of:expr) => {
+            PyList::new(
+                py,
+                cells.map(|cell| {
+                    let cell = cell.filter(|cell| !cell.is_empty() && !is_other.get())?;
+                    let value = $value_of(cell);
+                    is_other.set(value.is_none());
+                    value
+                }),
+            )?
+        };
+    }
+    let list = match value_type {
+        ValueType::Int32 => list!(int32_of),
+        ValueType::Int64 => list!(int64_of),
+        ValueType::Float => list!(|cell| float_of(cell).map(f64::from)),
+        ValueType::Double => list!(double_of),
+        ValueType::Bool => list!(bool_of),
+        ValueType::String => list!(|cell| text_of(ValueType::String, cell)),
+        _ => return Ok(None),
+    };
+    Ok((!is_other.get()).then_some(list))
 }
 
 /// Python classes that values are made with, looked up once per answer.

@@ -373,7 +373,7 @@ impl Store {
         options_json: &str,
     ) -> PyResult<OnlineFeatures> {
         let (store, request) = self.online_request(selection, entities, options_json)?;
-        wait(py, store.get_online_features(request)).map(OnlineFeatures)
+        wait(py, store.answer_online(request)).map(OnlineFeatures::from)
     }
 
     fn get_online_features_async<'py>(
@@ -384,7 +384,7 @@ impl Store {
         options_json: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (store, request) = self.online_request(selection, entities, options_json)?;
-        awaitable(py, async move { store.get_online_features(request).await.map(OnlineFeatures) })
+        awaitable(py, async move { store.answer_online(request).await.map(OnlineFeatures::from) })
     }
 
     fn push(

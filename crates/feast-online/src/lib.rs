@@ -33,8 +33,8 @@ pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use expressions::{Expressions, FunctionMode};
 pub use on_demand::{computed_columns, on_demand_input};
 pub use retrieve::{
-    Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, StoredFeatures, StoredView, Timings,
-    TtlPolicy, ViewFailure, retrieve, retrieve_stored,
+    EntityColumnValues, Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, StoredFeatures,
+    StoredView, Timings, TtlPolicy, ViewFailure, retrieve, retrieve_stored,
 };
 pub use stores::{after_fork, before_fork, connect, managed_table};
 pub use substrait::SubstraitPlan;

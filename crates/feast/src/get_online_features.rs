@@ -20,16 +20,50 @@ pub struct OnlineRequest {
     pub full_feature_names: bool,
 }
 
+/// An answer in the form that costs least.
+#[derive(Debug)]
+pub enum OnlineAnswer {
+    /// As the online store keeps the values.
+    Stored(StoredFeatures),
+    /// As columns, where the store keeps something else or values are computed.
+    Columns(OnlineFeatures),
+}
+
+impl OnlineAnswer {
+    /// The answer as columns.
+    ///
+    /// # Errors
+    /// Values that do not fit their types.
+    pub fn into_columns(self) -> Result<OnlineFeatures> {
+        match self {
+            Self::Stored(features) => features.columns(),
+            Self::Columns(features) => Ok(features),
+        }
+    }
+}
+
 impl FeatureStore {
     /// Reads the newest values: one plan, one read of the online store, one row per entity row, in order.
     ///
     /// # Errors
     /// Unknown features, missing join keys, values that are no entity; `Unsupported` without an online store.
     pub async fn get_online_features(&self, request: OnlineRequest) -> Result<OnlineFeatures> {
+        self.answer_online(request).await?.into_columns()
+    }
+
+    /// [`get_online_features`](Self::get_online_features), for who may not need columns. Values that are stored are not
+    /// looked into: whether they fit their types is found by who does.
+    ///
+    /// # Errors
+    /// Those of [`get_online_features`](Self::get_online_features).
+    pub async fn answer_online(&self, request: OnlineRequest) -> Result<OnlineAnswer> {
         let OnlineRequest { selection, entity_rows, full_feature_names } = request;
         let plan =
             self.online_plan(|snapshot, project| snapshot.resolve(project, &selection, full_feature_names)).await?;
-        self.retrieve_online(&plan, &entity_rows, None).await
+        match self.retrieve_stored(&plan, &entity_rows, None).await? {
+            Some(features) => Ok(OnlineAnswer::Stored(features)),
+            None => self.retrieve_online(&plan, &entity_rows, None).await.map(OnlineAnswer::Columns),
+        }
     }
 
     /// The plan that `resolve` finds in the current snapshot for this project, once it is known that it can be read
@@ -72,12 +106,12 @@ impl FeatureStore {
     ///
     /// # Errors
     /// Those of [`retrieve_stored`].
-    pub async fn retrieve_stored<'p>(
+    pub async fn retrieve_stored(
         &self,
-        plan: &'p RetrievalPlan,
+        plan: &Arc<RetrievalPlan>,
         entity_rows: &EntityRows,
         deadline: Option<Instant>,
-    ) -> Result<Option<StoredFeatures<'p>>> {
+    ) -> Result<Option<StoredFeatures>> {
         retrieve_stored(plan, entity_rows, self.online_store()?.as_ref(), &self.retrieve_options(deadline)).await
     }
 

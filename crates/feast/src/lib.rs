@@ -51,7 +51,7 @@ pub use explain_online::{Cause, ExplainedValues, ExplainedView, OnlineExplanatio
 pub use feast_core::{Wait, Window};
 pub use freshness::{Freshness, Newest, ToldBy};
 pub use get_historical_features::HistoricalFeatures;
-pub use get_online_features::OnlineRequest;
+pub use get_online_features::{OnlineAnswer, OnlineRequest};
 pub use materialize::{MaterializeReport, MaterializeRequest, MaterializedView};
 pub use observer::{Event, Observer, Silent};
 pub use online_serving::OnlineServing;

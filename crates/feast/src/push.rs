@@ -116,6 +116,12 @@ impl FeatureStore {
         Ok(())
     }
 
+    /// Whether a push of rows to these views makes functions of on-demand views run.
+    pub fn computes_on_push(contents: &ProjectContents, pushed: &[Arc<FeatureView>]) -> bool {
+        let mut views = contents.feature_views.values();
+        views.any(|view| view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, pushed)))
+    }
+
     async fn write_rows(&self, table: &OnlineTable, write: &OwnedWrite) -> Result<()> {
         let write = write.as_write(table);
         self.online_store()?.write(write).await?;

@@ -107,7 +107,7 @@ async fn answer(server: &Arc<Server>, received: &Arc<Received>, here: Here<'_>) 
     };
     if let Some(features) = stored {
         let retrieved = Instant::now();
-        let mut response = json_bytes(encode_stored(&features, &plan, asked.body.with_versions)?);
+        let mut response = json_bytes(encode_stored(&features, asked.body.with_versions)?);
         let times = phase_times([started, parsed, planned, retrieved], features.timings);
         tell_times(server, &mut response, &plan, times, started, n_rows);
         return Ok(response);
@@ -292,15 +292,17 @@ fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) 
 }
 
 /// [`encode`] for values as the store keeps them.
-fn encode_stored(features: &StoredFeatures<'_>, plan: &RetrievalPlan, with_versions: bool) -> Result<Vec<u8>> {
+fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Vec<u8>> {
+    let plan = &features.plan;
     let names = plan.memo.get(|| Ok::<_, Error>(OutputNames::of(plan)))?;
     let n_columns = features.entity_columns.len() + names.n_outputs;
     let mut out = Vec::with_capacity((n_columns + 1) * (features.n_rows + 2) * BYTES_PER_VALUE);
     out.extend_from_slice(b"{\"results\":[");
     let mut shared: Option<Range<usize>> = None;
-    for (key, values) in &features.entity_columns {
+    for column in &features.entity_columns {
         out.extend_from_slice(b"{\"values\":");
-        put_values(&mut out, values, key.value_type).map_err(|error| error.with_context("feature", &key.column))?;
+        put_values(&mut out, &column.values, column.value_type)
+            .map_err(|error| error.with_context("feature", &column.name))?;
         let present = || (vec![FieldStatus::Present; features.n_rows], vec![0; features.n_rows]);
         put_shared(&mut out, &mut shared, present);
     }
@@ -325,7 +327,7 @@ fn encode_stored(features: &StoredFeatures<'_>, plan: &RetrievalPlan, with_versi
     if out.last() == Some(&b',') {
         out.pop();
     }
-    let given = features.entity_columns.iter().map(|(key, _)| key.column.as_str());
+    let given = features.entity_columns.iter().map(|column| column.name.as_str());
     put_metadata(&mut out, given, &names, with_versions.then_some(plan));
     Ok(out)
 }

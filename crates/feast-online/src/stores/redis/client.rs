@@ -46,6 +46,8 @@ pub(super) enum Purpose {
     Read,
     /// It had better arrive than be quick.
     Write,
+    /// A write of a few rows: somebody waits for it, and it had better arrive.
+    SmallWrite,
 }
 
 /// The servers behind a store.
@@ -104,7 +106,7 @@ pub(super) struct Node {
     address: Address,
     lanes: [Lane; READING_LANES + 1],
     next_lane: AtomicUsize,
-    /// Those of runtimes with one thread, which read without a change of threads.
+    /// Those of runtimes with one thread, which read and write a little without a change of threads.
     own_lanes: Mutex<HashMap<runtime::Id, Arc<Lane>>>,
 }
 
@@ -181,7 +183,7 @@ impl Node {
     fn lane(&self, purpose: Purpose) -> &Lane {
         match purpose {
             Purpose::Read => &self.lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES],
-            Purpose::Write => &self.lanes[READING_LANES],
+            Purpose::Write | Purpose::SmallWrite => &self.lanes[READING_LANES],
         }
     }
 
@@ -379,7 +381,8 @@ impl Client {
             return Ok(Replies { parts: Vec::new(), places: Vec::new() });
         }
         let deadline = Instant::now() + self.entrance.response_timeout;
-        if let (Purpose::Read, RedisType::Redis) = (purpose, self.redis_type)
+        if purpose != Purpose::Write
+            && self.redis_type == RedisType::Redis
             && let Some(connection) = self.only_node().current(purpose)
         {
             let call = connection.call(commands.all(), (&commands).into());

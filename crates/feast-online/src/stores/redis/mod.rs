@@ -73,6 +73,9 @@ const PIPELINES: usize = 4;
 const MANY_ROWS: usize = 1024;
 const FIRST_ROWS: usize = 64;
 
+/// Bytes of a write that may share a connection with reads.
+const SMALL_WRITE: usize = 1 << 16;
+
 /// Keys that are read together; a larger request is several pipelines.
 const KEYS_PER_PIPELINE: usize = 8192;
 
@@ -168,7 +171,9 @@ impl RedisStore {
             false => write.scripted(rows, self.config.key_ttl_seconds, self.client.is_cluster()),
         };
         let commands = pipeline.len();
-        let replies = self.client.execute(Purpose::Write, pipeline).await?;
+        let is_small = pipeline.bytes().len() <= SMALL_WRITE;
+        let purpose = if is_small { Purpose::SmallWrite } else { Purpose::Write };
+        let replies = self.client.execute(purpose, pipeline).await?;
         self.check_replies(&replies, commands)
     }
 

@@ -2,30 +2,24 @@
 //! may help.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use feast_core::{Error, ErrorCode, Result};
+use bytes::BytesMut;
+use feast_core::Result;
 use feast_net::TlsOptions;
 use futures::future::join_all;
 use hashbrown::HashMap;
 use rustls::ClientConfig;
-use tokio::runtime::{self, Handle, RuntimeFlavor};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::commands::{Commands, Pipeline};
 use super::config::{Address, RedisConfig, RedisType};
-use super::connection::{Connection, Entrance, Expected, Failure};
-use super::protocol::{Answer, Commands, Pipeline, Reply};
+use super::connection::{Entrance, Expected, Failure};
+use super::node::{Node, Purpose, lock};
+use super::reply::{Answer, Element, Reply};
 use crate::stores::forking;
-
-/// Connections to one server that answer reads; one more is for everything else.
-const READING_LANES: usize = 2;
-
-/// After a failed attempt to connect, calls fail at once for this long.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a read is tried; other calls are tried until their time is over.
 const READ_ATTEMPTS: u32 = 4;
@@ -37,17 +31,6 @@ const SLOTS: usize = 16_384;
 pub(super) struct Script {
     pub(super) source: &'static str,
     pub(super) sha1: &'static str,
-}
-
-/// What a call is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Somebody waits for it; it shares no connection with large writes.
-    Read,
-    /// It had better arrive than be quick.
-    Write,
-    /// A write of a few rows: somebody waits for it, and it had better arrive.
-    SmallWrite,
 }
 
 /// The servers behind a store.
@@ -99,108 +82,6 @@ struct SlotMap {
     nodes: Vec<Arc<Node>>,
     /// Position in `nodes` of each slot's node.
     owners: Vec<Option<u16>>,
-}
-
-/// A server and our connections to it.
-pub(super) struct Node {
-    address: Address,
-    lanes: [Lane; READING_LANES + 1],
-    next_lane: AtomicUsize,
-    /// Those of runtimes with one thread, which read and write a little without a change of threads.
-    own_lanes: Mutex<HashMap<runtime::Id, Arc<Lane>>>,
-}
-
-#[derive(Default)]
-struct Lane {
-    connection: Mutex<Option<Arc<Connection>>>,
-    /// The last failure to connect; held while connecting, so that one attempt is made for all who wait.
-    failed: AsyncMutex<Option<(Instant, Failure)>>,
-}
-
-/// A lock is only ever held across calls that leave the value whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Lane {
-    fn current(&self) -> Option<Arc<Connection>> {
-        lock(&self.connection).as_ref().filter(|connection| connection.is_open()).map(Arc::clone)
-    }
-
-    async fn connection(&self, address: &Address, entrance: &Entrance) -> Result<Arc<Connection>, Failure> {
-        if let Some(connection) = self.current() {
-            return Ok(connection);
-        }
-        let mut failed = self.failed.lock().await;
-        if let Some(connection) = self.current() {
-            return Ok(connection);
-        }
-        if let Some((_, failure)) = failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
-            return Err(failure.clone());
-        }
-        match Connection::open(address, entrance).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                *lock(&self.connection) = Some(Arc::clone(&connection));
-                *failed = None;
-                Ok(connection)
-            }
-            Err(failure) => {
-                *failed = Some((Instant::now(), failure.clone()));
-                Err(failure)
-            }
-        }
-    }
-}
-
-impl Node {
-    fn new(address: Address) -> Self {
-        Self { address, lanes: Default::default(), next_lane: AtomicUsize::new(0), own_lanes: Mutex::default() }
-    }
-
-    async fn call(
-        &self,
-        entrance: &Entrance,
-        purpose: Purpose,
-        commands: Bytes,
-        expected: Expected,
-    ) -> Result<Answer, Failure> {
-        let connection = match self.own_lane(purpose) {
-            Some(lane) => lane.connection(&self.address, entrance).await?,
-            None => self.lane(purpose).connection(&self.address, entrance).await?,
-        };
-        connection.call(commands, expected).await
-    }
-
-    /// An open connection.
-    fn current(&self, purpose: Purpose) -> Option<Arc<Connection>> {
-        match self.own_lane(purpose) {
-            Some(lane) => lane.current(),
-            None => self.lane(purpose).current(),
-        }
-    }
-
-    fn lane(&self, purpose: Purpose) -> &Lane {
-        match purpose {
-            Purpose::Read => &self.lanes[self.next_lane.fetch_add(1, Ordering::Relaxed) % READING_LANES],
-            Purpose::Write | Purpose::SmallWrite => &self.lanes[READING_LANES],
-        }
-    }
-
-    /// The lane of the runtime that asks, if it has one thread.
-    fn own_lane(&self, purpose: Purpose) -> Option<Arc<Lane>> {
-        let runtime = Handle::try_current().ok()?;
-        if purpose == Purpose::Write || runtime.runtime_flavor() != RuntimeFlavor::CurrentThread {
-            return None;
-        }
-        let mut lanes = lock(&self.own_lanes);
-        if let Some(lane) = lanes.get(&runtime.id()) {
-            return Some(Arc::clone(lane));
-        }
-        // Of those that ended, connections are closed.
-        lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || lane.current().is_some());
-        Some(Arc::clone(lanes.entry(runtime.id()).or_default()))
-    }
 }
 
 impl State {
@@ -682,72 +563,6 @@ impl Client {
         }
         Err(trouble)
     }
-
-    /// What is told about a failure.
-    pub(super) fn error(&self, failure: Failure) -> Error {
-        let (code, hint) = match &failure {
-            Failure::Unreachable(_) => (
-                ErrorCode::Unavailable,
-                "check that Redis runs, and that `online_store.connection_string` names its host and port",
-            ),
-            Failure::Lost(_) => (
-                ErrorCode::Unavailable,
-                "Redis may be restarting; where it expects encrypted connections, add `ssl=true` to \
-                 `online_store.connection_string`",
-            ),
-            Failure::Tls(_) => (
-                ErrorCode::Unavailable,
-                "name the authority with `ssl_ca_certs` in `online_store.connection_string`; without `ssl=true` \
-                 connections are not encrypted",
-            ),
-            Failure::Refused(_) => (
-                ErrorCode::PermissionDenied,
-                "correct `username`, `password` and `db` in `online_store.connection_string`",
-            ),
-            Failure::Busy => (ErrorCode::Unavailable, "send fewer requests at the same time, or give Redis more nodes"),
-            Failure::Timeout => (
-                ErrorCode::Timeout,
-                "Redis is busy or stopped; `socket_timeout` in `online_store.connection_string` says how long to wait",
-            ),
-            Failure::Malformed => {
-                (ErrorCode::Unavailable, "check that the port in `online_store.connection_string` is that of Redis")
-            }
-            Failure::TooLong => (ErrorCode::Unavailable, "look for hashes of very many fields in Redis"),
-            Failure::Unable(line) => return self.server_error(line),
-        };
-        Error::new(code, "could not use the online store")
-            .with_context("online store", self)
-            .with_source(failure)
-            .with_hint(hint)
-    }
-
-    /// What is told about an error that a server answered.
-    pub(super) fn server_error(&self, line: &str) -> Error {
-        let (code, hint) = match line.split(' ').next().unwrap_or_default() {
-            "NOPERM" => (
-                ErrorCode::PermissionDenied,
-                "the user needs `+@read +@write +@scripting +scan +ping` and the keys `~*`; with `skip_dedup: true` writing \
-                 needs no scripts",
-            ),
-            "NOAUTH" | "WRONGPASS" => {
-                (ErrorCode::PermissionDenied, "correct `username` and `password` in `online_store.connection_string`")
-            }
-            "OOM" | "MISCONF" => (ErrorCode::Unavailable, "look at the memory and the disk of Redis"),
-            "READONLY" => {
-                (ErrorCode::Unavailable, "name the master, not a replica, or use `redis_type: redis_sentinel`")
-            }
-            "WRONGTYPE" => {
-                (ErrorCode::Unavailable, "another program uses the same keys: give the store a database of its own")
-            }
-            _ if line.contains("cluster support disabled") => {
-                (ErrorCode::InvalidConfiguration, "the server is no cluster: use `redis_type: redis`")
-            }
-            _ => (ErrorCode::Unavailable, "look into the log of Redis, then try again"),
-        };
-        Error::new(code, format!("the online store answered `{line}`"))
-            .with_context("online store", self)
-            .with_hint(hint)
-    }
 }
 
 /// Up to 25, 50, 100… and at most 400 ms, by chance, so that callers do not come back together.
@@ -774,9 +589,7 @@ fn slot_map(answer: &Answer, asked: &Node, state: &State) -> Result<SlotMap, Fai
     for _ in 0..reply.array()? {
         let n_parts = reply.array()?;
         let mut slot = || match reply.next()? {
-            super::protocol::Element::Integer(slot) => {
-                usize::try_from(slot).ok().filter(|slot| *slot < SLOTS).ok_or(Failure::Malformed)
-            }
+            Element::Integer(slot) => usize::try_from(slot).ok().filter(|slot| *slot < SLOTS).ok_or(Failure::Malformed),
             _ => Err(Failure::Malformed),
         };
         let (first, last) = (slot()?, slot()?);
@@ -784,7 +597,7 @@ fn slot_map(answer: &Answer, asked: &Node, state: &State) -> Result<SlotMap, Fai
         let host = reply.text()?.map(|host| String::from_utf8_lossy(host).into_owned());
         // Without a host it is the one that was asked.
         let host = host.filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.address.host.clone());
-        let super::protocol::Element::Integer(port) = reply.next()? else { return Err(Failure::Malformed) };
+        let Element::Integer(port) = reply.next()? else { return Err(Failure::Malformed) };
         let node = state.node(Address { host, port: u16::try_from(port).map_err(|_| Failure::Malformed)? });
         for _ in 2..n_facts {
             reply.skip()?;

@@ -16,8 +16,10 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
+use super::commands::{Commands, Pipeline, WantedPairs};
 use super::config::{Address, Login};
-use super::protocol::{Answer, Commands, Keeping, Malformed, Part, Pipeline, Reply, Scanner, Unusable, WantedPairs};
+use super::reply::{Answer, Part, Reply};
+use super::scanner::{Keeping, Malformed, Scanner, Unusable};
 
 /// Calls that wait for one connection; more of them are refused.
 const MOST_WAITING: usize = 1024;
@@ -495,7 +497,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use proptest::prelude::*;
 
-    use super::super::protocol::{WantedPair, put_argument};
+    use super::super::commands::{WantedPair, put_argument};
     use super::*;
 
     /// Replies of lists of so many pairs, whose values have about such a length.

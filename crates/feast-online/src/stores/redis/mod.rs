@@ -28,12 +28,18 @@
 //! - Dropping a view looks at all keys of the database, unless `full_scan_for_deletion: false`, which leaves the rows.
 
 mod client;
+mod commands;
 mod config;
 mod connection;
 mod dump;
+mod failures;
 mod layout;
-mod protocol;
+mod node;
+mod places;
 mod reading;
+mod reply;
+mod scanner;
+mod shapes;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,11 +54,15 @@ use futures::TryStreamExt;
 
 pub use self::config::{RedisClient, RedisConfig, RedisType};
 
-use self::client::{Client, Purpose, Replies, Script};
+use self::client::{Client, Replies, Script};
+use self::commands::{Pipeline, put_argument};
 use self::connection::Failure;
 use self::layout::{KeySpace, check_fields, feature_field, put_time, time_field};
-use self::protocol::{Malformed, Pipeline, Reply, put_argument};
-use self::reading::{ReadGroup, Shapes, Trouble, decoded};
+use self::node::Purpose;
+use self::reading::{ReadGroup, Trouble, decoded};
+use self::reply::Reply;
+use self::scanner::Malformed;
+use self::shapes::Shapes;
 use super::newest::newest_rows;
 
 static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };

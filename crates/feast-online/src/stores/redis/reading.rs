@@ -1,13 +1,11 @@
 //! From the hashes of entities to the rows of the views that share them.
 //!
-//! Redis keeps a hash of up to some hundred fields as a list. `HMGET` goes through that list for each field it is asked
-//! for, as far as the field; `HGETALL` goes through it once, and its reply is longer. So hashes are read whole where that
-//! costs less in all: see [`Shape::whole_costs_less`]. How many fields hashes have, and whether they are lists, the
-//! server is asked beside one request of many; where in them the wanted fields are is seen in replies to `HGETALL`.
+//! They are read field by field or whole, as [`shapes`](super::shapes) says. How many fields hashes have, and whether they
+//! are lists, the server is asked beside one request of many; where in them the wanted fields are is seen in replies to
+//! `HGETALL`, see [`places`](super::places).
 
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwapOption;
 use arrow::array::{NullBufferBuilder, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray};
@@ -18,17 +16,14 @@ use feast_core::{
     timestamp_type,
 };
 use feast_proto::value_codec::ColumnDecoder;
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use super::commands::{Pipeline, put_argument};
 use super::layout::{feature_fields, read_time, time_field};
-use super::protocol::{Element, Malformed, Pipeline, Reply, WantedPair, WantedPairs, put_argument};
+use super::places::{NOWHERE, Order, Places, WholeHash};
+use super::reply::{Element, Reply};
+use super::scanner::Malformed;
+use super::shapes::{FEW_FIELDS, KeptAs, Shape, Shapes, WIDEST};
 use crate::write::plain_schema;
-
-/// Requests for fewer fields ask for them one by one, whatever the hash holds.
-const FEW_FIELDS: usize = 8;
-
-/// No hash of more fields is read whole: not on purpose, and not by mistake, see [`Pipeline::expect`].
-const WIDEST: usize = 2048;
 
 /// Fields of whole hashes that are read together; more are several pipelines.
 const FIELDS_PER_PIPELINE: usize = 1 << 18;
@@ -38,75 +33,6 @@ const REQUESTS_PER_QUESTION: u32 = 256;
 
 /// As often, in questions, it is looked anew where in their hashes the fields are.
 const QUESTIONS_PER_LOOK: u32 = 16;
-
-/// What is known of the hashes of a project with certain join keys. All of it is a guess from a few of them: reads are
-/// right whatever it says.
-#[derive(Debug, Default)]
-struct Shape {
-    /// The most fields; 0 as long as nobody knows.
-    width: AtomicUsize,
-    kept_as: AtomicU8,
-    /// Requests that wondered how to read.
-    requests: AtomicU32,
-}
-
-/// How a server keeps a hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KeptAs {
-    /// Nobody knows yet.
-    Unknown = 0,
-    List = 1,
-    Table = 2,
-    /// The server does not tell.
-    Secret = 3,
-}
-
-impl Shape {
-    fn kept_as(&self) -> KeptAs {
-        match self.kept_as.load(Relaxed) {
-            1 => KeptAs::List,
-            2 => KeptAs::Table,
-            3 => KeptAs::Secret,
-            _ => KeptAs::Unknown,
-        }
-    }
-
-    /// Whether `HGETALL` costs less than `HMGET` of that many fields, which goes through so many places of a list.
-    ///
-    /// Nanoseconds of Redis 7.0 (`bench/online/hashes.py` measures them), and 30 per field of a whole hash for its bytes
-    /// on the network and here.
-    fn whole_costs_less(&self, n_fields: usize, places: Option<usize>) -> bool {
-        let width = self.width.load(Relaxed);
-        if n_fields < FEW_FIELDS || !(1..=WIDEST).contains(&width) {
-            return false;
-        }
-        match self.kept_as() {
-            KeptAs::List => {
-                let places = places.unwrap_or(n_fields * width / 2);
-                width * (90 + 30) < n_fields * 110 + places * 8
-            }
-            KeptAs::Table => width * (125 + 30) < n_fields * 180,
-            KeptAs::Unknown | KeptAs::Secret => width <= 2 * n_fields,
-        }
-    }
-}
-
-/// Project and join keys: what the hashes of a kind have in common.
-type KindOfHash = (String, Vec<String>);
-
-/// What is known of all hashes.
-#[derive(Debug, Default)]
-pub(super) struct Shapes {
-    known: Mutex<HashMap<KindOfHash, Arc<Shape>>>,
-}
-
-impl Shapes {
-    fn of(&self, read: &OnlineRead<'_>) -> Arc<Shape> {
-        let join_keys = read.keys.columns.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry((read.wanted.table.project.clone(), join_keys)).or_default())
-    }
-}
 
 /// What is wrong with a reply.
 pub(super) enum Trouble {
@@ -142,33 +68,33 @@ pub(super) struct ReadGroup<'a> {
 
 /// Where the cells of the fields are, key by key.
 #[derive(Default)]
-struct Cells {
+pub(super) struct Cells {
     parts: Vec<Bytes>,
     /// Cells that are in none of the parts: those of keys of which one was not where it should be.
-    others: Vec<u8>,
+    pub(super) others: Vec<u8>,
     part_of_key: Vec<u32>,
-    places: Vec<CellPlace>,
+    pub(super) places: Vec<CellPlace>,
 }
 
 /// The number of the part that other cells are in, as long as nobody knows it.
 const OTHERS: u32 = u32::MAX;
 
 /// What Redis calls the wanted columns of a view, which is the same for every request with the same plan.
-struct ViewFields {
+pub(super) struct ViewFields {
     /// Names of the fields of the columns.
-    features: Vec<[u8; 4]>,
+    pub(super) features: Vec<[u8; 4]>,
     /// Name of the field of the event time.
-    time: Vec<u8>,
+    pub(super) time: Vec<u8>,
     /// All of these names as arguments of a command.
     arguments: Vec<u8>,
     schema: SchemaRef,
     shape: Arc<Shape>,
     /// Where in whole hashes the features and the event time were seen last.
-    places: Vec<AtomicU32>,
+    pub(super) places: Vec<AtomicU32>,
     /// Through how many places of a list `HMGET` goes to find them; 0 as long as nobody knows.
-    distance: AtomicUsize,
+    pub(super) distance: AtomicUsize,
     /// The last order of the fields of this view and of others with it.
-    order: ArcSwapOption<Order>,
+    pub(super) order: ArcSwapOption<Order>,
 }
 
 impl ViewFields {
@@ -187,16 +113,16 @@ impl ViewFields {
     }
 
     /// How many fields there are.
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.features.len() + 1
     }
 }
 
 /// One read.
-struct ViewRead<'a> {
+pub(super) struct ViewRead<'a> {
     position: usize,
     wanted: &'a WantedColumns,
-    fields: Arc<ViewFields>,
+    pub(super) fields: Arc<ViewFields>,
 }
 
 impl<'a> ReadGroup<'a> {
@@ -414,189 +340,6 @@ fn view_fields(read: &OnlineRead<'_>, shapes: &Shapes) -> Result<Arc<ViewFields>
     read.wanted.memo.get(|| Ok::<_, Error>(ViewFields::of(read, shapes)))
 }
 
-/// The place of a field that is in no hash.
-const NOWHERE: u32 = u32::MAX;
-
-/// Where in their hashes the wanted fields are, view by view. As a rule all hashes have the same order.
-#[derive(Default)]
-struct Places {
-    places: Vec<u32>,
-    order: Option<Arc<Order>>,
-    /// Whether some were elsewhere than was thought.
-    moved: bool,
-}
-
-/// The fields of some views in the order in which they are in their hashes.
-struct Order {
-    views: Vec<Weak<ViewFields>>,
-    /// Where the fields are, view by view.
-    places: Vec<u32>,
-    wanted: WantedPairs,
-    /// The position of each field in `wanted`.
-    ranks: Vec<u32>,
-}
-
-impl Order {
-    fn is_of(&self, views: &[ViewRead<'_>], places: &[u32]) -> bool {
-        let is_same = |(known, view): (&Weak<ViewFields>, &ViewRead<'_>)| known.as_ptr() == Arc::as_ptr(&view.fields);
-        self.places == places && self.views.len() == views.len() && self.views.iter().zip(views).all(is_same)
-    }
-
-    fn of(views: &[ViewRead<'_>], places: &[u32]) -> Self {
-        let names = views.iter().flat_map(|view| {
-            let features = view.fields.features.iter().map(<[u8; 4]>::as_slice);
-            features.chain([view.fields.time.as_slice()])
-        });
-        let mut fields: Vec<(u32, &[u8], usize)> =
-            names.zip(places).enumerate().map(|(field, (name, place))| (*place, name, field)).collect();
-        fields.sort_by_key(|(place, ..)| *place);
-        let mut ranks = vec![0; places.len()];
-        for (rank, (.., field)) in (0..).zip(&fields) {
-            ranks[*field] = rank;
-        }
-        Self {
-            views: views.iter().map(|view| Arc::downgrade(&view.fields)).collect(),
-            places: places.to_vec(),
-            wanted: fields.iter().map(|(place, name, _)| WantedPair { place: *place, name: (*name).into() }).collect(),
-            ranks,
-        }
-    }
-}
-
-impl Places {
-    fn of(views: &[ViewRead<'_>]) -> Self {
-        let places: Vec<u32> =
-            views.iter().flat_map(|view| &view.fields.places).map(|place| place.load(Relaxed)).collect();
-        let Some(first) = views.first() else { return Self::default() };
-        let known = first.fields.order.load_full().filter(|order| order.is_of(views, &places));
-        let order = known.unwrap_or_else(|| {
-            let order = Arc::new(Order::of(views, &places));
-            first.fields.order.store(Some(Arc::clone(&order)));
-            order
-        });
-        Self { places, order: Some(order), moved: false }
-    }
-
-    /// The fields in the order in which a reply has them, as a rule.
-    fn wanted(&self) -> WantedPairs {
-        self.order.as_ref().map_or_else(WantedPairs::default, |order| Arc::clone(&order.wanted))
-    }
-
-    /// Takes the places of the values that were kept of a hash, if all of them were, or the hash is empty.
-    fn take_kept(&self, reply: &Reply<'_>, cells: &mut Vec<CellPlace>) -> bool {
-        let Some(order) = &self.order else { return false };
-        let kept = reply.kept();
-        if kept.len() != order.ranks.len() || !kept.iter().all(|place| place.is_some()) {
-            return false;
-        }
-        cells.extend(order.ranks.iter().map(|rank| kept[*rank as usize]));
-        true
-    }
-
-    /// Looks for the cells of the wanted fields, in their order.
-    fn find(&mut self, views: &[ViewRead<'_>], hash: &mut WholeHash<'_>, cells: &mut Cells) -> Result<(), Malformed> {
-        if hash.width == 0 {
-            cells.places.resize(cells.places.len() + self.places.len(), CellPlace::NONE);
-            return Ok(());
-        }
-        let mut places = self.places.iter_mut();
-        let mut find = |name: &[u8]| -> Result<(), Malformed> {
-            let Some(place) = places.next() else { return Ok(()) };
-            let cell = match hash.search(name, place, &mut self.moved)? {
-                None => CellPlace::NONE,
-                Some(value) => {
-                    let cell = CellPlace::new(cells.others.len(), value.len()).ok_or(Malformed)?;
-                    cells.others.extend_from_slice(value);
-                    cell
-                }
-            };
-            cells.places.push(cell);
-            Ok(())
-        };
-        for view in views {
-            view.fields.features.iter().try_for_each(|name| find(name))?;
-            find(&view.fields.time)?;
-        }
-        Ok(())
-    }
-
-    /// Lets the next requests know.
-    fn remember(&self, views: &[ViewRead<'_>], width: usize) {
-        let mut rest = self.places.as_slice();
-        for fields in views.iter().map(|view| &view.fields) {
-            let (places, others) = rest.split_at(fields.len());
-            rest = others;
-            if !self.moved && fields.distance.load(Relaxed) > 0 {
-                continue;
-            }
-            fields.places.iter().zip(places).for_each(|(known, place)| known.store(*place, Relaxed));
-            let distances = places.iter().map(|place| width.min((*place as usize).saturating_add(1)));
-            fields.distance.store(distances.sum(), Relaxed);
-        }
-    }
-}
-
-/// The fields of one hash in their order.
-#[derive(Default)]
-struct WholeHash<'r> {
-    reply: Reply<'r>,
-    width: usize,
-    /// Where the field was that was found last.
-    last: u32,
-    /// Where all pairs begin.
-    starts: Vec<u32>,
-    /// The places of all fields, once one is not behind the one before.
-    by_name: HashTable<u32>,
-    hasher: DefaultHashBuilder,
-}
-
-impl<'r> WholeHash<'r> {
-    fn begin(&mut self, reply: Reply<'r>, width: usize) {
-        (self.reply, self.width) = (reply, width);
-        self.starts.clear();
-        self.by_name.clear();
-    }
-
-    fn name(&self, place: u32) -> Option<&'r [u8]> {
-        self.reply.name_at(*self.starts.get(place as usize)?)
-    }
-
-    fn value(&self, place: u32, name: &[u8]) -> Option<&'r [u8]> {
-        self.reply.value_at(*self.starts.get(place as usize)?, name)
-    }
-
-    /// The cell of a field, whose place is corrected.
-    fn search(&mut self, name: &[u8], place: &mut u32, moved: &mut bool) -> Result<Option<&'r [u8]>, Malformed> {
-        if self.starts.is_empty() {
-            self.reply.clone().starts_of_pairs(self.width, &mut self.starts)?;
-        }
-        if let Some(cell) = self.value(*place, name) {
-            self.last = *place;
-            return Ok(Some(cell));
-        }
-        // The fields of a view were written together.
-        let next = self.last + 1;
-        let found = if self.name(next) == Some(name) { Some(next) } else { self.look_up(name) };
-        let known = std::mem::replace(place, found.unwrap_or(NOWHERE));
-        *moved |= known != *place;
-        let Some(found) = found else { return Ok(None) };
-        self.last = found;
-        Ok(self.value(found, name))
-    }
-
-    fn look_up(&mut self, name: &[u8]) -> Option<u32> {
-        let (reply, starts, hasher) = (&self.reply, &self.starts, &self.hasher);
-        let name_of = |place: u32| reply.name_at(*starts.get(place as usize)?);
-        if self.by_name.is_empty() {
-            for place in 0..u32::try_from(starts.len()).ok()? {
-                let rehash = |place: &u32| hasher.hash_one(name_of(*place));
-                self.by_name.insert_unique(hasher.hash_one(name_of(place)), place, rehash);
-            }
-        }
-        self.by_name.find(hasher.hash_one(Some(name)), |place| name_of(*place) == Some(name)).copied()
-    }
-}
-
 impl ViewRead<'_> {
     /// The event times of its rows, whose columns begin there.
     fn times(&self, cells: &StoredCells, first_column: usize, n_keys: usize) -> Result<TimestampMicrosecondArray> {
@@ -655,7 +398,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::layout::{feature_field, put_time};
-    use super::super::protocol::{Answer, Keeping, Scanner};
+    use super::super::reply::Answer;
+    use super::super::scanner::{Keeping, Scanner};
     use super::*;
 
     /// Fields of a hash in their order.

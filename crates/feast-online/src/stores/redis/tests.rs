@@ -951,7 +951,7 @@ async fn moved_slots_are_followed() {
     let (from_id, to_id) = (from.command(&["CLUSTER", "MYID"]), to.command(&["CLUSTER", "MYID"]));
     for id in 0..40 {
         let key = [keys(&[id]).encoded.value(0), b"proj"].concat();
-        let slot = protocol::hash_slot(&key).to_string();
+        let slot = commands::hash_slot(&key).to_string();
         if from.command(&["CLUSTER", "COUNTKEYSINSLOT", &slot]) == "0" {
             continue;
         }

@@ -1,0 +1,287 @@
+//! Where replies of the Redis protocol end, in bytes that arrive piece by piece.
+
+use feast_core::CellPlace;
+
+use super::commands::WantedPair;
+
+/// The server sent what is not its protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Why no more replies can be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unusable {
+    Malformed,
+    /// A reply has more elements than it may have.
+    TooLong,
+}
+
+impl From<Malformed> for Unusable {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// Kind, number or nothing, text, and where the next element starts.
+pub(super) type Header<'a> = (u8, i64, &'a [u8], usize);
+
+/// What the element at a position begins with. `None`: its line has not arrived.
+#[inline]
+pub(super) fn header(bytes: &[u8], at: usize) -> Result<Option<Header<'_>>, Malformed> {
+    // Nearly all numbers are the lengths of names and values, with one digit.
+    let line = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+    if let Some([kind @ (b'$' | b'*' | b':'), digit @ b'0'..=b'9', b'\r', b'\n']) = line {
+        return Ok(Some((*kind, i64::from(digit - b'0'), &[], at + 4)));
+    }
+    let Some(kind) = bytes.get(at).copied() else { return Ok(None) };
+    if matches!(kind, b'+' | b'-') {
+        let Some(length) = bytes[at + 1..].windows(2).position(|pair| pair == b"\r\n") else { return Ok(None) };
+        return Ok(Some((kind, 0, &bytes[at + 1..at + 1 + length], at + length + 3)));
+    }
+    if !matches!(kind, b'$' | b'*' | b':') {
+        return Err(Malformed);
+    }
+    let mut position = at + 1;
+    let negative = bytes.get(position) == Some(&b'-');
+    position += usize::from(negative);
+    let mut number: i64 = 0;
+    loop {
+        match bytes.get(position) {
+            None => return Ok(None),
+            Some(digit @ b'0'..=b'9') => {
+                let digit = i64::from(digit - b'0');
+                number = number.checked_mul(10).and_then(|number| number.checked_add(digit)).ok_or(Malformed)?;
+            }
+            Some(b'\r') => match bytes.get(position + 1) {
+                None => return Ok(None),
+                Some(b'\n') => break,
+                Some(_) => return Err(Malformed),
+            },
+            Some(_) => return Err(Malformed),
+        }
+        position += 1;
+    }
+    Ok(Some((kind, if negative { -number } else { number }, &[], position + 2)))
+}
+
+/// Where the text of a length starts and ends, and the next element starts.
+pub(super) fn text_end(start: usize, length: i64) -> Result<(usize, usize), Malformed> {
+    let length = usize::try_from(length).map_err(|_| Malformed)?;
+    let end = start.checked_add(length).ok_or(Malformed)?;
+    Ok((end, end.checked_add(2).ok_or(Malformed)?))
+}
+
+/// Where a text of less than 100 bytes starts, and how long it is.
+#[inline(always)]
+pub(super) fn short_text(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let head = bytes.get(at..)?.first_chunk::<5>()?;
+    // The names of features. A processor guesses this and goes on, where it waits for a length that it has to compute.
+    if head[..4] == *b"$4\r\n" {
+        return Some((at + 4, 4));
+    }
+    match head {
+        [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => Some((at + 4, usize::from(ones - b'0'))),
+        [b'$', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
+            Some((at + 5, usize::from(10 * (tens - b'0') + (ones - b'0'))))
+        }
+        _ => None,
+    }
+}
+
+/// Passes over pairs of a name of four bytes and a value of less than 100, as nearly all of a hash are. Gives where the
+/// next one begins that is not such a pair, or has not arrived, or comes after `most` of them, and how many there were.
+#[inline]
+fn pass_pairs(bytes: &[u8], mut at: usize, most: u64) -> (usize, u64) {
+    let mut passed = 0;
+    while passed < most {
+        let Some(head) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) else { break };
+        let (tens, ones) = (head[11].wrapping_sub(b'0'), head[12].wrapping_sub(b'0'));
+        if head[..4] != *b"$4\r\n" || head[10] != b'$' || tens > 9 {
+            break;
+        }
+        let length = if head[12..14] == *b"\r\n" {
+            14 + usize::from(tens)
+        } else if ones <= 9 && head[13..15] == *b"\r\n" {
+            15 + 10 * usize::from(tens) + usize::from(ones)
+        } else {
+            break;
+        };
+        let end = at + length + 2;
+        if end > bytes.len() {
+            break;
+        }
+        at = end;
+        passed += 1;
+    }
+    (at, passed)
+}
+
+/// What is found where a text should be.
+enum Found<'a> {
+    /// The text, and where the next element starts.
+    Text(&'a [u8], usize),
+    /// Not all of it has arrived.
+    Later,
+    Other,
+}
+
+#[inline(always)]
+fn find_text(bytes: &[u8], at: usize) -> Result<Found<'_>, Malformed> {
+    let (start, end, next) = match short_text(bytes, at) {
+        Some((start, length)) => (start, start + length, start + length + 2),
+        None => match header(bytes, at)? {
+            None => return Ok(Found::Later),
+            Some((b'$', length @ 0.., _, start)) => {
+                let (end, next) = text_end(start, length)?;
+                (start, end, next)
+            }
+            Some(_) => return Ok(Found::Other),
+        },
+    };
+    Ok(if next <= bytes.len() { Found::Text(&bytes[start..end], next) } else { Found::Later })
+}
+
+/// What was kept of replies that are lists of pairs.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// The values, one after the other.
+    pub(super) bytes: Vec<u8>,
+    /// Where they are: for each reply one per wanted pair, none where another pair is in its place.
+    pub(super) places: Vec<CellPlace>,
+    /// How many places there are with each reply and the ones before.
+    pub(super) ends: Vec<usize>,
+}
+
+/// How pairs end.
+enum Pairs {
+    WithTheList,
+    /// The next one has not arrived.
+    Later,
+    /// With something that is no pair of texts.
+    Other,
+}
+
+/// Finds the ends of replies in bytes that arrive piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct Scanner {
+    at: usize,
+    /// Elements that the reply at hand still lacks.
+    open: u64,
+    /// Elements of the reply at hand, which is a list.
+    length: u64,
+    /// How many wanted pairs of the reply at hand were kept, or are not where they should be.
+    kept: usize,
+}
+
+impl Scanner {
+    /// The end of the next reply of at most so many elements, once all of it is in `bytes`, which may only have grown
+    /// since the last call.
+    pub(super) fn next(
+        &mut self,
+        bytes: &[u8],
+        most_elements: usize,
+        mut keeping: Option<(&[WantedPair], &mut Keeping)>,
+    ) -> Result<Option<usize>, Unusable> {
+        loop {
+            // Nearly all elements are short texts in an array.
+            while self.open > 0 {
+                if let Some((wanted, kept)) = &mut keeping
+                    && self.open.is_multiple_of(2)
+                {
+                    match self.keep_pairs(bytes, wanted, kept)? {
+                        Pairs::WithTheList => break,
+                        Pairs::Later => return Ok(None),
+                        Pairs::Other => {}
+                    }
+                }
+                let Some((start, length)) = short_text(bytes, self.at) else { break };
+                let end = start + length + 2;
+                if end > bytes.len() {
+                    return Ok(None);
+                }
+                self.at = end;
+                self.open -= 1;
+            }
+            if self.open == 0 && self.length > 0 {
+                return Ok(Some(self.end(keeping)));
+            }
+            let Some((kind, number, _, mut end)) = header(bytes, self.at)? else { return Ok(None) };
+            match kind {
+                b'$' if number >= 0 => {
+                    end = text_end(end, number)?.1;
+                    if end > bytes.len() {
+                        return Ok(None);
+                    }
+                }
+                b'*' if number as usize > most_elements && number > 0 => return Err(Unusable::TooLong),
+                b'*' if number > 0 && self.open == 0 => {
+                    (self.open, self.length) = (number as u64, number as u64);
+                    self.at = end;
+                    continue;
+                }
+                b'*' if number > 0 => self.open = self.open.checked_add(number as u64).ok_or(Malformed)?,
+                _ => {}
+            }
+            self.at = end;
+            self.open = self.open.saturating_sub(1);
+            if self.open == 0 {
+                return Ok(Some(self.end(keeping)));
+            }
+        }
+    }
+
+    /// Passes over pairs and keeps the values of the wanted ones, while their bytes are at hand.
+    #[inline]
+    fn keep_pairs(&mut self, bytes: &[u8], wanted: &[WantedPair], kept: &mut Keeping) -> Result<Pairs, Malformed> {
+        while self.open > 0 {
+            let place = self.length.saturating_sub(self.open) / 2;
+            let next = wanted.get(self.kept).map(|wanted| u64::from(wanted.place));
+            if next.is_none_or(|next| next > place) {
+                let most = next.map_or(u64::MAX, |next| next - place).min(self.open / 2);
+                let (at, passed) = pass_pairs(bytes, self.at, most);
+                self.at = at;
+                self.open -= 2 * passed;
+                if passed == most {
+                    continue;
+                }
+            }
+            let (name, value, end) = match find_text(bytes, self.at)? {
+                Found::Text(name, next) => match find_text(bytes, next)? {
+                    Found::Text(value, end) => (name, value, end),
+                    Found::Later => return Ok(Pairs::Later),
+                    Found::Other => return Ok(Pairs::Other),
+                },
+                Found::Later => return Ok(Pairs::Later),
+                Found::Other => return Ok(Pairs::Other),
+            };
+            let place = self.length.saturating_sub(self.open) / 2;
+            while let Some(next) = wanted.get(self.kept).filter(|wanted| u64::from(wanted.place) <= place) {
+                let is_it = u64::from(next.place) == place && is_same(&next.name, name);
+                let kept_at = if is_it { CellPlace::new(kept.bytes.len(), value.len()) } else { None };
+                if kept_at.is_some() {
+                    kept.bytes.extend_from_slice(value);
+                }
+                kept.places.push(kept_at.unwrap_or(CellPlace::NONE));
+                self.kept += 1;
+            }
+            self.at = end;
+            self.open -= 2;
+        }
+        Ok(Pairs::WithTheList)
+    }
+
+    /// The reply at hand ends here.
+    fn end(&mut self, keeping: Option<(&[WantedPair], &mut Keeping)>) -> usize {
+        if let Some((wanted, kept)) = keeping {
+            kept.places.extend(std::iter::repeat_n(CellPlace::NONE, wanted.len() - self.kept));
+            kept.ends.push(kept.places.len());
+        }
+        *self = Self { at: self.at, ..Self::default() };
+        self.at
+    }
+
+    /// So many bytes were taken away in front.
+    pub(super) fn taken(&mut self, length: usize) {
+        self.at = self.at.saturating_sub(length);
+    }
+}

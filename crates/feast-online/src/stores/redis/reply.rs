@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use feast_core::CellPlace;
 
-use super::scanner::{Keeping, Malformed, header, short_text, text_end};
+use super::scanner::{Keeping, Malformed, header, is_same, short_text, text_end};
 
 /// One element of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +40,6 @@ fn text_at(bytes: &[u8], at: usize) -> Result<(&[u8], usize), Malformed> {
         },
     };
     Ok((bytes.get(start..end).ok_or(Malformed)?, next))
-}
-
-/// Nearly all names have four bytes, which are compared at once.
-#[inline(always)]
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    match (<&[u8; 4]>::try_from(a), <&[u8; 4]>::try_from(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => a == b,
-    }
 }
 
 impl<'a> Reply<'a> {

@@ -141,6 +141,15 @@ fn find_text(bytes: &[u8], at: usize) -> Result<Found<'_>, Malformed> {
     Ok(if next <= bytes.len() { Found::Text(&bytes[start..end], next) } else { Found::Later })
 }
 
+/// Nearly all names have four bytes, which are compared at once.
+#[inline(always)]
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (<&[u8; 4]>::try_from(a), <&[u8; 4]>::try_from(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 /// What was kept of replies that are lists of pairs.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {

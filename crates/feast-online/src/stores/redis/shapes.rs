@@ -78,7 +78,7 @@ pub(super) struct Shapes {
 }
 
 impl Shapes {
-    fn of(&self, read: &OnlineRead<'_>) -> Arc<Shape> {
+    pub(super) fn of(&self, read: &OnlineRead<'_>) -> Arc<Shape> {
         let join_keys = read.keys.columns.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry((read.wanted.table.project.clone(), join_keys)).or_default())

@@ -120,27 +120,14 @@ pub(crate) fn put_stored<'a>(
 ) -> Result<()> {
     // Nearly all values are of the declared type, and need no column.
     let start = out.len();
-    macro_rules! each {
-        ($value_of:expr, |$out:ident, $value:ident| $put:expr) => {
-            put_cells(out, cells.clone(), |$out, cell| {
-                let $value = $value_of(cell)?;
-                $put;
-                Some(())
-            })
-        };
-    }
-    let done = match value_type {
-        ValueType::Int64 => each!(int64_of, |out, value| put_integer(out, value)),
-        ValueType::Int32 => each!(int32_of, |out, value| put_integer(out, i64::from(value))),
-        ValueType::Double => each!(double_of, |out, value| put_float(out, value)),
-        ValueType::Float => each!(float_of, |out, value| put_float(out, f64::from(value))),
-        ValueType::Bool => each!(bool_of, |out, value| out.extend_from_slice(if value { b"true" } else { b"false" })),
-        ValueType::String | ValueType::Json | ValueType::Uuid | ValueType::TimeUuid | ValueType::Decimal => {
-            each!(|cell| text_of(value_type, cell), |out, value| put_text(out, value))
-        }
-        _ => None,
-    };
+    out.push(b'[');
+    let done = cells.clone().try_for_each(|cell| {
+        put_cell(out, cell, value_type)?;
+        out.push(b',');
+        Some(())
+    });
     if done.is_some() {
+        end_list(out);
         return Ok(());
     }
     out.truncate(start);
@@ -154,26 +141,59 @@ pub(crate) fn put_stored<'a>(
     put_values(out, &column.finish()?, value_type)
 }
 
-/// Appends values as a JSON list, unless `put` cannot append one of them.
-fn put_cells<'a>(
-    out: &mut Vec<u8>,
-    cells: impl Iterator<Item = Option<&'a [u8]>>,
-    mut put: impl FnMut(&mut Vec<u8>, &[u8]) -> Option<()>,
-) -> Option<()> {
-    out.push(b'[');
-    let start = out.len();
-    for cell in cells {
-        match cell {
-            Some(cell) if !cell.is_empty() => put(out, cell)?,
-            _ => out.extend_from_slice(b"null"),
+/// The lists that [`put_stored`] makes of several columns, from values that lie row by row; `None` for one with a value
+/// that is out of the ordinary.
+pub(crate) fn stored_lists<'a>(
+    types: &[ValueType],
+    n_rows: usize,
+    cell: impl Fn(usize, usize) -> Option<&'a [u8]>,
+) -> Vec<Option<Vec<u8>>> {
+    let empty = || {
+        let mut list = Vec::with_capacity(n_rows * 12);
+        list.push(b'[');
+        Some(list)
+    };
+    let mut lists: Vec<Option<Vec<u8>>> = types.iter().map(|_| empty()).collect();
+    for row in 0..n_rows {
+        for (column, (value_type, list)) in types.iter().zip(&mut lists).enumerate() {
+            let Some(out) = list else { continue };
+            match put_cell(out, cell(row, column), *value_type) {
+                Some(()) => out.push(b','),
+                None => *list = None,
+            }
         }
-        out.push(b',');
     }
-    if out.len() > start {
-        out.pop();
+    lists.iter_mut().flatten().for_each(end_list);
+    lists
+}
+
+/// Appends a serialized value, if it is of its declared type and that is an ordinary one.
+#[inline(always)]
+fn put_cell(out: &mut Vec<u8>, cell: Option<&[u8]>, value_type: ValueType) -> Option<()> {
+    let Some(cell) = cell.filter(|cell| !cell.is_empty()) else {
+        out.extend_from_slice(b"null");
+        return Some(());
+    };
+    match value_type {
+        ValueType::Int64 => put_integer(out, int64_of(cell)?),
+        ValueType::Int32 => put_integer(out, i64::from(int32_of(cell)?)),
+        ValueType::Double => put_float(out, double_of(cell)?),
+        ValueType::Float => put_float(out, f64::from(float_of(cell)?)),
+        ValueType::Bool => out.extend_from_slice(if bool_of(cell)? { b"true" } else { b"false" }),
+        ValueType::String | ValueType::Json | ValueType::Uuid | ValueType::TimeUuid | ValueType::Decimal => {
+            put_text(out, text_of(value_type, cell)?);
+        }
+        _ => return None,
     }
-    out.push(b']');
     Some(())
+}
+
+/// Puts the bracket behind a list in place of its last comma.
+fn end_list(out: &mut Vec<u8>) {
+    match out.last_mut() {
+        Some(last @ b',') => *last = b']',
+        _ => out.push(b']'),
+    }
 }
 
 /// Appends the names of statuses as a JSON list.

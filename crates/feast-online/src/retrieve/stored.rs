@@ -55,10 +55,16 @@ pub struct StoredView {
 impl StoredView {
     /// The serialized value of a feature in each row; `None`, as zero bytes, is null.
     pub fn values(&self, feature: usize) -> impl ExactSizeIterator<Item = Option<&[u8]>> + Clone {
-        (0..self.statuses.len()).map(move |row| match &self.indices {
+        (0..self.statuses.len()).map(move |row| self.value(row, feature))
+    }
+
+    /// The serialized value of a feature in a row. The values of a row lie beside each other.
+    #[inline]
+    pub fn value(&self, row: usize, feature: usize) -> Option<&[u8]> {
+        match &self.indices {
             None => self.rows.cell(row, feature),
             Some(indices) => self.rows.cell(indices[row]? as usize, feature),
-        })
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse as _;
-use feast_core::{Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, timestamp_type};
+use feast_core::{
+    Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, ValueType, timestamp_type,
+};
 use feast_online::{
     EntityColumn, EntityRows, Fallback, FieldStatus, OnlineColumn, OnlineFeatures, StoredFeatures, StoredView, Timings,
 };
@@ -24,7 +26,7 @@ use super::body::{Columns, Received};
 use super::json_bytes;
 use super::online_body::{self, OnlineBody};
 use crate::error::{Answer, Rejection};
-use crate::json::{put_instants, put_statuses, put_stored, put_text, put_values};
+use crate::json::{put_instants, put_statuses, put_stored, put_text, put_values, stored_lists};
 use crate::metrics::PhaseTimes;
 use crate::options::ServeOptions;
 use crate::state::Server;
@@ -291,6 +293,9 @@ fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) 
     Ok(out)
 }
 
+/// From so many rows on, the values of a column are too far from each other to go through them column by column.
+const MANY_ROWS: usize = 32;
+
 /// [`encode`] for values as the store keeps them.
 fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Vec<u8>> {
     let plan = &features.plan;
@@ -316,8 +321,20 @@ fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Vec<u
             shared = None;
         }
         before = Some(stored);
+        let lists = match features.n_rows {
+            MANY_ROWS.. => {
+                let types: Vec<ValueType> = view.features.iter().map(|feature| feature.field.value_type).collect();
+                stored_lists(&types, features.n_rows, |row, column| stored.value(row, column))
+            }
+            _ => Vec::new(),
+        };
         for (position, feature) in view.features.iter().enumerate().filter(|(_, feature)| feature.returned) {
             out.extend_from_slice(b"{\"values\":");
+            if let Some(Some(list)) = lists.get(position) {
+                out.extend_from_slice(list);
+                put_shared(&mut out, &mut shared, || (&stored.statuses, &stored.event_timestamps));
+                continue;
+            }
             put_stored(&mut out, stored.values(position), feature.field.value_type).map_err(|error| {
                 error.with_context("feature", &feature.field.name).with_context("feature view", &view.online.table.view)
             })?;

@@ -135,6 +135,15 @@ impl RedisStore {
             }
         }
         groups.iter_mut().for_each(ReadGroup::choose_way);
+        for group in groups.iter_mut().filter(|group| group.has_to_know_shape()) {
+            let mut pipeline = if self.client.is_cluster() { Pipeline::default() } else { Pipeline::for_one() };
+            group.ask_shape(&mut pipeline);
+            let replies =
+                self.client.try_execute(Purpose::Read, pipeline).await.map_err(|why| self.client.error(why))?;
+            let reply = |command| self.reply(&replies, command).ok();
+            group.learn_shape(reply(0), reply(1));
+            group.choose_way();
+        }
         // As a rule all groups go in one pipeline; there are several when there are very many keys.
         let mut rest = groups.as_mut_slice();
         while !rest.is_empty() {

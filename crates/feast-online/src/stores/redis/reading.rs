@@ -25,6 +25,9 @@ use super::scanner::Malformed;
 use super::shapes::{FEW_FIELDS, KeptAs, Shape, Shapes, WIDEST};
 use crate::write::plain_schema;
 
+/// Reads of so many values wait until it is known how to read them.
+const MANY_VALUES: usize = 10_000;
+
 /// Fields of whole hashes that are read together; more are several pipelines.
 const FIELDS_PER_PIPELINE: usize = 1 << 18;
 
@@ -176,6 +179,17 @@ impl<'a> ReadGroup<'a> {
         }
     }
 
+    /// Whether so much is read that it is worth a round trip to know how: many requests at the same time that all read in
+    /// the wrong way would keep the server busy for seconds.
+    pub(super) fn has_to_know_shape(&self) -> bool {
+        self.asks_shape && self.shape.width.load(Relaxed) == 0 && self.n_fields * self.keys.len() >= MANY_VALUES
+    }
+
+    /// Asks for the shape of the first hash, and nothing else.
+    pub(super) fn ask_shape(&self, pipeline: &mut Pipeline) {
+        put_question(pipeline, &[self.keys.encoded.value(0), self.project.as_bytes()].concat());
+    }
+
     /// Whether it takes more fields than it wants.
     pub(super) fn reads_whole(&self) -> bool {
         self.whole
@@ -210,15 +224,7 @@ impl<'a> ReadGroup<'a> {
                 pipeline.reserve(end - position + 2, (end - position) * (key.len() + arguments + 32));
             }
             if self.asks_shape && position == 0 {
-                pipeline.begin(2);
-                pipeline.argument(b"HLEN");
-                pipeline.argument(&key);
-                pipeline.end(Some(&key));
-                pipeline.begin(3);
-                pipeline.argument(b"OBJECT");
-                pipeline.argument(b"ENCODING");
-                pipeline.argument(&key);
-                pipeline.end(Some(&key));
+                put_question(pipeline, &key);
             }
             if self.whole {
                 pipeline.begin(2);
@@ -290,7 +296,8 @@ impl<'a> ReadGroup<'a> {
         Ok(())
     }
 
-    fn learn_shape(&self, width: Option<Reply<'_>>, kept_as: Option<Reply<'_>>) {
+    /// Takes the replies to the question about the shape.
+    pub(super) fn learn_shape(&self, width: Option<Reply<'_>>, kept_as: Option<Reply<'_>>) {
         match width.map(|mut reply| reply.next()) {
             // An entity that is not there tells nothing.
             Some(Ok(Element::Integer(0))) => return,
@@ -334,6 +341,19 @@ impl<'a> ReadGroup<'a> {
         });
         rows.collect()
     }
+}
+
+/// Appends the question about the shape of a hash.
+fn put_question(pipeline: &mut Pipeline, key: &[u8]) {
+    pipeline.begin(2);
+    pipeline.argument(b"HLEN");
+    pipeline.argument(key);
+    pipeline.end(Some(key));
+    pipeline.begin(3);
+    pipeline.argument(b"OBJECT");
+    pipeline.argument(b"ENCODING");
+    pipeline.argument(key);
+    pipeline.end(Some(key));
 }
 
 fn view_fields(read: &OnlineRead<'_>, shapes: &Shapes) -> Result<Arc<ViewFields>> {

@@ -117,7 +117,9 @@ class Store:
     def update(self, changes: Sequence[tuple[bool, str]]) -> None:
         """Makes (true) and removes (false) tables, in order."""
         for (keep, project), views in _runs((keep, *self._view(table)) for keep, table in changes):
-            entities = list({one.name: one for view in views for one in view._entity_objects}.values())
+            entities = list(
+                {one.name: one for view in views for one in view._entity_objects}.values()
+            )
             self._store.update(
                 config=self._config(project),
                 tables_to_delete=[] if keep else views,
@@ -164,5 +166,7 @@ def _micros(event: datetime | None) -> int:
     return 0 if event is None else microseconds(event, "event time")
 
 
-def _recency(events: Sequence[int], created: Sequence[int | None], row: int) -> tuple[int, bool, int]:
+def _recency(
+    events: Sequence[int], created: Sequence[int | None], row: int
+) -> tuple[int, bool, int]:
     return events[row], created[row] is not None, created[row] or 0

@@ -4,16 +4,19 @@ with users."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
-import shutil
+import re
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -95,8 +98,15 @@ def redis(name: str, folder: Path, stack: ExitStack) -> dict[str, Any]:
     """Starts the servers of a kind of Redis."""
     made = Redis(folder, stack, secured=name != "redis")
     if name == "redis_cluster_secured":
-        more = ["cluster-enabled yes", "tls-cluster yes", f"masteruser {USER}", f"masterauth {PASSWORD}"]
-        ports = [made.start(*more, f"cluster-config-file nodes-{at}.conf") for at in range(3)]
+        more = [
+            "cluster-enabled yes",
+            "tls-cluster yes",
+            f"masteruser {USER}",
+            f"masterauth {PASSWORD}",
+        ]
+        # The bus would have a port of its own far above, where there may be none.
+        buses = [f"cluster-port {servers.free_port()}" for _ in range(3)]
+        ports = [made.start(*more, bus, f"cluster-config-file {bus[13:]}.conf") for bus in buses]
         nodes = [f"127.0.0.1:{port}" for port in ports]
         told = made.cli(ports[0], "--cluster", "create", *nodes, "--cluster-yes")
         until(lambda: "cluster_state:ok" in made.cli(ports[-1], "CLUSTER", "INFO"), told)
@@ -177,7 +187,13 @@ def trips(store: FeatureStore, view: str, *drivers: int) -> list[int | None]:
 
 def pushed(at: Any, trips: int) -> pa.Table:
     """A row to push."""
-    row = {"driver_id": 1001, "event_timestamp": at, "created": T0, "conv_rate": 0.5, "trips": trips}
+    row = {
+        "driver_id": 1001,
+        "event_timestamp": at,
+        "created": T0,
+        "conv_rate": 0.5,
+        "trips": trips,
+    }
     return pa.table({**{name: [value] for name, value in row.items()}, "city": ["x"]})
 
 
@@ -232,7 +248,9 @@ def nobody_listens(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if "connection_string" in options:
         _, comma, settings = options["connection_string"].partition(",")
         places = [part for part in settings.split(",") if not part.startswith("127.0.0.1:")]
-        return options | {"connection_string": f"127.0.0.1:{port}{comma}{','.join(places)}"}, str(port)
+        return options | {"connection_string": f"127.0.0.1:{port}{comma}{','.join(places)}"}, str(
+            port
+        )
     if "endpoint_url" in options:
         return options | {"endpoint_url": f"http://127.0.0.1:{port}"}, str(port)
     return options | {"port": port}, str(port)
@@ -243,7 +261,10 @@ def test_a_store_that_is_away_is_told_in_time(
 ) -> None:
     name, options = server
     if name == "sqlite":
-        away, place = {"type": "sqlite", "path": "/proc/nowhere/online.db"}, "/proc/nowhere/online.db"
+        away, place = (
+            {"type": "sqlite", "path": "/proc/nowhere/online.db"},
+            "/proc/nowhere/online.db",
+        )
     else:
         away, place = nobody_listens(options())
     write_repository(tmp_path)
@@ -259,6 +280,84 @@ def test_a_store_that_is_away_is_told_in_time(
         assert PASSWORD not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         assert time.monotonic() - started < 60, arguments
+
+
+def processes_of(port: int) -> list[int]:
+    """The server that listens on a port, and its children."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    roots = {pid for pid, _, command in rows if re.search(rf"(-p |--port=){port}\b", command)}
+    return [int(pid) for pid, parent, _ in rows if pid in roots or parent in roots]
+
+
+def ask(port: int, deadline: float = 30) -> tuple[int, list[Any]]:
+    """Status and values of an answer of a feature server."""
+    body = {"features": ["driver_stats:trips"], "entities": {"driver_id": [1001, 1002]}}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=deadline)
+    try:
+        connection.request(
+            "POST", "/get-online-features", json.dumps(body), {"content-type": "application/json"}
+        )
+        answer = connection.getresponse()
+        text = answer.read()
+        values = json.loads(text)["results"][1]["values"] if answer.status == 200 else []
+        if answer.status == 503:
+            assert answer.headers["retry-after"] == "1"
+        return answer.status, values
+    finally:
+        connection.close()
+
+
+def test_a_server_outlives_a_store_that_stands_still(
+    server: tuple[str, Callable[[], dict[str, Any]]], tmp_path: Path
+) -> None:
+    name, options = server
+    if name not in (*DATABASES, "dynamodb"):
+        # The tests of the server do it with Redis; a file does not stand still.
+        return
+    write_repository(tmp_path)
+    chosen = options()
+    configure(tmp_path, chosen)
+    serving = (
+        "online_serving: {timeout_seconds: 2, max_concurrent_requests: 4, max_queued_requests: 4}\n"
+    )
+    with (tmp_path / "feature_store.yaml").open("a") as more:
+        more.write(serving)
+    store = FeatureStore(repo_path=str(tmp_path))
+    store.apply(list(definitions().values()))
+    store.materialize(T0 - HOUR, T0)
+    port = servers.free_port()
+    serve = [sys.executable, "-m", "feast._cli", "-c", str(tmp_path), "serve", "--port", str(port)]
+    with servers.server(serve, tmp_path / "serve.log", lambda: servers.listens(port)):
+        assert ask(port) == (200, [30, 40])
+        place = chosen.get("port") or int(chosen["endpoint_url"].rpartition(":")[2])
+        stopped = processes_of(place)
+        assert stopped
+        answers: list[tuple[int, list[Any]]] = []
+
+        def client() -> None:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                began = time.monotonic()
+                answers.append(ask(port))
+                assert time.monotonic() - began < 10
+
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            clients = [threading.Thread(target=client) for _ in range(12)]
+            for one in clients:
+                one.start()
+            for one in clients:
+                one.join()
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        assert {status for status, _ in answers} == {503, 504}
+        until(lambda: ask(port) == (200, [30, 40]), "the server does not come back")
 
 
 WRITER = """
@@ -298,7 +397,14 @@ def test_a_writer_that_is_killed_leaves_whole_rows(
     key = Entity(name="key", join_keys=["key"])
     types = {"key": Int64, "one": Int64, "two": String, "three": Float64, "four": Array(Int64)}
     schema = [Field(name=name, dtype=dtype) for name, dtype in types.items()]
-    row = {"key": [0], "event_timestamp": [T0], "one": [0], "two": [""], "three": [0.0], "four": [[0]]}
+    row = {
+        "key": [0],
+        "event_timestamp": [T0],
+        "one": [0],
+        "two": [""],
+        "three": [0.0],
+        "four": [[0]],
+    }
     pq.write_table(pa.table(row), tmp_path / "whole.parquet")
     source = FileSource(name="whole", path="whole.parquet", timestamp_field="event_timestamp")
     view = FeatureView(name="whole", entities=[key], schema=schema, source=source, ttl=timedelta(0))
@@ -325,7 +431,9 @@ def test_a_writer_that_is_killed_leaves_whole_rows(
             assert rows["three"][at] == number / 2
             assert rows["four"][at] == [number] * 20
             times = {rows[f"{name}__ts"][at] for name in ("one", "two", "three", "four")}
-            assert {moment.timestamp() if hasattr(moment, "timestamp") else moment for moment in times} == {number}
+            assert {
+                moment.timestamp() if hasattr(moment, "timestamp") else moment for moment in times
+            } == {number}
             seen += 1
         last = max(rows["one"])
     assert seen == KILLS * KEYS

@@ -137,12 +137,16 @@ def test_what_is_materialized_and_pushed_is_served(repository: Path) -> None:
     row = {"driver_id": 1001, "conv_rate": 0.9, "trips": 77, "city": None, "created": T0}
 
     def push(at: object, trips: int) -> None:
-        rows = {name: [value] for name, value in (row | {"trips": trips, "event_timestamp": at}).items()}
+        rows = {
+            name: [value] for name, value in (row | {"trips": trips, "event_timestamp": at}).items()
+        }
         store.push("push", pa.table(rows | {"city": pa.array([None], pa.string())}))
 
     push(T0, 77)
     push(T0 - HOUR, 1)
-    asked = store.get_online_features(["driver_push:trips", "driver_push:city"], [{"driver_id": 1001}])
+    asked = store.get_online_features(
+        ["driver_push:trips", "driver_push:city"], [{"driver_id": 1001}]
+    )
     assert asked.to_dict() == {"driver_id": [1001], "trips": [77], "city": [None]}
 
     async def awaited() -> list[int]:
@@ -230,7 +234,10 @@ def test_tables_go_with_their_views(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("my_stores.NoStore", "is not a subclass of `feast.infra.online_stores.online_store.OnlineStore`"),
+        (
+            "my_stores.NoStore",
+            "is not a subclass of `feast.infra.online_stores.online_store.OnlineStore`",
+        ),
         ("my_stores.MissingOnlineStore", "is not a subclass of"),
         ("no_such_module.MyOnlineStore", "there is no module `no_such_module`; install it"),
         ("my_stores.AbstractOnlineStore", "abstract"),

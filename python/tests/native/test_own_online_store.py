@@ -316,3 +316,25 @@ def test_the_example_is_materialized_read_and_served(tmp_path: Path) -> None:
                 results = json.loads(answer.read())["results"]
             assert [result["values"] for result in results] == [[3, 99], [323, None]]
             assert results[1]["statuses"] == ["PRESENT", "NOT_FOUND"]
+
+
+def test_the_program_without_python_says_that_it_cannot(repository: Path) -> None:
+    applied(repository, "my_stores.DictOnlineStore")
+    binary = os.environ.get("FEAST_BINARY", "")
+    assert binary, "FEAST_BINARY must name the standalone program"
+    read = ("get-online-features", "-e", "driver_id=1001", "-f", "driver_stats:trips")
+    for arguments in (read, ("online-store", "check"), ("materialize", "2026-11-20", "2026-11-21")):
+        done = subprocess.run(
+            [binary, "-c", str(repository), *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        told = "the online store `my_stores.DictOnlineStore` is a Python class, which this program cannot run"
+        assert told in done.stderr, done.stderr
+    # What needs no online store works.
+    listing = subprocess.run(
+        [binary, "-c", str(repository), "entities", "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "driver" in listing.stdout

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from feast import _own_thread
+from feast._frames import moment
 from feast._objects import KINDS
+from feast._own_class import own_class
 from feast.infra.common.materialization_job import (
     MaterializationJob,
     MaterializationJobStatus,
@@ -38,7 +37,7 @@ class Engine:
         self._store = store
 
         def made() -> ComputeEngine:
-            return engine_class(path, repo_path)(
+            return own_class(path, repo_path, ComputeEngine)(
                 repo_config=store.config,
                 offline_store=EngineOfflineStore(store),
                 online_store=EngineOnlineStore(store),
@@ -59,8 +58,8 @@ class Engine:
         task = MaterializationTask(
             project=project,
             feature_view=KINDS[kind].decode(message),
-            start_time=_moment(start),
-            end_time=_moment(end),
+            start_time=moment(start),
+            end_time=moment(end),
             tqdm_builder=_no_bar,
         )
         jobs = self._engine.materialize(self._store.registry, task)
@@ -72,36 +71,6 @@ class Engine:
             _finish(job)
         written = [getattr(job, "rows", None) for job in jobs]
         return sum(written) if all(isinstance(rows, int) for rows in written) else None
-
-
-def engine_class(path: str, repo_path: str) -> type[ComputeEngine]:
-    """The class that a configuration names; its module may lie in the repository."""
-    module_name, _, class_name = path.rpartition(".")
-    with _importable(repo_path):
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise
-            raise ImportError(
-                f"there is no module `{module_name}`; install it, or put it into the feature repository"
-            ) from error
-    found = getattr(module, class_name, None)
-    if not isinstance(found, type) or not issubclass(found, ComputeEngine):
-        raise TypeError(
-            f"`{path}` is not a subclass of `feast.infra.compute_engines.base.ComputeEngine`"
-        )
-    return found
-
-
-@contextlib.contextmanager
-def _importable(folder: str) -> Iterator[None]:
-    """Lets modules of a folder be found, after all others."""
-    sys.path.append(folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
 
 
 def _finish(job: MaterializationJob) -> None:
@@ -136,11 +105,6 @@ class _NoBar:
 
 def _no_bar(_: int) -> _NoBar:
     return _NoBar()
-
-
-def _moment(micros: int) -> datetime:
-    seconds, rest = divmod(micros, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
 
 
 class PulledRows:

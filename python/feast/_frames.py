@@ -30,6 +30,11 @@ def microseconds(moment: dt.datetime, parameter: str) -> int:
     return (plain - EPOCH) // dt.timedelta(microseconds=1)
 
 
+def moment(micros: int) -> dt.datetime:
+    """The time that is so many microseconds after 1970, in UTC."""
+    return EPOCH + dt.timedelta(microseconds=micros)
+
+
 def is_pandas(data: Any) -> bool:
     """Whether this is a pandas DataFrame, without importing pandas to find out."""
     pandas = sys.modules.get("pandas")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from feast import errors
+from feast._own_class import importable
 from feast._settings import FeastConfigError, Settings, did_you_mean, mask_secrets, plain
 
 __all__ = ["FeastConfigError", "RegistryConfig", "RepoConfig", "load_repo_config"]
@@ -408,7 +409,9 @@ def load_repo_config(repo_path: Path, fs_yaml_file: Path) -> RepoConfig:
 
 def _effective(store: Any, repo_path: Path) -> RepoConfig:
     """The configuration that a native store has read."""
-    config = RepoConfig(**json.loads(store.config_json()))
+    # Settings of classes of the user's own may lie in the repository.
+    with importable(str(repo_path)):
+        config = RepoConfig(**json.loads(store.config_json()))
     config.repo_path = repo_path
     return config
 

@@ -1,4 +1,5 @@
 //! Parts of a feature store that are written in Python: a team's own compute engine, and the functions of batch views.
+//! A team's own online store is in `own_online_store.rs`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +13,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::frames::{read_batches, rows_to_python};
+use crate::own_online_store::PythonOnlineStore;
 use crate::transform::InProcessPython;
 
 /// Opens a feature store with the parts that only Python has.
 pub(crate) fn open(config: RepoConfig) -> Result<FeatureStore> {
     let engine = config.has_python_engine().then(|| Arc::new(PythonEngine::new(&config)));
+    let online = config.python_online_store().map(|path| PythonOnlineStore::new(path, &config)).transpose()?;
     let builder = FeatureStore::builder(config).batch_functions(Arc::new(PythonFunctions));
+    let builder = match online {
+        Some(store) => builder.online_store(Arc::new(store)),
+        None => builder,
+    };
     let builder = match engine {
         Some(engine) => builder.compute_engine(engine),
         None => builder,
@@ -28,8 +35,10 @@ pub(crate) fn open(config: RepoConfig) -> Result<FeatureStore> {
 /// A compute engine that a team wrote against Feast's base class. It is made when it is first used.
 struct PythonEngine(Arc<Class>);
 
-/// The class and its one instance.
-struct Class {
+/// A class that a configuration names, and the one object of ours that makes it and calls it.
+pub(crate) struct Class {
+    /// The module and the class of ours.
+    caller: (&'static str, &'static str),
     path: String,
     configuration: String,
     repo_path: String,
@@ -38,22 +47,35 @@ struct Class {
 
 impl PythonEngine {
     fn new(config: &RepoConfig) -> Self {
-        Self(Arc::new(Class {
-            path: config.batch_engine.0.clone(),
-            configuration: config.effective.to_string(),
-            repo_path: config.repo_path.display().to_string(),
-            made: Mutex::default(),
-        }))
+        Self(Arc::new(Class::new("feast._compute_engine", "Engine", &config.batch_engine.0, config)))
     }
 }
 
 impl Class {
-    fn instance(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    /// The class at `path`, called by the class `name` of the module `module` of ours.
+    pub(crate) fn new(module: &'static str, name: &'static str, path: &str, config: &RepoConfig) -> Self {
+        Self {
+            caller: (module, name),
+            path: path.to_owned(),
+            configuration: config.effective.to_string(),
+            repo_path: config.repo_path.display().to_string(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// The path by which the configuration names it.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What calls it; made when it is first asked for.
+    pub(crate) fn instance(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         if let Some(made) = &*self.made.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(made.clone_ref(py));
         }
-        let module = py.import("feast._compute_engine")?;
-        let made = module.call_method1("Engine", (&self.path, &self.configuration, &self.repo_path))?.unbind();
+        let (module, name) = self.caller;
+        let module = py.import(module)?;
+        let made = module.call_method1(name, (&self.path, &self.configuration, &self.repo_path))?.unbind();
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(made.clone_ref(py));
         Ok(made)
     }
@@ -93,7 +115,7 @@ impl ComputeEngine for PythonEngine {
             })
         };
         let rows = in_thread(work).await?.map_err(|error| {
-            told(error, format!("the batch engine `{self}` failed"))
+            told(error, ErrorCode::InvalidDefinition, format!("the batch engine `{self}` failed"))
                 .with_hint("the engine is code of your own: correct it, or the line in feature_store.yaml")
         })?;
         Ok(Materialized::Written { rows })
@@ -143,24 +165,21 @@ fn message<'py>(py: Python<'py>, view: &FeatureView, project: &str) -> (&'static
 }
 
 /// Python may take its time: it gets a thread that may block.
-async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::internal("a call into Python panicked").with_source(error))
 }
 
 fn function_failed(view: &str, error: PyErr) -> Error {
-    told(error, format!("the function of feature view `{view}` failed"))
+    told(error, ErrorCode::InvalidDefinition, format!("the function of feature view `{view}` failed"))
         .with_hint("the function is code of the feature repository: correct it there and run `feast apply`")
 }
 
 /// An exception as an error, in one line.
-fn told(error: PyErr, message: String) -> Error {
+pub(crate) fn told(error: PyErr, code: ErrorCode, message: String) -> Error {
     Python::attach(|py| {
-        let code = match error.is_instance_of::<PyKeyboardInterrupt>(py) {
-            true => ErrorCode::Unavailable,
-            false => ErrorCode::InvalidDefinition,
-        };
+        let code = if error.is_instance_of::<PyKeyboardInterrupt>(py) { ErrorCode::Unavailable } else { code };
         let class = error.get_type(py).name().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
         let text = error.value(py).to_string();
         let text = text.lines().next().unwrap_or_default();

@@ -9,6 +9,7 @@ mod command_line;
 mod errors;
 mod frames;
 mod online_features;
+mod own_online_store;
 mod retrieval_job;
 mod runtime;
 mod store;

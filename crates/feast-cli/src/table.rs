@@ -1,6 +1,6 @@
 //! Lists for people and for programs.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 use serde_json::{Map, Value};
 
 use crate::terminal::{Format, Terminal};
@@ -42,8 +42,12 @@ impl Table {
         self.rows.iter().map(record).collect()
     }
 
-    /// As wide as it is, or, on a terminal, no wider than that.
+    /// As wide as it is, or, on a terminal, no wider than that as long as no word has to be broken: names are copied.
     fn text(&self, on_terminal: bool) -> String {
+        self.text_within(on_terminal, None)
+    }
+
+    fn text_within(&self, on_terminal: bool, width: Option<u16>) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_header(self.columns.clone());
         table.set_content_arrangement(if on_terminal {
@@ -51,11 +55,21 @@ impl Table {
         } else {
             ContentArrangement::Disabled
         });
-        for row in &self.rows {
-            table.add_row(row.iter().map(text_of));
+        if let Some(width) = width {
+            table.set_width(width);
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 3));
+        let mut longest: Vec<usize> = self.columns.iter().map(|name| longest_word(name)).collect();
+        for row in &self.rows {
+            let cells: Vec<String> = row.iter().map(text_of).collect();
+            for (longest, cell) in longest.iter_mut().zip(&cells) {
+                *longest = (*longest).max(longest_word(cell));
+            }
+            table.add_row(cells);
+        }
+        for (column, longest) in table.column_iter_mut().zip(longest) {
+            column.set_padding((0, PADDING));
+            let least = u16::try_from(longest).unwrap_or(u16::MAX).saturating_add(PADDING);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
         }
         // Names are copied: they stay whole.
         if let Some(names) = table.column_mut(0) {
@@ -63,6 +77,12 @@ impl Table {
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
+}
+
+const PADDING: u16 = 3;
+
+fn longest_word(text: &str) -> usize {
+    text.split(' ').map(|word| word.chars().count()).max().unwrap_or_default()
 }
 
 /// A value as a cell: lists and labels in one line.
@@ -83,6 +103,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn words_are_never_broken() {
+        let mut table = Table::new(["NAME", "FEATURES"]);
+        table.row([json!("carriers"), json!(["carrier_flights_7d", "carrier_late_share_7d"])]);
+        let text = table.text_within(true, Some(40));
+        assert_eq!(text, "NAME       FEATURES\ncarriers   carrier_flights_7d,\n           carrier_late_share_7d");
+        // Where the terminal is too narrow for that, it breaks lines itself.
+        assert_eq!(table.text_within(true, Some(10)), text);
+    }
 
     #[test]
     fn cells_are_one_line_and_records_keep_their_types() {

@@ -236,6 +236,8 @@ pub(crate) fn log_to_stderr(terminal: &Terminal, level: Option<LogLevel>, server
     let default = level.unwrap_or(if server { LogLevel::Info } else { LogLevel::Warning });
     let filter = match (level, std::env::var("RUST_LOG")) {
         (None, Ok(directives)) => EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(default.filter())),
+        // What the client of AWS warns of is in the error that follows, and there in one line.
+        (None, Err(_)) => EnvFilter::new(format!("{},aws_config=error", default.filter())),
         _ => EnvFilter::new(default.filter()),
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -257,6 +259,10 @@ pub(crate) fn tell_defects() {
             .map(String::as_str)
             .or_else(|| info.payload().downcast_ref::<&str>().copied())
             .unwrap_or("unknown");
+        // Ends a task that waits for something while the runtime ends, and nothing else.
+        if what.starts_with("A Tokio 1.x context was found, but it is being shutdown") {
+            return;
+        }
         let _ = writeln!(std::io::stderr(), "error: this is a defect of feast: {what}{place}");
         let _ = writeln!(std::io::stderr(), "hint: please report it with the command you ran");
     }));

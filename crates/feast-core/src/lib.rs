@@ -84,7 +84,7 @@ pub use saved_dataset::{
 };
 pub use shard::{Shard, ShardProgress, complete_shard};
 pub use suggest::{did_you_mean, list_names};
-pub use time_to_live::{TimeToLive, is_expired};
+pub use time_to_live::{TimeToLive, is_expired, span_text};
 pub use transformation::{Substrait, Transformation, UserDefinedFunction};
 pub use transformer::{BatchFunctions, Rows, Transformer};
 pub use turns::Turns;

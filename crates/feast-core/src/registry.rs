@@ -150,9 +150,11 @@ impl ProjectContents {
     /// `FeatureViewNotFound` with the closest name.
     pub fn feature_view(&self, name: &str) -> Result<&Arc<FeatureView>> {
         self.feature_views.get(name).ok_or_else(|| {
-            ObjectRef::new(ObjectKind::FeatureView, name)
-                .not_found(&self.project.name)
-                .with_hint_opt(did_you_mean(name, self.feature_views.keys().map(String::as_str)))
+            let error = ObjectRef::new(ObjectKind::FeatureView, name).not_found(&self.project.name);
+            match self.feature_services.contains_key(name) {
+                true => error.with_hint(format!("`{name}` is a feature service, which is asked for as a whole")),
+                false => error.with_hint_opt(did_you_mean(name, self.feature_views.keys().map(String::as_str))),
+            }
         })
     }
 

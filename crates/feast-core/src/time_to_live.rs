@@ -41,9 +41,34 @@ pub(crate) fn seconds_text(duration: TimeDelta) -> String {
     }
 }
 
+/// A span of time for people, in its two greatest units.
+pub fn span_text(seconds: f64) -> String {
+    if seconds < 0.0 {
+        return format!("in {}", span_text(-seconds));
+    }
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds as u64;
+    let parts = UNITS.iter().filter_map(|(length, unit)| {
+        let count = rest / length;
+        rest %= length;
+        (count > 0).then(|| format!("{count} {unit}"))
+    });
+    let parts: Vec<String> = parts.take(2).collect();
+    if parts.is_empty() { format!("{seconds:.3} s") } else { parts.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        let cases =
+            [(0.25, "0.250 s"), (59.9, "59 s"), (3725.0, "1 h 2 min"), (90_000.0, "1 d 1 h"), (-60.0, "in 1 min")];
+        for (seconds, text) in cases {
+            assert_eq!(span_text(seconds), text);
+        }
+    }
 
     #[test]
     fn both_ends_are_inside() {

@@ -83,8 +83,9 @@ impl Taken {
 
 /// Whether the files of a source take these rows, as they are now or were a moment ago.
 pub(crate) fn check(turns: &AppendTurns, source: &DataSource, base: &Path, rows: &RecordBatch) -> Result<()> {
-    if let Some(known) = turns.known(source) {
-        return known.fitted(rows).map(drop);
+    // What files refused a moment ago they may take now.
+    if turns.known(source).is_some_and(|known| known.fitted(rows).is_ok()) {
+        return Ok(());
     }
     let table = SourceTable::open(source, base)?;
     check_kind(source, &table.files)?;

@@ -550,10 +550,13 @@ fn malformed(key: &str, found: &Value, expected: &str) -> Error {
         .with_hint("correct it, or leave it out")
 }
 
-/// A number of bytes, plain or with a unit: `512MB`, `1.5 GiB`.
+/// A number of bytes, plain or with a unit: `512MB`, `1.5 GiB`. Who writes `512` has forgotten the unit.
 fn parse_bytes(value: &Value) -> Option<usize> {
+    const LEAST: usize = 1024;
     let text = match value {
-        Value::Number(number) => return number.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
+        Value::Number(number) => {
+            return number.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n >= LEAST);
+        }
         Value::String(text) => text.trim(),
         _ => return None,
     };
@@ -572,7 +575,7 @@ fn parse_bytes(value: &Value) -> Option<usize> {
         _ => return None,
     };
     let bytes = number.parse::<f64>().ok()? * factor as f64;
-    (bytes >= 1.0 && bytes < usize::MAX as f64).then_some(bytes as usize)
+    (bytes >= LEAST as f64 && bytes < usize::MAX as f64).then_some(bytes as usize)
 }
 
 #[cfg(test)]
@@ -594,6 +597,10 @@ mod tests {
         let limit = |text: &str| connect(json!({"memory_limit": text})).unwrap().memory_limit;
         assert_eq!(limit("512MiB"), Some(512 << 20));
         assert_eq!(limit("1.5 GB"), Some(1_500_000_000));
+        for forgotten in [json!("512"), json!(512), json!("1B")] {
+            let error = connect(json!({"memory_limit": forgotten})).unwrap_err();
+            assert!(error.message().ends_with("but should be a size such as `512MiB`"), "{error}");
+        }
     }
 
     #[test]

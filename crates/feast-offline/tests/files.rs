@@ -11,7 +11,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Float32Array, Float64Array, Int8Array, Int32Array, Int64Array,
     RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
-use arrow::compute::concat_batches;
+use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow::util::pretty::pretty_format_batches;
 use chrono::{DateTime, TimeDelta};
@@ -230,21 +230,25 @@ async fn csv_is_read_plain_and_compressed() {
 #[tokio::test]
 async fn numbers_in_csv_that_begin_with_zeros_stay_what_they_are() {
     let (folder, store) = store();
-    let text = "driver_id,event_timestamp,zip,trips,share,version\n1,1970-01-01T00:00:10Z,10115,05,0.5,1.10\n\
-                2,1970-01-01T00:00:10Z,01067,12,-0.25,2.0\n";
+    let text = "driver_id,event_timestamp,zip,trips,share,version,block,rate\n\
+                1,1970-01-01T00:00:10Z,10115,05,0.5,1.10,1e3,1e3\n\
+                2,1970-01-01T00:00:10Z,01067,12,-0.25,2.0,2e5,2.5\n";
     fs::write(folder.path().join("a.csv"), text).unwrap();
     let source = source("a.csv");
     let schema = store.schema(&source).await.unwrap();
     let types: Vec<&DataType> = schema.fields().iter().skip(2).map(|field| field.data_type()).collect();
-    assert_eq!(types, [&DataType::Utf8, &DataType::Utf8, &DataType::Float64, &DataType::Float64]);
+    let (text, number) = (&DataType::Utf8, &DataType::Float64);
+    assert_eq!(types, [text, text, number, number, text, text]);
     let declared = [
         ("zip", ValueType::String),
         ("trips", ValueType::Int64),
         ("share", ValueType::Double),
         ("version", ValueType::String),
+        ("block", ValueType::String),
+        ("rate", ValueType::Double),
     ];
-    let references = ["driver_stats:zip", "driver_stats:trips", "driver_stats:share", "driver_stats:version"];
-    let plan = plan(&[view(&source, &declared)], &references);
+    let references = declared.map(|(name, _)| format!("driver_stats:{name}"));
+    let plan = plan(&[view(&source, &declared)], &references.each_ref().map(String::as_str));
     let entity = rows(&[(1, 40, 0), (2, 40, 0)]).project(&[0, 1]).unwrap();
     let entity = EntitySource::Batches(entity.schema(), vec![entity]);
     let found = historical(&store, plan, entity, Vec::new()).await.unwrap();
@@ -253,6 +257,27 @@ async fn numbers_in_csv_that_begin_with_zeros_stay_what_they_are() {
     assert_eq!(column("trips").as_primitive::<Int64Type>().values(), &[5, 12]);
     assert_eq!(column("share").as_primitive::<Float64Type>().values(), &[0.5, -0.25]);
     assert_eq!(column("version").as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1.10", "2.0"]);
+    assert_eq!(column("block").as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1e3", "2e5"]);
+    assert_eq!(column("rate").as_primitive::<Float64Type>().values(), &[1000.0, 2.5]);
+}
+
+#[tokio::test]
+async fn numbers_of_partitions_that_begin_with_zeros_stay_what_they_are() {
+    let (folder, store) = store();
+    for (zip, driver) in [("01067", 1), ("10115", 2)] {
+        write_parquet(&folder.path().join(format!("stats/zip={zip}/part.parquet")), &rows(&[(driver, 10, 5)]));
+    }
+    let source = source("stats");
+    let schema = store.schema(&source).await.unwrap();
+    assert_eq!(schema.field_with_name("zip").unwrap().data_type(), &DataType::Utf8);
+    for (value_type, expected) in [(ValueType::String, ["01067", "10115"]), (ValueType::Int64, ["1067", "10115"])] {
+        let plan = plan(&[view(&source, &[("zip", value_type)])], &["driver_stats:zip"]);
+        let entity = rows(&[(1, 40, 0), (2, 40, 0)]).project(&[0, 1]).unwrap();
+        let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+        let found = historical(&store, plan, entity, Vec::new()).await.unwrap();
+        let zips = cast(found.column_by_name("zip").unwrap(), &DataType::Utf8).unwrap();
+        assert_eq!(zips.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), expected);
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// Shortest pause between two background refreshes after a failed one.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// After how long a background refresh that has not ended is told as a failure.
+const SLOW_REFRESH: Duration = Duration::from_secs(5);
+
+/// No time.
+const NEVER: u64 = u64::MAX;
+
 /// The cached registry. Clones share the cache.
 ///
 /// Readers get an immutable snapshot by a pointer load. They wait for the store only while there is no snapshot yet.
@@ -35,6 +41,8 @@ struct Shared {
     loading: tokio::sync::Mutex<()>,
     /// Whether a background refresh is under way.
     refreshing: AtomicBool,
+    /// Milliseconds after `opened` at which the oldest one under way began, whoever waits for it; `NEVER`: there is none.
+    began: AtomicU64,
     opened: Instant,
     /// Milliseconds after `opened` at which the snapshot was last known to be the stored state.
     checked: AtomicU64,
@@ -50,7 +58,7 @@ pub struct RegistryHealth {
     pub version: Option<RegistryVersion>,
     /// Time since the snapshot was last known to be the stored state; `None` before the first one.
     pub age: Option<Duration>,
-    /// Why the last refresh failed and how long ago; `None` when it did not.
+    /// Why the last refresh failed and how long ago, or that the one under way takes long; `None` when all is well.
     pub failure: Option<(String, Duration)>,
 }
 
@@ -80,6 +88,7 @@ impl RegistryHandle {
             current: ArcSwapOption::empty(),
             loading: tokio::sync::Mutex::new(()),
             refreshing: AtomicBool::new(false),
+            began: AtomicU64::new(NEVER),
             opened: Instant::now(),
             checked: AtomicU64::new(0),
             not_before: AtomicU64::new(0),
@@ -149,6 +158,7 @@ impl RegistryHandle {
     /// # Errors
     /// Those of [`RegistryStore::load`], and `Unavailable` for a registry that is gone.
     pub async fn refresh_in_background(&self) -> Result<Arc<RegistrySnapshot>> {
+        let _begun = Begun::now(&self.0);
         self.refresh_if(|known, loaded| known.version.is_none() || loaded.version.is_some()).await
     }
 
@@ -220,7 +230,10 @@ impl RegistryHandle {
         RegistryHealth {
             age: snapshot.is_some().then(|| self.0.opened.elapsed().saturating_sub(checked)),
             version: snapshot.and_then(|snapshot| snapshot.version.clone()),
-            failure: self.0.failure().as_ref().map(|(message, when)| (message.clone(), when.elapsed())),
+            failure: self
+                .0
+                .slow()
+                .or_else(|| self.0.failure().as_ref().map(|(told, when)| (told.clone(), when.elapsed()))),
         }
     }
 }
@@ -276,6 +289,13 @@ impl Shared {
         self.ttl.is_some_and(|ttl| u128::from(age) > ttl.as_millis()) && now >= self.not_before.load(Ordering::Acquire)
     }
 
+    /// What is told of a registry that takes long to answer, and how long it has.
+    fn slow(&self) -> Option<(String, Duration)> {
+        let began = Some(self.began.load(Ordering::Acquire)).filter(|began| *began != NEVER)?;
+        let waited = self.opened.elapsed().saturating_sub(Duration::from_millis(began));
+        (waited > SLOW_REFRESH).then(|| (format!("{} has not answered for {} s", self.store, waited.as_secs()), waited))
+    }
+
     fn now(&self) -> u64 {
         self.opened.elapsed().as_millis() as u64
     }
@@ -291,6 +311,24 @@ struct Refreshing(Arc<Shared>);
 impl Drop for Refreshing {
     fn drop(&mut self) {
         self.0.refreshing.store(false, Ordering::Release);
+    }
+}
+
+/// Tells since when a refresh in the background is under way, and that it has ended.
+struct Begun<'a>(Option<&'a AtomicU64>);
+
+impl<'a> Begun<'a> {
+    fn now(shared: &'a Shared) -> Self {
+        let is_first = shared.began.compare_exchange(NEVER, shared.now(), Ordering::AcqRel, Ordering::Acquire).is_ok();
+        Self(is_first.then_some(&shared.began))
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(began) = self.0 {
+            began.store(NEVER, Ordering::Release);
+        }
     }
 }
 

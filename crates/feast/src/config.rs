@@ -242,6 +242,13 @@ impl RepoConfig {
         is_class(&self.batch_engine.0)
     }
 
+    /// The path of the Python class that `online_store` names, where it is one of the user's own.
+    pub fn python_online_store(&self) -> Option<&str> {
+        let (name, _) = self.online_store.as_ref()?;
+        let own = is_class(name) && !name.starts_with("feast.") && feast_online::stores::known_store(name).is_err();
+        own.then_some(name)
+    }
+
     /// The host and port of a server that runs functions of on-demand views, where one is named.
     pub fn transformation_service_endpoint(&self) -> Option<&str> {
         self.effective["feature_server"]["transformation_service_endpoint"].as_str().filter(|place| !place.is_empty())

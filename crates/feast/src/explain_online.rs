@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use arrow::array::Array;
-use feast_core::{FeatureSelection, PlannedView, Result, RetrievalPlan, Timestamp, is_expired};
+use feast_core::{FeatureSelection, PlannedView, Result, RetrievalPlan, Timestamp, is_expired, span_text};
 use feast_online::{FieldStatus, OnlineColumn, OnlineFeatures};
 use serde::Serialize;
 
@@ -245,8 +245,8 @@ fn cause_of(
     let time = Timestamp::from_timestamp_micros(column.event_timestamp_micros(row)).unwrap_or_default();
     let age = || {
         let ttl = view.ttl.limit().map_or(0.0, |ttl| ttl.as_seconds_f64());
-        let age = (now - time).as_seconds_f64();
-        format!("the row is of {time}, {age:.0} s ago, and the ttl of the view is {ttl} s")
+        let age = span_text((now - time).as_seconds_f64());
+        format!("the row is of {time}, {age} ago, and the ttl of the view is {}", span_text(ttl))
     };
     match column.statuses[row] {
         FieldStatus::Invalid => {

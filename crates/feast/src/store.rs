@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use feast_core::{
-    BatchFunctions, Error, FeatureView, OnlineStore, OnlineTable, ProjectContents, RegistrySnapshot, Result,
-    Transformer,
+    BatchFunctions, Error, FeatureView, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, ProjectContents,
+    RegistrySnapshot, Result, TableChange, Transformer,
 };
 use feast_offline::{ComputeEngine, LocalEngine, MaterializationTask, Materialized, OfflineStore};
 use feast_registry::{RegistryHandle, RegistrySettings};
@@ -97,6 +97,9 @@ impl FeatureStoreBuilder {
         let registry_store = feast_registry::connect(&config.registry.registry_type, &settings)?;
         let online = match (self.online, &config.online_store) {
             (Some(store), _) => Some(store),
+            (None, Some((name, _))) if config.python_online_store().is_some() => {
+                Some(Arc::new(PythonStoreMissing(name.clone())) as _)
+            }
             (None, Some((name, options))) => Some(feast_online::connect(name, options, &config.repo_path)?),
             (None, None) => None,
         };
@@ -142,6 +145,51 @@ impl ComputeEngine for PythonEngineMissing {
     async fn materialize(&self, _: MaterializationTask) -> Result<Materialized> {
         Err(Error::unsupported(format!("the batch engine `{self}` is a Python class, which this program cannot run"))
             .with_hint("use the `feast` command of the Python package, or set `batch_engine: local`"))
+    }
+}
+
+/// Stands where the configuration names a class of Python as online store and this process has no Python. What needs
+/// no online store works without it.
+#[derive(Debug)]
+struct PythonStoreMissing(String);
+
+impl fmt::Display for PythonStoreMissing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl PythonStoreMissing {
+    fn error(&self) -> Error {
+        Error::unsupported(format!("the online store `{self}` is a Python class, which this program cannot run"))
+            .with_hint("use the `feast` command of the Python package, or another `online_store`")
+    }
+}
+
+#[async_trait]
+impl OnlineStore for PythonStoreMissing {
+    async fn read(&self, _: &[OnlineRead<'_>]) -> Result<Vec<OnlineRows>> {
+        Err(self.error())
+    }
+
+    async fn write(&self, _: OnlineWrite<'_>) -> Result<()> {
+        Err(self.error())
+    }
+
+    async fn update(&self, _: &[TableChange]) -> Result<()> {
+        Err(self.error())
+    }
+
+    async fn check(&self) -> Result<()> {
+        Err(self.error())
+    }
+
+    fn has_tables_of_versions(&self) -> bool {
+        false
+    }
+
+    fn preferred_batch_rows(&self) -> usize {
+        1
     }
 }
 

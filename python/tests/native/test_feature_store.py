@@ -534,6 +534,25 @@ def test_pushed_rows_are_online_and_offline(store):
     ]
 
 
+def test_a_push_goes_by_the_files_as_they_are(store, repository):
+    # What files ask of rows is remembered for a second: what is remembered may neither refuse rows nor let them in.
+    path = repository / "pushed.parquet"
+    both = PushMode.ONLINE_AND_OFFLINE
+    narrow = pq.read_table(path)
+    wide = narrow.append_column("extra", pa.array(["x"] * narrow.num_rows))
+    store.push("push", row(99), to=both)
+    pq.write_table(wide, path)
+    with pytest.raises(FeastError, match="extra"):
+        store.push("push", row(100), to=both)
+    assert pq.read_table(path).num_rows == wide.num_rows
+    store.push("push", row(101).assign(extra="y"), to=both)
+    assert pq.read_table(path)["extra"].to_pylist()[-1] == "y"
+    pq.write_table(narrow, path)
+    store.push("push", row(102), to=both)
+    assert pq.read_table(path)["trips"].to_pylist()[-1] == 102
+    assert online(store, 1001, "driver_push:trips") == 102
+
+
 def test_an_older_row_does_not_replace_a_newer_one(store):
     asyncio.run(store.push_async("push", row(99)))
     store.push("push", row(1, T0))

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use feast::{OnlineExplanation, OnlineRequest, parse_selection};
+use feast_core::span_text;
 use serde_json::{Value, json};
 
 use super::get_online_features::entity_rows;
@@ -69,7 +70,7 @@ fn print_tables(explanation: &OnlineExplanation, terminal: &Terminal) {
             json!(view.join_keys),
             view.features.into(),
             format!("{} of {}", view.rows_found, explanation.rows).into(),
-            view.ttl_seconds.map_or("for ever".into(), |seconds| format!("{seconds} s").into()),
+            view.ttl_seconds.map_or("for ever".into(), |seconds| span_text(seconds).into()),
             view.materialized_until.map_or("never".into(), |end| end.to_string().into()),
         ]);
     }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use feast::{Freshness, Newest};
+use feast_core::span_text;
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Outcome};
@@ -56,38 +57,10 @@ impl FreshnessCommand {
 fn cells(newest: &Option<Newest>) -> [Value; 3] {
     match newest {
         None => [Value::Null, Value::Null, Value::Null],
-        Some(Newest { time, age_seconds, told_by, .. }) => {
-            [json!(age_seconds.map_or("-".to_owned(), age)), json!(time.map(show_timestamp)), json!(told_by.word())]
-        }
-    }
-}
-
-/// An age in its two greatest units.
-fn age(seconds: f64) -> String {
-    if seconds < 0.0 {
-        return format!("in {}", age(-seconds));
-    }
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
-    let mut rest = seconds as u64;
-    let parts = UNITS.iter().filter_map(|(length, unit)| {
-        let count = rest / length;
-        rest %= length;
-        (count > 0).then(|| format!("{count} {unit}"))
-    });
-    let parts: Vec<String> = parts.take(2).collect();
-    if parts.is_empty() { format!("{seconds:.3} s") } else { parts.join(" ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_short() {
-        let cases =
-            [(0.25, "0.250 s"), (59.9, "59 s"), (3725.0, "1 h 2 min"), (90_000.0, "1 d 1 h"), (-60.0, "in 1 min")];
-        for (seconds, text) in cases {
-            assert_eq!(age(seconds), text);
-        }
+        Some(Newest { time, age_seconds, told_by, .. }) => [
+            json!(age_seconds.map_or("-".to_owned(), span_text)),
+            json!(time.map(show_timestamp)),
+            json!(told_by.word()),
+        ],
     }
 }

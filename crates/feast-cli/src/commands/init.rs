@@ -129,14 +129,16 @@ impl Init {
                 .with_hint("choose another directory; nothing was written")
                 .into());
         }
-        if root.join(CONFIG_FILE).exists() {
-            // `apply` there would read the definitions of both.
-            return Err(Error::new(
-                ErrorCode::AlreadyExists,
-                format!("`{}` is a feature repository already: it has a `{CONFIG_FILE}`", root.display()),
-            )
-            .with_hint("choose another directory; nothing was written")
-            .into());
+        // `apply` there would read the definitions of both.
+        if let Some(repository) = root.ancestors().find(|folder| folder.join(CONFIG_FILE).exists()) {
+            let repository_is = format!("`{}` is a feature repository already", repository.display());
+            let what = match repository == root {
+                true => format!("{repository_is}: it has a `{CONFIG_FILE}`"),
+                false => format!("{repository_is}, and `feast apply` there would read the new one, too"),
+            };
+            return Err(Error::new(ErrorCode::AlreadyExists, what)
+                .with_hint("choose another directory; nothing was written")
+                .into());
         }
         write(&root.join(REPOSITORY).join("data"), &contents)?;
         let terminal = session.terminal();

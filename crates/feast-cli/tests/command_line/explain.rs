@@ -58,7 +58,7 @@ fn people_get_tables() {
     for expected in [
         "exit code: 0",
         "PHASE       FIRST",
-        "driver_hourly_stats   driver_id   2          1 of 2       86400 s   2026-11-21 00:00:00 UTC",
+        "driver_hourly_stats   driver_id   2          1 of 2       1 d   2026-11-21 00:00:00 UTC",
         "0     driver_hourly_stats   driver_hourly_stats__conv_rate                                         value null",
         "there is no row for this entity; materialized until 2026-11-21 00:00:00 UTC",
     ] {

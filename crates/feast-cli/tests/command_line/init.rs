@@ -143,6 +143,13 @@ fn no_repository_is_made_inside_another() {
     error: `[folder]/rides` is a feature repository already: it has a `feature_store.yaml`
     hint: choose another directory; nothing was written
     ");
+    assert_told!(init(folder.path(), &["rides/inner/most"]), @r"
+    exit code: 1
+    ----- stdout -----
+    ----- stderr -----
+    error: `[folder]/rides` is a feature repository already, and `feast apply` there would read the new one, too
+    hint: choose another directory; nothing was written
+    ");
     assert_eq!(files(folder.path()), "rides/feature_store.yaml");
 }
 

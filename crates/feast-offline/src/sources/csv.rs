@@ -1,5 +1,5 @@
 //! CSV files with a header line, plain or gzipped. Types are inferred; empty cells are null. A column with numbers that
-//! begin with zeros is text: they are codes, and as numbers would be others.
+//! begin with zeros, or look like `1e3`, is text: they are codes, and as numbers would be others.
 
 use std::io::Read;
 use std::path::Path;
@@ -90,8 +90,8 @@ impl CsvRows {
     }
 }
 
-/// Makes columns of numbers text where one of the numbers in the first rows begins with zeros: a code, which would be
-/// another as a number. The text has a header line.
+/// Makes columns of numbers text where one of the numbers in the first rows is a code, which would be another as a number.
+/// The text has a header line.
 ///
 /// # Errors
 /// Text that is no CSV of this schema.
@@ -120,10 +120,14 @@ pub fn codes_as_text(schema: Schema, text: impl Read, n_rows: usize) -> Result<S
     Ok(Schema::new(fields))
 }
 
-/// Whether digits begin with a zero that means something, as in `007`.
-fn is_code(text: &str) -> bool {
-    let digits = text.as_bytes().strip_prefix(b"-").unwrap_or(text.as_bytes());
-    matches!(digits, [b'0', next, ..] if next.is_ascii_digit())
+/// Whether digits begin with a zero that means something, as in `007`, or have an `e` among them, as in `1e3`: who writes
+/// numbers writes `1e+03`, `1.0e3` or `1e-3`.
+pub(super) fn is_code(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_exponent =
+        || digits.split_once(['e', 'E']).is_some_and(|(left, right)| all_digits(left) && all_digits(right));
+    matches!(digits.as_bytes(), [b'0', next, ..] if next.is_ascii_digit()) || has_exponent()
 }
 
 /// The type that holds the values of both.

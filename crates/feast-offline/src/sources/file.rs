@@ -21,6 +21,7 @@ use parquet::file::reader::ChunkReader;
 
 use super::Place;
 use super::bucket::{Bucket, is_in_bucket};
+use super::csv::is_code;
 use super::delta::{DataFile, DeltaTable, LOG, not_a_table, pinned};
 use super::parquet::malformed;
 use super::shared_file::SharedFile;
@@ -293,7 +294,7 @@ impl Files {
                 .map(|pairs| pairs.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.clone()))
                 .collect();
             let present = || values.iter().flatten();
-            let data_type = if present().all(|value| i64::from_str(value).is_ok()) {
+            let data_type = if present().all(|value| i64::from_str(value).is_ok() && !is_code(value)) {
                 DataType::Int64
             } else if present().all(|value| date(value).is_some()) {
                 DataType::Date32

@@ -11,7 +11,10 @@ from feast.repo_config import RepoConfig
 
 
 class OnlineStore(ABC):
-    """Keeps the latest row per entity key. Its settings are the class `<name>Config` beside it."""
+    """Keeps the latest row per entity key. Its settings are the class `<name>Config` beside it.
+
+    Named by its path in `feature_store.yaml`, made without arguments when it is first needed, and called by several threads.
+    """
 
     @abstractmethod
     def online_write_batch(
@@ -43,11 +46,11 @@ class OnlineStore(ABC):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Makes and removes the tables of feature views."""
+        """Makes and removes the tables of feature views; those in neither list stay as they are."""
 
     @abstractmethod
     def teardown(self, config: RepoConfig, tables: Sequence[Any], entities: Sequence[Any]) -> None:
-        """Removes everything."""
+        """Removes everything. Called by nobody here: `update` is told what `feast teardown` removes."""
 
     def plan(self, config: RepoConfig, desired_registry_proto: Any) -> list[Any]:
         """The tables that a registry asks for."""

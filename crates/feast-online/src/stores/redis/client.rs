@@ -276,8 +276,9 @@ impl Client {
                 _ => {}
             }
         }
-        let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands)).await;
-        replies.unwrap_or(Err(Failure::Timeout))
+        let mut unreachable = None;
+        let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands, &mut unreachable)).await;
+        replies.unwrap_or_else(|_| Err(unreachable.unwrap_or(Failure::Timeout)))
     }
 
     fn only_node(&self) -> Arc<Node> {
@@ -290,6 +291,7 @@ impl Client {
         deadline: Instant,
         purpose: Purpose,
         commands: &Commands,
+        unreachable: &mut Option<Failure>,
     ) -> Result<Replies, Failure> {
         let state = self.state();
         let mut replies = Replies { parts: Vec::new(), places: vec![(0, 0); commands.len()] };
@@ -364,6 +366,8 @@ impl Client {
                     if is_over || Instant::now() + delay >= deadline {
                         return Err(trouble);
                     }
+                    // Says more than that time is over, when it is over before the next attempt is.
+                    *unreachable = Some(&trouble).filter(|trouble| trouble.is_unreachable()).cloned();
                     sleep(delay).await;
                     trouble
                 }
@@ -470,13 +474,15 @@ impl Client {
     }
 
     /// Sends one command to a certain server.
-    pub(super) async fn execute_on(&self, node: &Node, pipeline: Pipeline) -> Result<Replies> {
+    pub(super) async fn execute_on(&self, purpose: Purpose, node: &Node, pipeline: Pipeline) -> Result<Replies> {
         let commands = pipeline.finish();
         let deadline = Instant::now() + self.entrance.response_timeout;
         let mut attempt = 0;
+        let mut unreachable = None;
         loop {
-            let call = node.call(&self.entrance, Purpose::Write, commands.all(), Expected::from(&commands));
-            let failure = match timeout_at(deadline, call).await.unwrap_or(Err(Failure::Timeout)) {
+            let call = node.call(&self.entrance, purpose, commands.all(), Expected::from(&commands));
+            let in_time = timeout_at(deadline, call).await;
+            let failure = match in_time.unwrap_or_else(|_| Err(unreachable.take().unwrap_or(Failure::Timeout))) {
                 Ok(answer) => {
                     let places = (0..commands.len()).map(|position| (0, position)).collect();
                     return Ok(Replies { parts: vec![answer], places });
@@ -485,9 +491,11 @@ impl Client {
             };
             attempt += 1;
             let delay = backoff(attempt);
-            if !failure.is_passing() || Instant::now() + delay >= deadline {
+            let is_over = purpose == Purpose::Read && attempt >= READ_ATTEMPTS;
+            if is_over || !failure.is_passing() || Instant::now() + delay >= deadline {
                 return Err(self.error(failure));
             }
+            unreachable = Some(failure).filter(Failure::is_unreachable);
             sleep(delay).await;
         }
     }

@@ -250,6 +250,29 @@ fn wrong(what: impl fmt::Display) -> Error {
         .with_hint("write for instance `redis.example.com:6379,ssl=true,password=${REDIS_PASSWORD}`")
 }
 
+/// What stands between commas. Those in the JSON of `sentinel_kwargs` separate nothing, unlike in Feast, where it can have
+/// one key only: who needs password and TLS for the sentinels has no other way to say it.
+fn parts(text: &str) -> Vec<&str> {
+    const OBJECT: &str = "sentinel_kwargs=";
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let before = rest.len() - rest.trim_start().len();
+        let object = rest[before..].strip_prefix(OBJECT).and_then(|json| {
+            let mut objects = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+            objects.next()?.ok()?;
+            Some(before + OBJECT.len() + objects.byte_offset())
+        });
+        let from = object.unwrap_or_default();
+        let Some(comma) = rest[from..].find(',') else {
+            parts.push(rest);
+            return parts;
+        };
+        parts.push(&rest[..from + comma]);
+        rest = &rest[from + comma + 1..];
+    }
+}
+
 impl ConnectionOptions {
     fn parse(text: &str) -> Result<Self> {
         let mut options = Self {
@@ -266,7 +289,7 @@ impl ConnectionOptions {
         let (mut verify, mut check_hostname) = (true, true);
         let (mut authorities, mut certificate, mut key) = (None, None, None);
         let (mut encrypted, mut sentinels_encrypted) = (false, false);
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in parts(text).into_iter().map(str::trim).filter(|part| !part.is_empty()) {
             let Some((name, value)) = part.split_once('=') else {
                 // Not quoted in the message: what lacks its `=` may be the rest of a password with a comma.
                 options
@@ -421,6 +444,12 @@ mod tests {
         assert_eq!((digits.login.password.as_deref(), digits.tls), (Some("0123"), None));
         let sentinel = connection("a:1,sentinel_kwargs={\"password\": \"p\"}").unwrap();
         assert_eq!(sentinel.sentinel_login.password.as_deref(), Some("p"));
+        let json = r#"{"username": "u", "password": "a,}b", "ssl": true}"#;
+        let sentinel = connection(&format!("a:1, sentinel_kwargs={json},db=2,b:2")).unwrap();
+        assert_eq!(sentinel.sentinel_login.username.as_deref(), Some("u"));
+        assert_eq!(sentinel.sentinel_login.password.as_deref(), Some("a,}b"));
+        assert!(sentinel.sentinel_tls.is_some());
+        assert_eq!((sentinel.database, sentinel.nodes.len()), (2, 2));
     }
 
     #[test]
@@ -434,6 +463,8 @@ mod tests {
             ("a:1,passwort=secret", "`passwort` is not a setting"),
             ("a:1,password=se,secret=c", "a setting that does not exist"),
             ("a:1,ssl=true,ssl_certfile=secret", "need each other"),
+            ("a:1,sentinel_kwargs={\"password\": \"secret", "`sentinel_kwargs` is not a JSON object"),
+            ("a:1,sentinel_kwargs={\"pass\": \"secret\"}", "`sentinel_kwargs` is not a JSON object"),
         ];
         for (text, expected) in cases {
             let error = connection(text).unwrap_err();

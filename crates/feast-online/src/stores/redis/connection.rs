@@ -108,6 +108,11 @@ impl Failure {
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Lost(_) | Self::Unable(_))
     }
+
+    /// Whether nobody was there.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
 }
 
 fn lost(error: &io::Error) -> Failure {

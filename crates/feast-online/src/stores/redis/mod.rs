@@ -227,7 +227,7 @@ impl RedisStore {
             let mut cursor = b"0".to_vec();
             loop {
                 let scan = Pipeline::of(&[b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", SCAN_STEP]);
-                let replies = self.client.execute_on(&node, scan).await?;
+                let replies = self.client.execute_on(Purpose::Write, &node, scan).await?;
                 let (next, keys) = scanned(self.reply(&replies, 0)?).map_err(|_| self.malformed())?;
                 let keys: Vec<&[u8]> = keys.into_iter().filter(|key| space.contains(key)).collect();
                 self.drop_fields(&keys, &fields).await?;
@@ -320,7 +320,7 @@ impl OnlineStore for RedisStore {
 
     async fn check(&self) -> Result<()> {
         for node in self.client.masters().await? {
-            let replies = self.client.execute_on(&node, Pipeline::of(&[b"PING"])).await?;
+            let replies = self.client.execute_on(Purpose::Read, &node, Pipeline::of(&[b"PING"])).await?;
             match replies.get(0) {
                 // Whoever may not ping is let in all the same.
                 Err(line) if !line.starts_with("NOPERM") => return Err(self.client.server_error(&line)),

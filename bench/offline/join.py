@@ -121,7 +121,7 @@ def measure(name: str, case: Case, sides: Sides, data: Path, rounds: int, feast_
         for measured, command, environment in work:
             if measured.failure or (values and command[2] == "scan"):
                 continue
-            sample = run_worker([*command, *(["--values"] if values else [])], environment, memory_cap=12 << 30)
+            sample = run_worker([*command, *(["--values"] if values else [])], environment, memory_cap=16 << 30)
             measured.failure = sample.get("failure", "")
             if values:
                 measured.checksum = sample.get("checksum", "")

@@ -205,7 +205,10 @@ impl PackedRowsBuilder {
             let chunk = chunk.get_or_insert_with(|| MutableBuffer::from_len_zeroed(len * stride));
             let into = &mut chunk[place * stride..][..rows.len() * stride];
             // Values come after, over the bytes of the words that no column needs.
-            spread_any(into, stride, 0, words * size_of::<u64>(), &present, &rows);
+            match words {
+                1 => spread::<8>(into, stride, 0, &present, &rows),
+                _ => spread_any(into, stride, 0, words * size_of::<u64>(), &present, &rows),
+            }
             for (source, (offset, form)) in sources.iter().zip(self.layout.offsets.iter().zip(&self.layout.forms)) {
                 match form.width() {
                     1 => spread::<1>(into, stride, *offset, source, &rows),

@@ -166,6 +166,8 @@ def main() -> None:
     parser.add_argument("--values", action="store_true")
     arguments = parser.parse_args()
     entities = arguments.entities if arguments.entity_file else pq.read_table(arguments.entities)
+    # What reading them took beside the rows is not the engine's.
+    pa.default_memory_pool().release_unused()
     n_views = len(arguments.features)
     run = {
         "duckdb": lambda: duckdb_join(entities, arguments.features, arguments.ttl, arguments.stream),

@@ -32,6 +32,9 @@ const MOST_TEXT: usize = 1 << 30;
 /// Between which values all integers of a column lie, both included; `None` where nobody knows.
 pub(crate) type IntegerBounds = Option<(i64, i64)>;
 
+/// Bytes of a distance at most; what needs more is kept as it is.
+const MOST_DISTANCE: usize = 4;
+
 /// How the values of a column lie in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -53,9 +56,8 @@ impl Form {
             _ => 0,
         };
         if let Some((least, greatest)) = bounds {
-            let bytes = (u64::BITS - greatest.abs_diff(least).leading_zeros()).div_ceil(8) as usize;
-            let width = bytes.next_power_of_two();
-            if width < wide {
+            let width = (u64::BITS - greatest.abs_diff(least).leading_zeros()).div_ceil(8).max(1) as usize;
+            if width < wide && width <= MOST_DISTANCE {
                 return Self::Distance { width, wide, least };
             }
         }
@@ -213,6 +215,7 @@ impl PackedRowsBuilder {
                 match form.width() {
                     1 => spread::<1>(into, stride, *offset, source, &rows),
                     2 => spread::<2>(into, stride, *offset, source, &rows),
+                    3 => spread::<3>(into, stride, *offset, source, &rows),
                     4 => spread::<4>(into, stride, *offset, source, &rows),
                     8 => spread::<8>(into, stride, *offset, source, &rows),
                     width => spread_any(into, stride, *offset, width, source, &rows),
@@ -243,7 +246,8 @@ impl PackedRowsBuilder {
                 Ok(match width {
                     1 => distances::<1>(integers.values(), least),
                     2 => distances::<2>(integers.values(), least),
-                    _ => distances::<4>(integers.values(), least),
+                    3 => distances::<3>(integers.values(), least),
+                    _ => distances::<MOST_DISTANCE>(integers.values(), least),
                 })
             }
             Form::Truth => Ok(array.as_boolean().values().iter().map(u8::from).collect::<Vec<u8>>().into()),
@@ -410,7 +414,8 @@ impl PackedRows {
                         match width {
                             1 => integers::<1>(into, *wide, rows.clone(), *offset, *least),
                             2 => integers::<2>(into, *wide, rows.clone(), *offset, *least),
-                            _ => integers::<4>(into, *wide, rows.clone(), *offset, *least),
+                            3 => integers::<3>(into, *wide, rows.clone(), *offset, *least),
+                            _ => integers::<MOST_DISTANCE>(into, *wide, rows.clone(), *offset, *least),
                         }
                     }
                     Form::Truth => places[column].extend(rows.clone().map(|row| u32::from(part::<1>(row, *offset)[0]))),
@@ -698,7 +703,7 @@ mod tests {
             ]
         };
         let fields = [DataType::Int64, DataType::Int32].map(|data_type| Field::new("x", data_type, true));
-        for (n, stride) in [(1, 8), (31, 8), (1000, 8), (8_000, 9), (100_000_000, 9), (200_000_000, 9)] {
+        for (n, stride) in [(1, 8), (31, 8), (8_000, 8), (100_000, 8), (10_000_000, 9), (200_000_000, 9)] {
             let bounds = vec![Some((n, 8 * n)), Some((-8 * n, -n))];
             let rows = packed(&fields, &[(0, nines(n))], 9, bounds);
             assert_eq!(rows.layout.stride, stride, "{n}");

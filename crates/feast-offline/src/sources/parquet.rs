@@ -217,7 +217,7 @@ impl ParquetRows {
         parallel::for_each(threads, tasks.len(), &|task| {
             let row_group = tasks[task];
             let mut rank = rows.rank(row_group.first_row) as u64;
-            self.take(schema, columns, row_group, &rows.within(of(row_group)), texts, &mut |batch| {
+            self.take(schema, columns, row_group, rows.within(of(row_group)), texts, &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
                 on_rows(rank, batch)?;
                 rank += n_rows;
@@ -272,13 +272,13 @@ impl ParquetRows {
         schema: &SchemaRef,
         columns: &[usize],
         row_group: &RowGroup,
-        positions: &[u64],
+        positions: Vec<u64>,
         texts: Texts,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let mut chosen = BooleanBufferBuilder::new(row_group.n_rows);
         chosen.append_n(row_group.n_rows, false);
-        for position in positions {
+        for position in &positions {
             chosen.set_bit((position - row_group.first_row) as usize, true);
         }
         let selection = row_group.stored(Some(RowSelection::from_boolean_buffer(chosen.finish())));
@@ -286,6 +286,7 @@ impl ParquetRows {
             None => positions.iter().map(|position| (position - row_group.first_row) as u32).collect(),
             Some(_) => selection.iter().flat_map(stored_rows).collect(),
         };
+        drop(positions);
         let (path, metadata) = (self.path(row_group), &self.metadata[row_group.file]);
         let projection = self.projection(schema, columns, row_group.file)?;
         let mask = projection.mask(metadata, |_| true);

@@ -24,8 +24,10 @@ class Case:
     views: int = 1
     ttl_days: int = 0
     """None where zero."""
+    stream: bool = True
+    """Whether the answer is read batch by batch; else it is a table."""
     memory_limit: str = ""
-    """Of feast-rs; the answer is streamed then, and nobody else takes part."""
+    """Of feast-rs; nobody else takes part then."""
 
 
 CASES = {
@@ -34,6 +36,9 @@ CASES = {
     "1 M x 10 M, ttl": Case(MILLION, 10 * MILLION, 100_000, ttl_days=1),
     "1 M x 10 M, 5 views": Case(MILLION, 10 * MILLION, 100_000, views=5),
     "10 M x 10 M": Case(10 * MILLION, 10 * MILLION, 100_000),
+    "1 M x 10 M, table": Case(MILLION, 10 * MILLION, 100_000, stream=False),
+    "1 M x 10 M, 5 views, table": Case(MILLION, 10 * MILLION, 100_000, views=5, stream=False),
+    "10 M x 10 M, table": Case(10 * MILLION, 10 * MILLION, 100_000, stream=False),
     "1 M x 100 M": Case(MILLION, 100 * MILLION, MILLION),
     "10 M x 100 M in 1 GiB": Case(10 * MILLION, 100 * MILLION, MILLION, memory_limit="1GiB"),
 }
@@ -98,24 +103,29 @@ def measure(name: str, case: Case, sides: Sides, data: Path, rounds: int, feast_
     worker, common = HERE / "workers" / "join.py", [entities, case.ttl_days, *files]
     ours = repository(data / "ours", sides.ours, "file", files, case)
     work: list[tuple[Measured, list, dict[str, str]]] = []
-    streamed = ["--entity-file", "--stream"] if case.memory_limit else []
-    work.append((Measured(name, "feast-rs"), [python, worker, "feast", *common, "--repository", ours, *streamed], {}))
+    how = [*(["--stream"] if case.stream else []), *(["--entity-file"] if case.memory_limit else [])]
+    work.append((Measured(name, "feast-rs"), [python, worker, "feast", *common, "--repository", ours, *how], {}))
     if not case.memory_limit:
         for peer in PEERS:
-            work.append((Measured(name, peer), [python, worker, peer.lower(), *common], {}))
+            work.append((Measured(name, peer), [python, worker, peer.lower(), *common, *how], {}))
         work.append((Measured(name, "scan only (pyarrow)"), [python, worker, "scan", *common], {}))
         if sides.peer and case.entities * case.features * case.views <= feast_cap:
             theirs = repository(data / "theirs", sides.peer, "duckdb", files, case)
             command = [sides.peer / "bin" / "python", worker, "feast", *common, "--repository", theirs]
             work.append((Measured(name, "Feast (duckdb)"), command, {"BENCH_ENTITY_FRAME": "pandas"}))
-    for number in range(rounds):
-        print(f"    {name}: round {number + 1} of {rounds}", file=sys.stderr)
+    for number in range(rounds + 1):
+        # Summing up the values of a stream takes time: the first round does, and is not counted.
+        values = number == 0
+        what = "values" if values else f"round {number} of {rounds}"
+        print(f"    {name}: {what}", file=sys.stderr)
         for measured, command, environment in work:
-            if measured.failure:
+            if measured.failure or (values and command[2] == "scan"):
                 continue
-            sample = run_worker(command, environment, memory_cap=12 << 30)
+            sample = run_worker([*command, *(["--values"] if values else [])], environment, memory_cap=16 << 30)
             measured.failure = sample.get("failure", "")
-            if not measured.failure:
+            if values:
+                measured.checksum = sample.get("checksum", "")
+            elif not measured.failure:
                 measured.samples.append(sample)
     return [measured for measured, _, _ in work]
 
@@ -132,9 +142,8 @@ def table(results: list[Measured]) -> str:
         for of in ("wall", "cpu", "memory"):
             own, other = reference.median(of), measured.median(of)
             cells.append(f"{other / own:.2f}" if own and other and measured is not reference else "")
-        sums = {sample["checksum"] for sample in (*reference.samples, *measured.samples)}
-        scan = measured.side.startswith("scan")
-        cells.append(measured.failure or ("" if scan else "same" if len(sums) == 1 else "DIFFERENT"))
+        same = "same" if measured.checksum == reference.checksum else "DIFFERENT"
+        cells.append(measured.failure or (same if measured.checksum else ""))
         rows.append(cells)
     header = ["entity rows x feature rows", "side", "wall s", "CPU s", "peak MiB", "wall ratio", "CPU ratio"]
     return markdown([*header, "memory ratio", "values"], rows)

@@ -23,6 +23,8 @@ class Measured:
     side: str
     samples: list[dict] = field(default_factory=list)
     failure: str = ""
+    checksum: str = ""
+    """Of the values of the answer."""
 
     def median(self, of: str) -> float | None:
         """The median of one measure; none where nothing was measured."""

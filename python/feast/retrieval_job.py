@@ -104,7 +104,7 @@ class RetrievalJob:
         """All rows as an Arrow table."""
         if validation_reference is not None:
             raise NotAvailableYet("validating a retrieved dataset")
-        with _frames.reading(self._native.rows(timeout)) as rows:
+        with _frames.reading(self._native.rows(timeout, kept=True)) as rows:
             return _frames.to_table(rows)
 
     def to_polars(self) -> pl.DataFrame:
@@ -115,7 +115,7 @@ class RetrievalJob:
             from feast.errors import FeastExtrasDependencyImportError
 
             raise FeastExtrasDependencyImportError("polars", str(error)) from None
-        with _frames.reading(self._native.rows()) as rows:
+        with _frames.reading(self._native.rows(kept=True)) as rows:
             return polars.DataFrame(rows)
 
     def to_feast_df(

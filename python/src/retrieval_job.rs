@@ -83,10 +83,15 @@ impl RetrievalJob {
     }
 
     /// The rows, for the Python side to read: failures keep their exception, and the time can be limited to seconds.
-    #[pyo3(signature = (timeout=None))]
-    fn rows(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<ArrowStream> {
+    /// Whether all of them are `kept` decides what is in memory meanwhile.
+    #[pyo3(signature = (timeout=None, kept=false))]
+    fn rows(&self, py: Python<'_>, timeout: Option<f64>, kept: bool) -> PyResult<ArrowStream> {
         let (started, timeout) = (Instant::now(), time_limit(timeout));
-        ArrowStream::new(self.start(py)?.batches, timeout, started)
+        let rows = self.start(py)?.batches;
+        if kept {
+            rows.will_be_kept();
+        }
+        ArrowStream::new(rows, timeout, started)
     }
 
     /// Least and greatest time of the entity rows, in microseconds since 1970.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -15,13 +16,14 @@ use tokio::sync::mpsc;
 pub struct BatchStream {
     schema: SchemaRef,
     expected_rows: ExpectedRows,
+    is_kept: Arc<AtomicBool>,
     batches: BoxStream<'static, Result<RecordBatch>>,
 }
 
 impl BatchStream {
     /// A stream of batches that all have `schema`.
     pub fn new(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static) -> Self {
-        Self { schema, expected_rows: ExpectedRows::default(), batches: batches.boxed() }
+        Self { schema, expected_rows: ExpectedRows::default(), is_kept: Arc::default(), batches: batches.boxed() }
     }
 
     /// A stream of batches that are in memory already.
@@ -32,6 +34,12 @@ impl BatchStream {
     /// How many rows will have arrived in the end, for those who show progress.
     pub fn expected_rows(&self) -> ExpectedRows {
         self.expected_rows.clone()
+    }
+
+    /// Tells who makes the batches that all of them will be in memory at the end, so that what they are made of should not
+    /// be there beside them. Nothing else depends on it.
+    pub fn will_be_kept(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
     }
 
     /// The same stream; `kept` is dropped with it.
@@ -56,6 +64,7 @@ impl BatchStream {
     /// # Errors
     /// The first error of the stream.
     pub async fn collect(self) -> Result<Vec<RecordBatch>> {
+        self.will_be_kept();
         self.batches.try_collect().await
     }
 
@@ -67,19 +76,21 @@ impl BatchStream {
         // Two batches are ready ahead of the reader; more would only cost memory.
         let (sender, receiver) = mpsc::channel(2);
         let expected_rows = ExpectedRows::default();
-        let sender = BatchSender(sender, expected_rows.clone());
+        let is_kept = Arc::<AtomicBool>::default();
+        let sender =
+            BatchSender { batches: sender, expected_rows: expected_rows.clone(), is_kept: Arc::clone(&is_kept) };
         tokio::task::spawn_blocking(move || {
             // A panic is our defect; it must end the stream as an error, not as a short answer.
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&sender)))
                 .unwrap_or_else(|_| Err(Error::internal("reading offline rows stopped unexpectedly")));
             if let Err(error) = outcome {
-                drop(sender.0.blocking_send(Err(error)));
+                drop(sender.batches.blocking_send(Err(error)));
             }
         });
         let batches = stream::unfold(receiver, async |mut receiver: mpsc::Receiver<_>| {
             receiver.recv().await.map(|batch| (batch, receiver))
         });
-        Self { expected_rows, ..Self::new(schema, batches) }
+        Self { expected_rows, is_kept, ..Self::new(schema, batches) }
     }
 }
 
@@ -109,22 +120,31 @@ impl fmt::Debug for BatchStream {
 }
 
 /// The writing end of a stream that a blocking thread feeds.
-pub(crate) struct BatchSender(mpsc::Sender<Result<RecordBatch>>, ExpectedRows);
+pub(crate) struct BatchSender {
+    batches: mpsc::Sender<Result<RecordBatch>>,
+    expected_rows: ExpectedRows,
+    is_kept: Arc<AtomicBool>,
+}
 
 impl BatchSender {
     /// Tells how many rows there will be; the first word counts.
     pub(crate) fn expect(&self, rows: usize) {
-        self.1.0.get_or_init(|| rows as u64);
+        self.expected_rows.0.get_or_init(|| rows as u64);
     }
 
     /// Hands a batch over, waiting for room; fails when nobody reads any more.
     pub(crate) fn send(&self, batch: RecordBatch) -> Result<()> {
-        self.0.blocking_send(Ok(batch)).map_err(|_| abandoned())
+        self.batches.blocking_send(Ok(batch)).map_err(|_| abandoned())
+    }
+
+    /// Whether the reader keeps all batches, as far as it has told.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
     }
 
     /// Fails when nobody reads any more, so that long scans end early.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.0.is_closed() { Err(abandoned()) } else { Ok(()) }
+        if self.batches.is_closed() { Err(abandoned()) } else { Ok(()) }
     }
 }
 

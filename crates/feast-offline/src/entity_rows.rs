@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray, TimestampMicrosecondBuilder};
+use arrow::array::{RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use feast_core::{Error, ErrorCode, PlannedJoinKey, Result, RetrievalPlan, Timestamp, list_names, timestamp_type};
+use feast_core::{Error, ErrorCode, PlannedJoinKey, Result, RetrievalPlan, Timestamp, list_names};
 
 use crate::BatchStream;
 use crate::sources::SourceTable;
@@ -54,20 +54,21 @@ enum Rows {
     Spilled(Spill),
 }
 
-/// Some entity rows that follow each other, with their times.
+/// Some entity rows that follow each other.
 pub(crate) struct EntityPart {
     pub(crate) batches: Vec<RecordBatch>,
-    pub(crate) times: TimestampMicrosecondArray,
+    time_column: usize,
 }
 
 impl EntityPart {
-    fn new(batches: Vec<RecordBatch>, time_column: usize) -> Result<Self> {
-        let n_rows = batches.iter().map(RecordBatch::num_rows).sum();
-        let mut times = TimestampMicrosecondBuilder::with_capacity(n_rows).with_data_type(timestamp_type());
-        for batch in &batches {
-            times.append_array(&times_of(batch, time_column)?);
-        }
-        Ok(Self { batches, times: times.finish() })
+    /// How many rows there are.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The times of the rows, batch by batch.
+    pub(crate) fn times(&self) -> Result<Vec<TimestampMicrosecondArray>> {
+        self.batches.iter().map(|batch| times_of(batch, self.time_column)).collect()
     }
 
     /// The rows again, in batches of about [`OUTPUT_ROWS`]: larger ones are sliced, runs of small ones are joined.
@@ -223,7 +224,7 @@ impl EntityRows {
                 room -= taken;
                 part.push(batch.slice(0, taken));
             }
-            (!part.is_empty()).then(|| EntityPart::new(part, time_column))
+            (!part.is_empty()).then(|| Ok(EntityPart { batches: part, time_column }))
         }))
     }
 
@@ -387,7 +388,7 @@ mod tests {
         assert!(matches!(rows.rows, Rows::Spilled(_)));
         assert_eq!((rows.n_rows, rows.bounds()), (1000, Some((0, 999 * 86_400_000_000))));
         let parts: Vec<EntityPart> = rows.into_parts(300).unwrap().collect::<Result<_>>().unwrap();
-        assert_eq!(parts.iter().map(|part| part.times.len()).collect::<Vec<_>>(), [300, 300, 300, 100]);
+        assert_eq!(parts.iter().map(EntityPart::n_rows).collect::<Vec<_>>(), [300, 300, 300, 100]);
         let batches: Vec<RecordBatch> = parts.into_iter().flat_map(|part| part.batches).collect();
         assert_eq!(concat_batches(&schema, &batches).unwrap(), batch(0, 1000));
     }

@@ -69,14 +69,17 @@ impl FoundFeatures {
     }
 }
 
-/// The feature columns of some entity rows, view by view.
-pub(crate) fn gather(found: &[FoundFeatures], rows: Range<usize>) -> Result<Vec<ArrayRef>> {
-    let columns: Vec<Mutex<Vec<ArrayRef>>> = found.iter().map(|_| Mutex::default()).collect();
+/// The feature columns of several runs of entity rows, view by view.
+pub(crate) fn gather(found: &[FoundFeatures], runs: &[Range<usize>]) -> Result<Vec<Vec<ArrayRef>>> {
+    let pieces: Vec<Mutex<Vec<ArrayRef>>> = (0..runs.len() * found.len()).map(|_| Mutex::default()).collect();
     // Threads cost more than they save on a few rows.
-    let threads = if rows.len() < 4096 { 1 } else { parallel::threads() };
-    parallel::for_each(threads, found.len(), &|view| {
-        *columns[view].lock().map_err(|_| Error::internal("a thread failed"))? = found[view].columns(rows.clone())?;
+    let n_rows: usize = runs.iter().map(ExactSizeIterator::len).sum();
+    let threads = if n_rows < 4096 { 1 } else { parallel::threads() };
+    parallel::for_each(threads, pieces.len(), &|piece| {
+        let (run, view) = (&runs[piece / found.len()], &found[piece % found.len()]);
+        *pieces[piece].lock().map_err(|_| Error::internal("a thread failed"))? = view.columns(run.clone())?;
         Ok(())
     })?;
-    Ok(columns.into_iter().filter_map(|columns| columns.into_inner().ok()).flatten().collect())
+    let mut pieces = pieces.into_iter().filter_map(|piece| piece.into_inner().ok());
+    Ok(runs.iter().map(|_| pieces.by_ref().take(found.len()).flatten().collect()).collect())
 }

@@ -12,6 +12,7 @@
 //! Entity columns pass through untouched, whatever their unit or zone; the output has the entity rows in their order.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -282,22 +283,31 @@ impl Historical {
         let entity_schema = Arc::clone(&entity.schema);
         for part in entity.into_parts(most)? {
             let part = part?;
-            let join = PartJoin { open: &open, keys: &keys, options, part: &part, steps, check: &|| sender.check() };
+            let (check, is_kept) = (&|| sender.check(), &|| sender.is_kept());
+            let join = PartJoin { open: &open, keys: &keys, options, part: &part, steps, check, is_kept };
             let found = join.run(&entity_schema)?;
-            let mut first = 0;
+            let mut pieces = Vec::new();
             for batch in part.into_output_batches(&entity_schema)? {
-                for start in (0..batch.num_rows()).step_by(at_once) {
-                    let batch = batch.slice(start, at_once.min(batch.num_rows() - start));
-                    let (n_rows, rows) = (batch.num_rows(), first..first + batch.num_rows());
-                    let output = steps.explanation.timed(steps.output, || {
-                        let mut columns = batch.columns().to_vec();
-                        columns.extend(gather(&found, rows)?);
-                        record_batch(&schema, columns, n_rows)
-                    })?;
+                let starts = (0..batch.num_rows()).step_by(at_once);
+                pieces.extend(starts.map(|start| batch.slice(start, at_once.min(batch.num_rows() - start))));
+            }
+            let mut first = 0;
+            // Each thread makes a batch.
+            for pieces in pieces.chunks(parallel::threads()) {
+                let runs = pieces.iter().scan(first, |first, piece| {
+                    *first += piece.num_rows();
+                    Some(*first - piece.num_rows()..*first)
+                });
+                let runs: Vec<Range<usize>> = runs.collect();
+                first = runs.last().map_or(first, |last| last.end);
+                let gathered = steps.explanation.timed(steps.output, || gather(&found, &runs))?;
+                for (piece, features) in pieces.iter().zip(gathered) {
+                    let mut columns = piece.columns().to_vec();
+                    columns.extend(features);
+                    let output = record_batch(&schema, columns, piece.num_rows())?;
                     let sizes = output.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-                    steps.explanation.count(steps.output, n_rows, sizes.sum::<Result<usize, _>>()?);
+                    steps.explanation.count(steps.output, output.num_rows(), sizes.sum::<Result<usize, _>>()?);
                     sender.send(output)?;
-                    first += n_rows;
                 }
             }
         }
@@ -323,14 +333,17 @@ impl Historical {
         for part in entity.into_parts(most)? {
             let part = part?;
             let answer = |options| {
-                let join =
-                    PartJoin { open: &open, keys: &keys, options, part: &part, steps: &steps, check: &|| Ok(()) };
-                join.run(&entity_schema)
+                let (check, is_kept) = (&|| Ok(()), &|| false);
+                PartJoin { open: &open, keys: &keys, options, part: &part, steps: &steps, check, is_kept }
+                    .run(&entity_schema)
             };
             let (known, today) = (answer(known)?, answer(today)?);
-            for start in (0..part.times.len()).step_by(OUTPUT_ROWS) {
-                let rows = start..(start + OUTPUT_ROWS).min(part.times.len());
-                report.count(rows.len(), &gather(&known, rows.clone())?, &gather(&today, rows)?)?;
+            let n_rows = part.n_rows();
+            for start in (0..n_rows).step_by(OUTPUT_ROWS) {
+                let rows = start..(start + OUTPUT_ROWS).min(n_rows);
+                let n_rows = rows.len();
+                let (known, today) = (gather(&known, std::slice::from_ref(&rows))?, gather(&today, &[rows])?);
+                known.iter().zip(&today).try_for_each(|(known, today)| report.count(n_rows, known, today))?;
             }
         }
         Ok(report)

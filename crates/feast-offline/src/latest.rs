@@ -20,6 +20,7 @@ use crate::join_keys::{KeyTable, NO_KEY, canonical, common_type};
 use crate::kept_rows::KeptRows;
 use crate::parallel;
 use crate::point_in_time::{FeatureRows, NO_ROW, Slot};
+use crate::row_positions::RowPositions;
 use crate::sources::{SourceTable, Texts, Window};
 use crate::timestamps::micros_array;
 use crate::view_columns::{Scanned, ViewColumns, batch_source, declared_columns, output_field, record_batch};
@@ -164,6 +165,7 @@ impl Latest {
             let kept = leaders.kept.into_batches(&rows)?;
             kept.iter().try_for_each(|batch| sender.send(self.output(&all, batch)?))?;
         } else {
+            let rows = RowPositions::list(rows);
             self.table.fetch(&all.columns, &rows, parallel::threads(), Texts::Whole, &|_, batch| {
                 sender.send(self.output(&all, &batch)?)
             })?;

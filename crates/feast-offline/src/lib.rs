@@ -29,6 +29,7 @@ mod cast;
 mod join_keys;
 mod kept_rows;
 mod packed_rows;
+mod row_positions;
 mod timestamps;
 
 mod sources;

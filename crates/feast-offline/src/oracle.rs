@@ -355,7 +355,7 @@ fn joined_backwards(case: &Case, threads: usize) -> Vec<Option<i64>> {
     let entity_times = micros(case.entities.iter().map(|(_, time)| *time).collect());
     let types = [DataType::Int64, DataType::Utf8];
     let batches = [(entity_keys.len(), columns(&entity_keys))];
-    let timelines = Arc::new(Timelines::new(&types, &batches, &entity_times).unwrap());
+    let timelines = Arc::new(Timelines::new(&types, &batches, &[entity_times]).unwrap());
     let ttl = TimeToLive::new(case.ttl.map(TimeDelta::seconds));
     let rule = Rule {
         ttl,

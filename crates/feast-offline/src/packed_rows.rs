@@ -3,11 +3,11 @@
 //! Training rows take their values from feature rows all over the source. In columns, each value would be a wait for
 //! memory of its own; here a row's numbers lie side by side, behind bits that tell which of them there are, and of
 //! everything else (texts, lists…) the row holds the place among the distinct values that were read. Numbers are kept
-//! as they lie in Arrow's buffers.
+//! as they lie in Arrow's buffers, integers in as many bytes as the bounds that files tell need.
 
 use std::ops::Range;
 use std::slice::ChunksExact;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{
@@ -15,8 +15,8 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::compute::{cast, concat, interleave, take};
-use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::compute::{cast, concat, interleave, max, min, take};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use feast_core::{Error, Result};
 
 /// Stands in the place of the row of an entity row that has none.
@@ -29,11 +29,19 @@ const BLOCK: usize = 256;
 /// Bytes up to which values are put into one array; texts of an array are limited to two GiB.
 const MOST_TEXT: usize = 1 << 30;
 
+/// Between which values all integers of a column lie, both included; `None` where nobody knows.
+pub(crate) type IntegerBounds = Option<(i64, i64)>;
+
+/// Bytes of a distance at most; what needs more is kept as it is.
+const MOST_DISTANCE: usize = 4;
+
 /// How the values of a column lie in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// As so many bytes.
     Number(usize),
+    /// As the distance from the least integer, in so many bytes; the integers themselves have more.
+    Distance { width: usize, wide: usize, least: i64 },
     /// As a byte.
     Truth,
     /// As the place of the value among those that were read, in four bytes.
@@ -41,7 +49,18 @@ enum Form {
 }
 
 impl Form {
-    fn of(data_type: &DataType) -> Self {
+    fn of(data_type: &DataType, bounds: IntegerBounds) -> Self {
+        let wide = match data_type {
+            DataType::Int32 => 4,
+            DataType::Int64 => 8,
+            _ => 0,
+        };
+        if let Some((least, greatest)) = bounds {
+            let width = (u64::BITS - greatest.abs_diff(least).leading_zeros()).div_ceil(8).max(1) as usize;
+            if width < wide && width <= MOST_DISTANCE {
+                return Self::Distance { width, wide, least };
+            }
+        }
         match data_type {
             DataType::Boolean => Self::Truth,
             data_type => match data_type.primitive_width() {
@@ -53,7 +72,7 @@ impl Form {
 
     fn width(self) -> usize {
         match self {
-            Self::Number(width) => width,
+            Self::Number(width) | Self::Distance { width, .. } => width,
             Self::Truth => 1,
             Self::Place => 4,
         }
@@ -74,19 +93,23 @@ struct Layout {
 /// Columns whose bits share a word at the beginning of a row.
 const WORD: usize = u64::BITS as usize;
 
+fn n_words(n_columns: usize) -> usize {
+    n_columns.div_ceil(WORD)
+}
+
 impl Layout {
-    fn new(fields: &[Field]) -> Self {
-        let forms: Vec<Form> = fields.iter().map(|field| Form::of(field.data_type())).collect();
-        let mut order: Vec<usize> = (0..forms.len()).collect();
-        // The widest first, so that nothing lies across the border of its own width.
-        order.sort_by_key(|column| std::cmp::Reverse(forms[*column].width()));
-        let mut end = fields.len().div_ceil(WORD) * size_of::<u64>();
-        let mut offsets = vec![0; forms.len()];
-        for column in order {
-            offsets[column] = end;
-            end += forms[column].width();
+    fn new(fields: &[Field], bounds: &[IntegerBounds]) -> Self {
+        let bounds = bounds.iter().copied().chain(std::iter::repeat(None));
+        let forms: Vec<Form> =
+            fields.iter().zip(bounds).map(|(field, bounds)| Form::of(field.data_type(), bounds)).collect();
+        // Of the last word, only the bytes with bits of columns.
+        let mut end = fields.len().div_ceil(8);
+        let mut offsets = Vec::with_capacity(forms.len());
+        for form in &forms {
+            offsets.push(end);
+            end += form.width();
         }
-        Self { fields: fields.to_vec(), forms, offsets, stride: end.next_multiple_of(size_of::<u64>()) }
+        Self { fields: fields.to_vec(), forms, offsets, stride: end.max(n_words(fields.len()) * size_of::<u64>()) }
     }
 }
 
@@ -95,6 +118,8 @@ pub(crate) struct PackedRowsBuilder {
     layout: Layout,
     n_rows: usize,
     n_put: AtomicUsize,
+    bounds: Vec<IntegerBounds>,
+    was_outside: AtomicBool,
     /// [`CHUNK_ROWS`] rows each; made by who first fills one.
     chunks: Vec<Mutex<Option<MutableBuffer>>>,
     /// By column; empty for those whose values lie in the rows.
@@ -132,13 +157,15 @@ impl Values {
 }
 
 impl PackedRowsBuilder {
-    /// Room for rows of these columns.
-    pub(crate) fn new(fields: &[Field], n_rows: usize) -> Self {
-        let layout = Layout::new(fields);
+    /// Room for rows of these columns. Integers take as many bytes as their bounds need.
+    pub(crate) fn new(fields: &[Field], n_rows: usize, bounds: Vec<IntegerBounds>) -> Self {
+        let layout = Layout::new(fields, &bounds);
         let n_chunks = if fields.is_empty() { 0 } else { n_rows.div_ceil(CHUNK_ROWS) };
         Self {
             n_rows,
             n_put: AtomicUsize::new(0),
+            bounds,
+            was_outside: AtomicBool::new(false),
             chunks: (0..n_chunks).map(|_| Mutex::default()).collect(),
             values: layout.forms.iter().map(|_| Mutex::default()).collect(),
             layout,
@@ -155,7 +182,7 @@ impl PackedRowsBuilder {
         if first + n_rows > self.n_rows {
             return Err(Error::internal("more rows were read than chosen"));
         }
-        let words = self.layout.fields.len().div_ceil(WORD);
+        let words = n_words(self.layout.fields.len());
         let mut present = vec![0u64; words * n_rows];
         let mut sources = Vec::with_capacity(columns.len());
         for (column, array) in columns.iter().enumerate() {
@@ -169,7 +196,7 @@ impl PackedRowsBuilder {
             }
             sources.push(self.source(column, array)?);
         }
-        let present: Vec<u8> = present.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let present: Vec<u8> = present.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut start = 0;
         while start < n_rows {
             let (chunk, place) = ((first + start) / CHUNK_ROWS, (first + start) % CHUNK_ROWS);
@@ -179,11 +206,16 @@ impl PackedRowsBuilder {
             let len = CHUNK_ROWS.min(self.n_rows - (first + start - place));
             let chunk = chunk.get_or_insert_with(|| MutableBuffer::from_len_zeroed(len * stride));
             let into = &mut chunk[place * stride..][..rows.len() * stride];
-            spread_any(into, stride, 0, words * size_of::<u64>(), &present, &rows);
+            // Values come after, over the bytes of the words that no column needs.
+            match words {
+                1 => spread::<8>(into, stride, 0, &present, &rows),
+                _ => spread_any(into, stride, 0, words * size_of::<u64>(), &present, &rows),
+            }
             for (source, (offset, form)) in sources.iter().zip(self.layout.offsets.iter().zip(&self.layout.forms)) {
                 match form.width() {
                     1 => spread::<1>(into, stride, *offset, source, &rows),
                     2 => spread::<2>(into, stride, *offset, source, &rows),
+                    3 => spread::<3>(into, stride, *offset, source, &rows),
                     4 => spread::<4>(into, stride, *offset, source, &rows),
                     8 => spread::<8>(into, stride, *offset, source, &rows),
                     width => spread_any(into, stride, *offset, width, source, &rows),
@@ -201,6 +233,22 @@ impl PackedRowsBuilder {
                 let data = array.to_data();
                 let values = data.buffers().first().ok_or_else(|| Error::internal("numbers without a buffer"))?;
                 Ok(values.slice_with_length(data.offset() * width, data.len() * width))
+            }
+            Form::Distance { width, least, .. } => {
+                let integers = cast(array, &DataType::Int64)?;
+                let integers = integers.as_primitive::<Int64Type>();
+                let inside = |bound: i64| {
+                    self.bounds[column].is_some_and(|(least, greatest)| (least..=greatest).contains(&bound))
+                };
+                if ![min(integers), max(integers)].into_iter().flatten().all(inside) {
+                    self.was_outside.store(true, Ordering::Relaxed);
+                }
+                Ok(match width {
+                    1 => distances::<1>(integers.values(), least),
+                    2 => distances::<2>(integers.values(), least),
+                    3 => distances::<3>(integers.values(), least),
+                    _ => distances::<MOST_DISTANCE>(integers.values(), least),
+                })
             }
             Form::Truth => Ok(array.as_boolean().values().iter().map(u8::from).collect::<Vec<u8>>().into()),
             Form::Place => {
@@ -223,6 +271,11 @@ impl PackedRowsBuilder {
                 Ok(places.into())
             }
         }
+    }
+
+    /// Whether integers came that are outside of their bounds: the rows are good for nothing then.
+    pub(crate) fn was_outside(&self) -> bool {
+        self.was_outside.load(Ordering::Relaxed)
     }
 
     /// The rows, if all of them were filled.
@@ -309,14 +362,16 @@ impl PackedRows {
         for (form, values) in layout.forms.iter().zip(&self.values) {
             starts.push(size);
             size += match form {
-                Form::Number(width) => n_rows * width,
+                Form::Number(wide) | Form::Distance { wide, .. } => n_rows * wide,
                 Form::Place if values.texts().is_some() => (n_rows + 1) * size_of::<i32>(),
                 Form::Place | Form::Truth => 0,
             }
             .next_multiple_of(ALIGNMENT);
         }
         let mut fixed = MutableBuffer::from_len_zeroed(size);
-        let rest = |form: &Form| Vec::with_capacity(if matches!(form, Form::Number(_)) { 0 } else { n_rows });
+        let rest = |form: &Form| {
+            Vec::with_capacity(if matches!(form, Form::Number(_) | Form::Distance { .. }) { 0 } else { n_rows })
+        };
         let mut places: Vec<Vec<u32>> = layout.forms.iter().map(rest).collect();
         let words_of_column = || Vec::with_capacity(n_rows / WORD + 1);
         let mut present: Vec<Vec<u64>> = layout.fields.iter().map(|_| words_of_column()).collect();
@@ -333,7 +388,7 @@ impl PackedRows {
             let rows = rows[..ranks.len() * layout.stride].chunks_exact(layout.stride);
             for (word, present) in present.chunks_mut(WORD).enumerate() {
                 words.clear();
-                words.extend(rows.clone().map(|row| u64::from_ne_bytes(part(row, word * size_of::<u64>()))));
+                words.extend(rows.clone().map(|row| u64::from_le_bytes(part(row, word * size_of::<u64>()))));
                 for (column, present) in present.iter_mut().enumerate() {
                     present.extend(
                         words.chunks(WORD).map(|words| {
@@ -354,6 +409,15 @@ impl PackedRows {
                             _ => collect::<16>(into, rows.clone(), *offset),
                         }
                     }
+                    Form::Distance { width, wide, least } => {
+                        let into = &mut fixed[starts[column] + block * BLOCK * wide..][..ranks.len() * wide];
+                        match width {
+                            1 => integers::<1>(into, *wide, rows.clone(), *offset, *least),
+                            2 => integers::<2>(into, *wide, rows.clone(), *offset, *least),
+                            3 => integers::<3>(into, *wide, rows.clone(), *offset, *least),
+                            _ => integers::<MOST_DISTANCE>(into, *wide, rows.clone(), *offset, *least),
+                        }
+                    }
                     Form::Truth => places[column].extend(rows.clone().map(|row| u32::from(part::<1>(row, *offset)[0]))),
                     Form::Place => {
                         places[column].extend(rows.clone().map(|row| u32::from_ne_bytes(part(row, *offset))));
@@ -366,8 +430,8 @@ impl PackedRows {
         let fixed: Buffer = fixed.into();
         let columns = layout.fields.iter().zip(&layout.forms).zip(nulls).zip(texts).enumerate();
         let columns = columns.map(|(column, (((field, form), nulls), text))| match (form, text) {
-            (Form::Number(width), _) => {
-                let numbers = fixed.slice_with_length(starts[column], n_rows * width);
+            (Form::Number(wide) | Form::Distance { wide, .. }, _) => {
+                let numbers = fixed.slice_with_length(starts[column], n_rows * wide);
                 let data = ArrayData::builder(field.data_type().clone()).len(n_rows).add_buffer(numbers).nulls(nulls);
                 Ok(make_array(data.build()?))
             }
@@ -481,6 +545,30 @@ fn collect<const W: usize>(into: &mut [u8], rows: ChunksExact<'_, u8>, offset: u
     }
 }
 
+/// How far integers are from the least of them.
+fn distances<const W: usize>(integers: &[i64], least: i64) -> Buffer {
+    let mut bytes = Vec::with_capacity(W * integers.len());
+    for integer in integers {
+        bytes.extend_from_slice(&part::<W>(&integer.wrapping_sub(least).to_le_bytes(), 0));
+    }
+    bytes.into()
+}
+
+/// The integers that are so far from the least of them.
+fn integers<const W: usize>(into: &mut [u8], wide: usize, rows: ChunksExact<'_, u8>, offset: usize, least: i64) {
+    let integers = rows.map(|row| {
+        let mut distance = [0; size_of::<u64>()];
+        distance[..W].copy_from_slice(&part::<W>(row, offset));
+        i64::from_le_bytes(distance).wrapping_add(least)
+    });
+    match wide {
+        4 => {
+            into.chunks_exact_mut(4).zip(integers).for_each(|(into, n)| into.copy_from_slice(&(n as i32).to_ne_bytes()))
+        }
+        _ => into.chunks_exact_mut(8).zip(integers).for_each(|(into, n)| into.copy_from_slice(&n.to_ne_bytes())),
+    }
+}
+
 /// The nulls of a column, if it has any.
 fn nulls(present: Vec<u64>, len: usize) -> Option<NullBuffer> {
     let nulls = NullBuffer::new(BooleanBuffer::new(present.into(), 0, len));
@@ -541,12 +629,17 @@ impl DistinctValues {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::array::{DictionaryArray, Float32Array, Int64Array, ListArray, StringArray};
+    use arrow::array::{DictionaryArray, Float32Array, Int32Array, Int64Array, ListArray, StringArray};
 
     use super::*;
 
-    fn packed(fields: &[Field], batches: &[(u64, Vec<ArrayRef>)], n_rows: usize) -> PackedRows {
-        let builder = PackedRowsBuilder::new(fields, n_rows);
+    fn packed(
+        fields: &[Field],
+        batches: &[(u64, Vec<ArrayRef>)],
+        n_rows: usize,
+        bounds: Vec<IntegerBounds>,
+    ) -> PackedRows {
+        let builder = PackedRowsBuilder::new(fields, n_rows, bounds);
         for (first, columns) in batches.iter().rev() {
             builder.put(*first, columns[0].len(), columns).unwrap();
         }
@@ -578,7 +671,7 @@ mod tests {
         };
         let whole = columns(0, 11);
         let fields: Vec<Field> = whole.iter().map(|array| Field::new("x", array.data_type().clone(), true)).collect();
-        let rows = packed(&fields, &[(0, columns(0, 6)), (6, columns(6, 5))], 11);
+        let rows = packed(&fields, &[(0, columns(0, 6)), (6, columns(6, 5))], 11, Vec::new());
         let ranks = [10, NO_RANK, 0, 7, 7, 5, 6, NO_RANK, 3];
         let indices: UInt32Array = ranks.iter().map(|rank| (*rank != NO_RANK).then_some(*rank)).collect();
         for (found, whole) in rows.gather(&ranks).unwrap().iter().zip(&whole) {
@@ -594,15 +687,50 @@ mod tests {
             Arc::new((0..9).map(|row| ((row + column) % 7 != 0).then_some(row * column)).collect::<Int64Array>())
         };
         let whole: Vec<ArrayRef> = (0..150).map(column).collect();
-        let rows = packed(&fields, &[(0, whole.clone())], 9);
+        let rows = packed(&fields, &[(0, whole.clone())], 9, Vec::new());
         for (found, whole) in rows.gather(&(0..9).collect::<Vec<_>>()).unwrap().iter().zip(&whole) {
             assert_eq!(found, whole);
         }
     }
 
     #[test]
+    fn integers_take_what_their_bounds_need_and_come_back_whole() {
+        let nines = |n: i64| -> Vec<ArrayRef> {
+            let integers = (0..9).map(|row| (row % 4 != 0).then_some(row * n));
+            vec![
+                Arc::new(integers.clone().collect::<Int64Array>()),
+                Arc::new(integers.map(|value| value.map(|value| -value as i32)).collect::<Int32Array>()),
+            ]
+        };
+        let fields = [DataType::Int64, DataType::Int32].map(|data_type| Field::new("x", data_type, true));
+        for (n, stride) in [(1, 8), (31, 8), (8_000, 8), (100_000, 8), (10_000_000, 9), (200_000_000, 9)] {
+            let bounds = vec![Some((n, 8 * n)), Some((-8 * n, -n))];
+            let rows = packed(&fields, &[(0, nines(n))], 9, bounds);
+            assert_eq!(rows.layout.stride, stride, "{n}");
+            assert_eq!(rows.gather(&(0..9).collect::<Vec<_>>()).unwrap(), nines(n), "{n}");
+        }
+        let far = [(i64::MIN, i64::MAX), (-1, i64::MAX), (i64::MAX - 1, i64::MAX)];
+        for (form, bounds) in [Form::Number(8), Form::Number(8), Form::Distance { width: 1, wide: 8, least: far[2].0 }]
+            .into_iter()
+            .zip(far)
+        {
+            assert_eq!(Form::of(&DataType::Int64, Some(bounds)), form);
+        }
+    }
+
+    #[test]
+    fn integers_outside_of_their_bounds_are_told() {
+        for (integers, is_outside) in [([5, 7], false), ([4, 7], true), ([5, 8], true), ([5, i64::MIN], true)] {
+            let field = Field::new("x", DataType::Int64, true);
+            let builder = PackedRowsBuilder::new(&[field], 2, vec![Some((5, 7))]);
+            builder.put(0, 2, &[Arc::new(Int64Array::from(integers.to_vec()))]).unwrap();
+            assert_eq!(builder.was_outside(), is_outside);
+        }
+    }
+
+    #[test]
     fn rows_that_were_not_filled_are_told() {
-        let builder = PackedRowsBuilder::new(&[Field::new("x", DataType::Int64, true)], 3);
+        let builder = PackedRowsBuilder::new(&[Field::new("x", DataType::Int64, true)], 3, Vec::new());
         builder.put(0, 2, &[Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
         assert!(builder.finish().unwrap().is_none());
     }

@@ -13,7 +13,7 @@ use crate::found_features::FoundFeatures;
 use crate::historical::{Historical, JoinOptions, MatchedKeys, OpenPlan, OpenView};
 use crate::join_keys::canonical;
 use crate::kept_rows::KeptRows;
-use crate::packed_rows::PackedRowsBuilder;
+use crate::packed_rows::{IntegerBounds, PackedRowsBuilder};
 use crate::parallel;
 use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
 use crate::sources::{SourceTable, Texts, Window, is_dictionary_of_texts};
@@ -81,6 +81,8 @@ pub(crate) struct PartJoin<'a> {
     pub(crate) steps: &'a Steps,
     /// Fails when nobody waits for the answer any more.
     pub(crate) check: &'a (dyn Fn() -> Result<()> + Sync),
+    /// Whether all rows of the answer will be in memory at the end.
+    pub(crate) is_kept: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// A view with its keys and its join.
@@ -96,7 +98,10 @@ impl PartJoin<'_> {
     /// The features of each view for the rows of the part.
     pub(crate) fn run(&self, entity_schema: &SchemaRef) -> Result<Vec<FoundFeatures>> {
         let explanation = &self.steps.explanation;
+        // Each is let go once its view is joined: the values are then read without it.
         let timelines = explanation.timed(self.steps.sort, || self.timelines(entity_schema))?;
+        let timelines: Vec<Mutex<Option<Arc<Timelines>>>> =
+            timelines.into_iter().map(|timelines| Mutex::new(Some(timelines))).collect();
         let found: Vec<Mutex<Option<FoundFeatures>>> = self.open.views.iter().map(|_| Mutex::default()).collect();
         let n_tables = self.open.tables.len();
         let side_by_side = parallel::threads().min(n_tables).max(1);
@@ -114,6 +119,7 @@ impl PartJoin<'_> {
     fn timelines(&self, entity_schema: &SchemaRef) -> Result<Vec<Arc<Timelines>>> {
         let mut distinct: Vec<(&MatchedKeys, Arc<Timelines>)> = Vec::new();
         let mut timelines = Vec::new();
+        let times = self.part.times()?;
         for keys in self.keys {
             if let Some((_, known)) = distinct.iter().find(|(known, _)| *known == keys) {
                 timelines.push(Arc::clone(known));
@@ -127,7 +133,7 @@ impl PartJoin<'_> {
                 });
                 batches.push((batch.num_rows(), columns.collect::<Result<Vec<_>>>()?));
             }
-            let sorted = Arc::new(Timelines::new(&keys.types, &batches, &self.part.times)?);
+            let sorted = Arc::new(Timelines::new(&keys.types, &batches, &times)?);
             self.steps.explanation.count(self.steps.sort, sorted.len(), sorted.size());
             distinct.push((keys, Arc::clone(&sorted)));
             timelines.push(sorted);
@@ -136,7 +142,12 @@ impl PartJoin<'_> {
     }
 
     /// Joins all views on one source in one scan.
-    fn join(&self, table: usize, timelines: &[Arc<Timelines>], threads: usize) -> Result<Vec<(usize, FoundFeatures)>> {
+    fn join(
+        &self,
+        table: usize,
+        timelines: &[Mutex<Option<Arc<Timelines>>>],
+        threads: usize,
+    ) -> Result<Vec<(usize, FoundFeatures)>> {
         let (explanation, scan) = (&self.steps.explanation, self.steps.scans[table]);
         let views = (0..self.open.views.len()).filter(|view| self.open.views[*view].table == table);
         let joins: Vec<ViewJoin<'_>> = views
@@ -147,10 +158,12 @@ impl PartJoin<'_> {
                     known_at_entity_time: self.options.known_at_entity_time,
                     known_until: self.options.known_until,
                 };
-                let join = PointInTimeJoin::new(Arc::clone(&timelines[index]), rule, view.columns.created.is_some());
-                ViewJoin { index, view, keys: &self.keys[index], join }
+                let timelines = timelines[index].lock().ok().and_then(|mut timelines| timelines.take());
+                let timelines = timelines.ok_or_else(|| Error::internal("a view was joined twice"))?;
+                let join = PointInTimeJoin::new(timelines, rule, view.columns.created.is_some());
+                Ok(ViewJoin { index, view, keys: &self.keys[index], join })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let table = &self.open.tables[table];
         let seekable = table.is_seekable();
         let feature_columns = |view: &OpenView| if seekable { Vec::new() } else { view.columns.feature_columns() };
@@ -208,9 +221,9 @@ impl PartJoin<'_> {
                 if let FoundFeatures::Packed { rows, .. } = &found {
                     explanation.count(fetch_step, rows.len(), rows.size());
                 }
-                // Under a limit, the answer is made as it is asked for.
+                // Else, and under a limit, the answer is made as it is asked for.
                 let found = match self.options.memory {
-                    usize::MAX => explanation.timed(self.steps.output, || found.ready(threads))?,
+                    usize::MAX if (self.is_kept)() => explanation.timed(self.steps.output, || found.ready(threads))?,
                     _ => found,
                 };
                 Ok((index, found))
@@ -266,7 +279,20 @@ pub(crate) fn wider(windows: impl Iterator<Item = Option<Window>>) -> Option<Win
 impl Winners {
     /// Reads the feature columns of the chosen rows.
     fn fetch(&self, view: &OpenView, table: &SourceTable, threads: usize) -> Result<PackedRowsBuilder> {
-        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
+        let columns = view.columns.feature_columns();
+        let mut bounds: Vec<IntegerBounds> = columns.iter().map(|column| table.integer_bounds(*column)).collect();
+        loop {
+            let rows = PackedRowsBuilder::new(&view.fields, self.rows.len(), bounds);
+            self.fetch_into(&rows, view, table, threads)?;
+            if !rows.was_outside() {
+                return Ok(rows);
+            }
+            // A file that told untrue bounds is read again without them.
+            bounds = Vec::new();
+        }
+    }
+
+    fn fetch_into(&self, rows: &PackedRowsBuilder, view: &OpenView, table: &SourceTable, threads: usize) -> Result<()> {
         let columns = view.columns.feature_columns();
         table.fetch(&columns, &self.rows, threads, Texts::WithDictionaries, &|rank, batch| {
             let columns = batch.columns().iter().zip(&view.fields).zip(&view.columns.features);
@@ -275,15 +301,14 @@ impl Winners {
                 _ => to_declared(array, *declared, &table.describe(*column)),
             });
             rows.put(rank, batch.num_rows(), &columns.collect::<Result<Vec<_>>>()?)
-        })?;
-        Ok(rows)
+        })
     }
 
     /// The same for rows that were kept.
     fn kept(&self, view: &OpenView, table: &SourceTable, kept: KeptRows) -> Result<PackedRowsBuilder> {
-        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len());
+        let rows = PackedRowsBuilder::new(&view.fields, self.rows.len(), Vec::new());
         let mut rank = 0;
-        for batch in kept.into_batches(&self.rows)? {
+        for batch in kept.into_batches(&self.rows.within(0..u64::MAX))? {
             let columns = declared_columns(batch.columns(), &view.columns.features, table)?;
             rows.put(rank, batch.num_rows(), &columns)?;
             rank += batch.num_rows() as u64;

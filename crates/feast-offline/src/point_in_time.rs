@@ -185,32 +185,29 @@ impl Timelines {
     pub(crate) fn new(
         types: &[DataType],
         key_batches: &[(usize, Vec<ArrayRef>)],
-        entity_times: &TimestampMicrosecondArray,
+        entity_times: &[TimestampMicrosecondArray],
     ) -> Result<Self> {
-        let n_entity_rows = entity_times.len();
+        let n_entity_rows = entity_times.iter().map(Array::len).sum();
         if n_entity_rows >= NO_KEY as usize {
             return Err(Error::unsupported(format!("{n_entity_rows} entity rows in one request"))
                 .with_hint("split the entity rows into several requests of less than four billion rows"));
         }
         let (keys, numbers) = KeyIndex::new(types, key_batches)?;
         // Counting sort by key, then each key's few rows by time.
-        let counts = |row: usize| numbers[row] != NO_KEY && entity_times.is_valid(row);
         let mut starts = vec![0u32; keys.len() + 1];
-        for row in (0..n_entity_rows).filter(|row| counts(*row)) {
-            starts[numbers[row] as usize + 1] += 1;
-        }
+        each_that_counts(&numbers, entity_times, |_, number, _| starts[number + 1] += 1);
         for key in 0..keys.len() {
             starts[key + 1] += starts[key];
         }
         let mut next = starts.clone();
         let mut times = vec![0i64; starts[keys.len()] as usize];
         let mut rows = vec![0u32; times.len()];
-        for row in (0..n_entity_rows).filter(|row| counts(*row)) {
-            let place = &mut next[numbers[row] as usize];
-            times[*place as usize] = entity_times.value(row);
+        each_that_counts(&numbers, entity_times, |row, number, time| {
+            let place = &mut next[number];
+            times[*place as usize] = time;
             rows[*place as usize] = row as u32;
             *place += 1;
-        }
+        });
         let mut of_key: Vec<(i64, u32)> = Vec::new();
         for key in 0..keys.len() {
             let of = starts[key] as usize..starts[key + 1] as usize;
@@ -238,6 +235,19 @@ impl Timelines {
     /// Bytes held.
     pub(crate) fn size(&self) -> usize {
         self.keys.size() + 4 * self.starts.len() + (8 + 4) * self.times.len()
+    }
+}
+
+/// Visits each entity row that has a key and a time, with the number of its key.
+fn each_that_counts(numbers: &[u32], times: &[TimestampMicrosecondArray], mut visit: impl FnMut(usize, usize, i64)) {
+    let mut first = 0;
+    for times in times {
+        for (index, number) in numbers[first..first + times.len()].iter().enumerate() {
+            if *number != NO_KEY && times.is_valid(index) {
+                visit(first + index, *number as usize, times.value(index));
+            }
+        }
+        first += times.len();
     }
 }
 

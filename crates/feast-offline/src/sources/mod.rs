@@ -30,6 +30,7 @@ use parquet::ParquetRows;
 use shared_file::SharedFile;
 
 use crate::compaction::{REPLACES, replaced};
+use crate::row_positions::RowPositions;
 
 /// How often files that change while they are opened are looked for again.
 const MOST_TRIES: usize = 5;
@@ -259,6 +260,16 @@ impl SourceTable {
         }
     }
 
+    /// Between which values all integers of a column lie, both included, if its files tell.
+    pub(crate) fn integer_bounds(&self, column: usize) -> Option<(i64, i64)> {
+        match &self.rows {
+            Rows::Parquet(rows) if self.data_type(column).is_signed_integer() => {
+                rows.integer_bounds(self.schema.field(column).name())
+            }
+            _ => None,
+        }
+    }
+
     /// The greatest time in a column as far as footers tell, and whether there may be greater ones that they do not.
     pub(crate) fn newest_by_statistics(&self, column: usize) -> (Option<i64>, bool) {
         match &self.rows {
@@ -286,18 +297,17 @@ impl SourceTable {
         }
     }
 
-    /// Reads the given columns of the rows at these ascending, distinct positions of a seekable source. `on_rows` gets
-    /// the index in `positions` of its first row.
+    /// Reads the given columns of some rows of a seekable source. `on_rows` gets the rank of its first row.
     pub(crate) fn fetch(
         &self,
         columns: &[usize],
-        positions: &[u64],
+        rows: &RowPositions,
         threads: usize,
         texts: Texts,
         on_rows: OnRows<'_>,
     ) -> Result<()> {
         match &self.rows {
-            Rows::Parquet(rows) => rows.fetch(&self.schema, columns, positions, threads, texts, on_rows),
+            Rows::Parquet(parquet) => parquet.fetch(&self.schema, columns, rows, threads, texts, on_rows),
             _ => Err(Error::internal(format!("rows of data source `{}` cannot be read by position", self.name))),
         }
     }

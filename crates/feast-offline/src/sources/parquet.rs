@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use feast_core::{Error, ErrorCode, Result};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
@@ -23,6 +24,7 @@ use super::shared_file::{Identity, SharedFile, Stamp};
 use super::{OnRows, Texts, Window, is_dictionary_of_texts, merge_schemas};
 use crate::cast::cast_to;
 use crate::parallel;
+use crate::row_positions::RowPositions;
 use crate::timestamps::{is_time, to_micros};
 
 /// Rows decoded at a time.
@@ -204,25 +206,18 @@ impl ParquetRows {
         &self,
         schema: &SchemaRef,
         columns: &[usize],
-        positions: &[u64],
+        rows: &RowPositions,
         threads: usize,
         texts: Texts,
         on_rows: OnRows<'_>,
     ) -> Result<()> {
-        let mut tasks: Vec<(&RowGroup, Range<usize>)> = Vec::new();
-        let mut start = 0;
-        for row_group in &self.row_groups {
-            let past = row_group.first_row + row_group.n_rows as u64;
-            let end = start + positions[start..].partition_point(|position| *position < past);
-            if end > start {
-                tasks.push((row_group, start..end));
-            }
-            start = end;
-        }
+        let of = |row_group: &RowGroup| row_group.first_row..row_group.first_row + row_group.n_rows as u64;
+        let has_any = |row_group: &&RowGroup| rows.rank(of(row_group).start) < rows.rank(of(row_group).end);
+        let tasks: Vec<&RowGroup> = self.row_groups.iter().filter(has_any).collect();
         parallel::for_each(threads, tasks.len(), &|task| {
-            let (row_group, range) = &tasks[task];
-            let mut rank = range.start as u64;
-            self.take(schema, columns, row_group, &positions[range.clone()], texts, &mut |batch| {
+            let row_group = tasks[task];
+            let mut rank = rows.rank(row_group.first_row) as u64;
+            self.take(schema, columns, row_group, rows.within(of(row_group)), texts, &mut |batch| {
                 let n_rows = batch.num_rows() as u64;
                 on_rows(rank, batch)?;
                 rank += n_rows;
@@ -277,13 +272,13 @@ impl ParquetRows {
         schema: &SchemaRef,
         columns: &[usize],
         row_group: &RowGroup,
-        positions: &[u64],
+        positions: Vec<u64>,
         texts: Texts,
         on_batch: &mut dyn FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let mut chosen = BooleanBufferBuilder::new(row_group.n_rows);
         chosen.append_n(row_group.n_rows, false);
-        for position in positions {
+        for position in &positions {
             chosen.set_bit((position - row_group.first_row) as usize, true);
         }
         let selection = row_group.stored(Some(RowSelection::from_boolean_buffer(chosen.finish())));
@@ -291,6 +286,7 @@ impl ParquetRows {
             None => positions.iter().map(|position| (position - row_group.first_row) as u32).collect(),
             Some(_) => selection.iter().flat_map(stored_rows).collect(),
         };
+        drop(positions);
         let (path, metadata) = (self.path(row_group), &self.metadata[row_group.file]);
         let projection = self.projection(schema, columns, row_group.file)?;
         let mask = projection.mask(metadata, |_| true);
@@ -472,6 +468,24 @@ impl ParquetRows {
         /// Offset, null and what dictionaries hide.
         const OVERHEAD: usize = 16;
         size.checked_div(n_rows).map(|width| width + OVERHEAD)
+    }
+
+    /// The least and the greatest integer of a column; `None` where a row group does not tell.
+    pub(crate) fn integer_bounds(&self, name: &str) -> Option<(i64, i64)> {
+        let of_file = |(metadata, schema): (&ArrowReaderMetadata, &SchemaRef)| {
+            let statistics = StatisticsConverter::try_new(name, schema, metadata.parquet_schema()).ok()?;
+            let row_groups = metadata.metadata().row_groups();
+            let integers = |array: ArrayRef| {
+                let array = cast(&array, &DataType::Int64).ok()?;
+                Some(array.as_primitive::<Int64Type>().clone()).filter(|array| array.null_count() == 0)
+            };
+            let least = integers(statistics.row_group_mins(row_groups.iter()).ok()?)?;
+            let greatest = integers(statistics.row_group_maxes(row_groups.iter()).ok()?)?;
+            Some((least.iter().flatten().min()?, greatest.iter().flatten().max()?))
+        };
+        let files = self.metadata.iter().zip(&self.schemas).map(of_file);
+        let bounds: Vec<(i64, i64)> = files.collect::<Option<_>>()?;
+        bounds.into_iter().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// The row groups that may hold a row in the window, and which of their rows, by the statistics of row groups and
@@ -696,7 +710,8 @@ mod tests {
             writer.write(&batch).unwrap();
             writer.close().unwrap();
         };
-        let read = |table: &SourceTable| table.fetch(&[0], &[1], 1, Texts::Whole, &|_, _| Ok(()));
+        let read =
+            |table: &SourceTable| table.fetch(&[0], &RowPositions::list(vec![1]), 1, Texts::Whole, &|_, _| Ok(()));
         write(&path, vec![1, 2, 3]);
         let table = SourceTable::open_path("rows", "rows.parquet", folder.path()).unwrap();
         read(&table).unwrap();

@@ -336,9 +336,10 @@ async fn send_entity_rows(
 ) -> Result<()> {
     let doing = "sending the entity rows";
     let (batches, times) = match rows {
-        Some(part) => (part.batches.as_slice(), part.times.clone()),
-        None => (&[][..], TimestampMicrosecondArray::new_null(0).with_timezone("UTC")),
+        Some(part) => (part.batches.as_slice(), part.times()?),
+        None => (&[][..], Vec::new()),
     };
+    let times: TimestampMicrosecondArray = times.iter().flatten().collect();
     let mut kinds = vec![Kind::Int8, Kind::TimestampTz];
     let mut columns: Vec<ArrayRef> =
         vec![Arc::new(Int64Array::from_iter_values(0..times.len() as i64)), micros_array(times)];

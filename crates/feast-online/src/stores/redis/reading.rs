@@ -417,6 +417,7 @@ mod tests {
     use feast_proto::value_codec::encode_column;
     use proptest::prelude::*;
 
+    use super::super::commands::WantedPair;
     use super::super::layout::{feature_field, put_time};
     use super::super::reply::Answer;
     use super::super::scanner::{Keeping, Scanner};

@@ -122,7 +122,8 @@ class _Stored:
         self._native = native
         self._storage = storage
 
-    def rows(self, timeout: float | None = None) -> Any:
+    def rows(self, timeout: float | None = None, kept: bool = False) -> Any:
+        # Stored rows come batch by batch, whether they are kept or not.
         return self._native.read_storage(self._storage, timeout)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:

@@ -1,7 +1,7 @@
 //! The feature values of entity rows, as they wait for being handed out.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::concat;
@@ -80,6 +80,7 @@ pub(crate) fn gather(found: &[FoundFeatures], runs: &[Range<usize>]) -> Result<V
         *pieces[piece].lock().map_err(|_| Error::internal("a thread failed"))? = view.columns(run.clone())?;
         Ok(())
     })?;
-    let mut pieces = pieces.into_iter().filter_map(|piece| piece.into_inner().ok());
+    // None may be left out: those behind it would take its place.
+    let mut pieces = pieces.into_iter().map(|piece| piece.into_inner().unwrap_or_else(PoisonError::into_inner));
     Ok(runs.iter().map(|_| pieces.by_ref().take(found.len()).flatten().collect()).collect())
 }

@@ -140,6 +140,7 @@ impl RedisStore {
             group.ask_shape(&mut pipeline);
             let replies =
                 self.client.try_execute(Purpose::Read, pipeline).await.map_err(|why| self.client.error(why))?;
+            // An account that may not ask reads all the same.
             let reply = |command| self.reply(&replies, command).ok();
             group.learn_shape(reply(0), reply(1));
             group.choose_way();

@@ -8,7 +8,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
 
-use crate::{Error, ErrorCode, Field, Result, ValueType};
+use crate::{Error, ErrorCode, Field, Result, Scalar, ValueType};
 
 /// The serialization version written by default.
 pub const ENTITY_KEY_VERSION: u8 = 3;
@@ -126,6 +126,29 @@ impl EntityKeyEncoder {
             encoded.append_value(&key);
         }
         Ok(EntityKeys { columns, encoded: encoded.finish() })
+    }
+
+    /// Appends the key whose values are those that `value` gives for the positions of
+    /// [`join_keys`](Self::join_keys), as [`encode`](Self::encode) makes it. `None` unless each is a value of its type
+    /// as it is: then `encode` has to convert it, or to say what is wrong with it.
+    pub fn put_key<'v>(&self, key: &mut Vec<u8>, value: impl Fn(usize) -> Option<Scalar<'v>>) -> Option<()> {
+        if self.version < 2 {
+            return None;
+        }
+        key.extend_from_slice(&self.prefix);
+        for position in &self.order {
+            let value_type = self.join_keys[*position].value_type;
+            key.extend_from_slice(&type_tag(value_type)?.to_le_bytes());
+            match (value_type, value(*position)?) {
+                (ValueType::Int64, Scalar::Integer(number)) => push_payload(key, &number.to_le_bytes()),
+                (ValueType::Int32, Scalar::Integer(number)) => {
+                    push_payload(key, &i32::try_from(number).ok()?.to_le_bytes());
+                }
+                (ValueType::String, Scalar::Text(text)) => push_payload(key, text.as_bytes()),
+                _ => return None,
+            }
+        }
+        Some(())
     }
 
     /// Versions 0 and 1 have four bytes for an `INT64`; cutting it would make two entities one.

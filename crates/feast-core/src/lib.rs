@@ -18,6 +18,7 @@
 
 mod error;
 mod memo;
+mod scalar;
 mod suggest;
 mod turns;
 
@@ -44,6 +45,8 @@ mod validate;
 mod entity_key;
 mod interval;
 mod online;
+mod push_plan;
+mod serialized_rows;
 mod shard;
 mod time_to_live;
 mod transformer;
@@ -66,11 +69,12 @@ pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use objects::Objects;
 pub use online::{
     CellPlace, KnownStore, LoadOrder, LoadingServer, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable,
-    OnlineWrite, Reading, StoredCells, StoredRows, StoredTable, TableChange, Wait, WantedColumns, Window,
-    timestamp_type,
+    OnlineWrite, Reading, SerializedWrite, StoredCells, StoredRows, StoredTable, TableChange, Wait, WantedColumns,
+    Window, Writing, timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;
+pub use push_plan::{PushPlan, PushedTable, PushedView};
 pub use registry::{
     CommitRecord, ManagedTable, ObjectRevision, PastDefinition, ProjectContents, RegistryChange, RegistryChanges,
     RegistryHistory, RegistrySnapshot, RegistryStore, RegistryVersion, VersionRecord, net_revisions,
@@ -82,6 +86,8 @@ pub use retrieval::{
 pub use saved_dataset::{
     Profile, SavedDataset, SavedDatasetColumn, SavedDatasetMeta, SavedDatasetStorage, ValidationReference,
 };
+pub use scalar::Scalar;
+pub use serialized_rows::SerializedRows;
 pub use shard::{Shard, ShardProgress, complete_shard};
 pub use suggest::{did_you_mean, list_names};
 pub use time_to_live::{TimeToLive, is_expired, span_text};

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{EntityKeys, FeatureView, Field, Memo, Result, Timestamp};
+use crate::{EntityKeys, FeatureView, Field, Memo, Result, SerializedRows, Timestamp};
 
 /// The Arrow type of every timestamp column inside the product: microseconds in UTC.
 pub fn timestamp_type() -> DataType {
@@ -110,6 +110,17 @@ pub struct OnlineWrite<'a> {
     pub event_timestamps: &'a TimestampMicrosecondArray,
     /// When each row was written by its source, where the source says so.
     pub created_timestamps: Option<&'a TimestampMicrosecondArray>,
+}
+
+/// Rows to keep whose keys and values are serialized already. A key may occur several times.
+#[derive(Debug, Clone, Copy)]
+pub struct SerializedWrite<'a> {
+    /// The table to write.
+    pub table: &'a OnlineTable,
+    /// Rows with one value per column of the table, in its order.
+    pub rows: &'a SerializedRows,
+    /// What a store works out about the table and needs for each write.
+    pub memo: &'a Memo,
 }
 
 /// One row per key, in key order.
@@ -213,6 +224,9 @@ impl StoredRows {
 /// What a store will answer to a read.
 pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
+/// A write that is under way.
+pub type Writing<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
 /// A change to the tables of a store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TableChange {
@@ -242,6 +256,11 @@ pub trait OnlineStore: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// greater created time (against the store where its layout keeps that time), then the later write. Writing a batch twice changes nothing. A row is written whole or
     /// not at all; when the call fails, any subset of the rows may have been written.
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()>;
+
+    /// [`write`](Self::write) for who has serialized values; `None` where the store does not keep them as they are.
+    fn write_serialized<'a>(&'a self, _write: SerializedWrite<'a>) -> Option<Writing<'a>> {
+        None
+    }
 
     /// Applies table changes in order. Safe to repeat.
     async fn update(&self, changes: &[TableChange]) -> Result<()>;

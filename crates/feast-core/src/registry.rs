@@ -10,7 +10,7 @@ use hashbrown::{Equivalent, HashMap};
 use indexmap::IndexMap;
 
 use crate::{
-    DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, ObjectKind, ObjectRef, Objects,
+    DataSource, Entity, Error, FeatureSelection, FeatureService, FeatureView, Memo, ObjectKind, ObjectRef, Objects,
     Permission, Project, RegistryObject, Result, RetrievalPlan, SavedDataset, Timestamp, ValidationReference, Versions,
     did_you_mean,
 };
@@ -38,11 +38,14 @@ pub struct ProjectContents {
     pub saved_datasets: Objects<SavedDataset>,
     pub validation_references: Objects<ValidationReference>,
     pub permissions: Objects<Permission>,
+    /// What somebody works out from them and needs for each request.
+    pub memo: Memo,
 }
 
 impl ProjectContents {
     /// Adds or replaces an object.
     pub fn put(&mut self, object: RegistryObject) {
+        self.memo = Memo::default();
         let name = object.name().to_owned();
         match object {
             RegistryObject::Project(project) => self.project = Arc::unwrap_or_clone(project),
@@ -60,6 +63,7 @@ impl ProjectContents {
 
     /// Removes an object; of a project, only what it says of itself.
     pub fn remove(&mut self, reference: &ObjectRef) {
+        self.memo = Memo::default();
         let name = reference.name.as_str();
         match reference.kind {
             ObjectKind::Project => self.project = Project::new(name),

@@ -13,10 +13,13 @@ pub struct Turns<T, R> {
     most: usize,
 }
 
+/// Where what came of an item is left.
+type Answer<R> = Arc<Mutex<Option<R>>>;
+
 struct Waiting<T, R> {
     item: T,
     size: usize,
-    answer: Arc<Mutex<Option<R>>>,
+    answer: Answer<R>,
 }
 
 impl<T, R> fmt::Debug for Turns<T, R> {
@@ -53,7 +56,7 @@ impl<T, R> Turns<T, R> {
         }
     }
 
-    fn take(&self) -> (Vec<T>, Vec<Arc<Mutex<Option<R>>>>) {
+    fn take(&self) -> (Vec<T>, Vec<Answer<R>>) {
         let mut waiting = lock(&self.waiting);
         let mut size = 0;
         let fitting = waiting.iter().take_while(|one| {

@@ -94,6 +94,7 @@ impl Authorities {
     }
 
     /// Those of the system, which are some hundred in one large file or as many small ones.
+    #[expect(clippy::disallowed_methods, reason = "the tools of OpenSSL read the same variables")]
     fn of_the_system() -> Result<Arc<Self>> {
         static KNOWN: Mutex<Option<(Instant, Arc<Authorities>)>> = Mutex::new(None);
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

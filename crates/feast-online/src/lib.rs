@@ -14,13 +14,15 @@
 //! ```
 //!
 //! Reading order: [`EntityRows`] (what the caller gives), [`retrieve`], [`on_demand_input`] (what is computed from the
-//! answer), [`SubstraitPlan`], [`Expressions`], [`online_rows`] (what is written), the stores.
+//! answer), [`SubstraitPlan`], [`Expressions`], [`online_rows`] and
+//! [`PlainRows`] (what is written), the stores.
 
 mod aggregates;
 mod coerce;
 mod entity_rows;
 mod expressions;
 mod on_demand;
+mod plain_rows;
 mod retrieve;
 mod substrait;
 mod write;
@@ -32,6 +34,7 @@ pub use coerce::coerce_column;
 pub use entity_rows::{EntityColumn, EntityRows, EntityValue};
 pub use expressions::{Expressions, FunctionMode};
 pub use on_demand::{computed_columns, on_demand_input};
+pub use plain_rows::{PlainColumn, PlainRows};
 pub use retrieve::{
     EntityColumnValues, Fallback, FieldStatus, OnlineColumn, OnlineFeatures, RetrieveOptions, StoredFeatures,
     StoredView, Timings, TtlPolicy, ViewFailure, retrieve, retrieve_stored,

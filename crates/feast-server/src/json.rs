@@ -385,7 +385,10 @@ mod tests {
                 let found = put_stored(&mut stored, cells.iter().map(Option::as_deref), value_type);
                 let mut column = ColumnDecoder::new(value_type, cells.len());
                 let pushed = cells.iter().try_for_each(|cell| match cell {
-                    None => Ok(column.push_null()),
+                    None => {
+                        column.push_null();
+                        Ok(())
+                    }
                     Some(cell) => column.push(cell),
                 });
                 match pushed.and_then(|()| column.finish()) {

@@ -91,6 +91,8 @@ pub(crate) struct Metrics {
     endpoints: RwLock<HashMap<String, Arc<Endpoint>>>,
     /// By feature service.
     services: RwLock<HashMap<String, Arc<Service>>>,
+    /// By push source.
+    pushes: RwLock<HashMap<String, Arc<Pushes>>>,
     started: Mutex<HashMap<String, Instant>>,
     /// The newest event time that callers of this server have written, by view.
     written: Mutex<HashMap<String, Timestamp>>,
@@ -112,6 +114,10 @@ struct Endpoint {
     failed: Counter,
     latency: Histogram,
 }
+
+/// The handles of one push source, by the target of a push.
+#[derive(Default)]
+struct Pushes(RwLock<HashMap<String, Arc<Counter>>>);
 
 /// The handles of one feature service.
 struct Service {
@@ -187,6 +193,7 @@ impl Metrics {
             in_flight,
             endpoints: RwLock::default(),
             services: RwLock::default(),
+            pushes: RwLock::default(),
             started: Mutex::default(),
             written: Mutex::default(),
             offline: Mutex::default(),
@@ -244,7 +251,9 @@ impl Metrics {
 
     /// A push that was accepted; the names of others are not taken as labels, because callers make them up.
     pub(crate) fn pushed(&self, push_source: &str, mode: &str) {
-        self.counter(PUSHES, &[("push_source", push_source), ("mode", mode)]).increment(1);
+        let of_source = remembered(&self.pushes, push_source, |_| Pushes::default());
+        let counter = || self.counter(PUSHES, &[("push_source", push_source), ("mode", mode)]);
+        remembered(&of_source.0, mode, |_| counter()).increment(1);
     }
 
     pub(crate) fn materialized(&self, views: &[MaterializedView]) {

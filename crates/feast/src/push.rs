@@ -5,14 +5,16 @@
 //! has none of it. Only who was never told that a push succeeded, because the connection or the process ended in the
 //! moment between, adds its rows to the history twice by sending them again.
 
+use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use arrow::array::RecordBatch;
 use feast_core::{
-    DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, OnlineTable, ProjectContents, Result, Timestamp,
+    DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, Memo, OnlineTable, ProjectContents, PushPlan,
+    PushedTable, PushedView, Result, SerializedWrite, Timestamp, ValueType,
 };
-use feast_online::{OwnedWrite, online_rows};
+use feast_online::{OwnedWrite, PlainRows, online_rows};
 
 use crate::on_demand::is_fed_by;
 use crate::{Event, FeatureStore};
@@ -66,9 +68,9 @@ impl FeatureStore {
     ) -> Result<()> {
         let snapshot = self.registry.snapshot_checked().await?;
         let contents = self.project_of(&snapshot)?;
-        let views = contents.views_of_push_source(push_source)?;
+        let plan = self.plan_of_push(contents, push_source)?;
         if target == PushTarget::OnlineAndOffline
-            && let Some(view) = views.iter().find(|view| view.is_computed())
+            && let Some(PushedView { view, .. }) = plan.views.iter().find(|pushed| pushed.view.is_computed())
         {
             let message = format!(
                 "the rows of {} are computed: its history takes rows before that, the online store rows after it",
@@ -79,15 +81,20 @@ impl FeatureStore {
         }
         let online = target != PushTarget::Offline;
         let mut writes = Vec::new();
-        for view in views.iter().filter(|_| online) {
-            writes.push(self.checked_rows(view, rows)?);
+        for pushed in plan.views.iter().filter(|_| online) {
+            let write = match &pushed.online {
+                Some(table) => (table.table.clone(), checked_rows(&pushed.view, table, rows)?),
+                // Says why there is none.
+                None => self.checked_rows(&pushed.view, rows)?,
+            };
+            writes.push(write);
         }
-        if online && transform_on_write {
-            writes.extend(self.computed_rows(contents, &views, rows).await?);
+        if online && transform_on_write && plan.computes {
+            writes.extend(self.computed_rows(contents, &plan, rows).await?);
         }
         let mut appended: Vec<&DataSource> = Vec::new();
         if target != PushTarget::Online {
-            for view in &views {
+            for PushedView { view, .. } in &plan.views {
                 let source = batch_source(view)?;
                 check_history(view, source, rows)?;
                 // Views of one push source share its batch source: the rows belong there once.
@@ -116,32 +123,85 @@ impl FeatureStore {
         Ok(())
     }
 
-    /// Whether a push of rows to these views makes functions of on-demand views run.
-    pub fn computes_on_push(contents: &ProjectContents, pushed: &[Arc<FeatureView>]) -> bool {
-        let mut views = contents.feature_views.values();
-        views.any(|view| view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, pushed)))
+    /// What a push to a source writes.
+    ///
+    /// # Errors
+    /// `PushSourceNotFound`; `ProjectNotFound` before the first `apply`, and those of reading the registry.
+    pub async fn push_plan(&self, push_source: &str) -> Result<Arc<PushPlan>> {
+        let snapshot = self.registry.snapshot_checked().await?;
+        self.plan_of_push(self.project_of(&snapshot)?, push_source)
+    }
+
+    /// Writes rows to the online store, and nothing when a value has to be converted, when functions have to run, or
+    /// when something is wrong: gives whether they were written. [`push_rows`](Self::push_rows) does the rest.
+    ///
+    /// # Errors
+    /// Those of the online store.
+    pub async fn push_plain(&self, plan: &PushPlan, rows: &PlainRows<'_>) -> Result<bool> {
+        if !plan.is_plain || plan.computes {
+            return Ok(false);
+        }
+        let serialized = plan.views.iter().map(|pushed| {
+            let table = pushed.online.as_ref()?;
+            Some((table, rows.serialized(table)?))
+        });
+        let Some(writes) = serialized.collect::<Option<Vec<_>>>() else { return Ok(false) };
+        let store = self.online_store()?;
+        for (number, (of, rows)) in writes.iter().enumerate() {
+            let PushedTable { table, memo, .. } = of;
+            match store.write_serialized(SerializedWrite { table, rows, memo }) {
+                Some(writing) => writing.await?,
+                None if number == 0 => return Ok(false),
+                None => return Err(Error::internal("a store takes serialized rows of some tables only")),
+            }
+            let newest = (0..rows.len()).map(|row| rows.event_timestamp(row)).max();
+            self.tell_written(&table.view, newest);
+        }
+        Ok(true)
+    }
+
+    fn plan_of_push(&self, contents: &ProjectContents, push_source: &str) -> Result<Arc<PushPlan>> {
+        let plans: Arc<PushPlans> = contents.memo.get(|| Ok::<_, Error>(PushPlans::default()))?;
+        if let Some(plan) = plans.0.read().ok().and_then(|known| known.get(push_source).map(Arc::clone)) {
+            return Ok(plan);
+        }
+        let views = contents.views_of_push_source(push_source)?;
+        let mut others = contents.feature_views.values();
+        let plan = Arc::new(PushPlan {
+            computes: others.any(|view| view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, &views))),
+            is_plain: takes_plain_rows(&views),
+            views: views.into_iter().map(|view| PushedView { online: self.pushed_table(&view).ok(), view }).collect(),
+        });
+        if let Ok(mut known) = plans.0.write() {
+            known.insert(push_source.to_owned(), Arc::clone(&plan));
+        }
+        Ok(plan)
     }
 
     async fn write_rows(&self, table: &OnlineTable, write: &OwnedWrite) -> Result<()> {
         let write = write.as_write(table);
         self.online_store()?.write(write).await?;
-        let newest = arrow::compute::max(write.event_timestamps).and_then(Timestamp::from_timestamp_micros);
-        if let Some(newest) = newest {
-            self.observer.on(&Event::FeaturesWritten { view: table.view.clone(), newest });
-        }
+        self.tell_written(&table.view, arrow::compute::max(write.event_timestamps));
         Ok(())
+    }
+
+    fn tell_written(&self, view: &str, newest: Option<i64>) {
+        if let Some(newest) = newest.and_then(Timestamp::from_timestamp_micros) {
+            self.observer.on(&Event::FeaturesWritten { view: view.to_owned(), newest });
+        }
     }
 
     /// The rows of the stored on-demand views that follow from pushed rows alone.
     async fn computed_rows(
         &self,
         contents: &ProjectContents,
-        pushed: &[Arc<FeatureView>],
+        plan: &PushPlan,
         rows: &RecordBatch,
     ) -> Result<Vec<(OnlineTable, OwnedWrite)>> {
+        let pushed: Vec<Arc<FeatureView>> = plan.views.iter().map(|pushed| Arc::clone(&pushed.view)).collect();
         let mut writes = Vec::new();
         for view in contents.feature_views.values() {
-            if !view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, pushed)) {
+            if !view.on_demand().is_some_and(|on_demand| is_fed_by(view, on_demand, &pushed)) {
                 continue;
             }
             let Some(source) = pushed.iter().find_map(|view| view.batch_source().or(view.stream_source())) else {
@@ -188,28 +248,63 @@ impl FeatureStore {
     }
 
     fn checked_rows(&self, view: &FeatureView, rows: &RecordBatch) -> Result<(OnlineTable, OwnedWrite)> {
+        let table = self.pushed_table(view)?;
+        let write = checked_rows(view, &table, rows)?;
+        Ok((table.table, write))
+    }
+
+    fn pushed_table(&self, view: &FeatureView) -> Result<PushedTable> {
         if !view.has_online_table() {
             return Err(Error::invalid_request(format!("{} is not served online", view.reference()))
                 .with_hint("declare it with `online=True` and apply it"));
         }
-        let source = view.batch_source().or(view.stream_source()).ok_or_else(|| {
-            Error::invalid_request(format!("{} has no source, so its event time column is not known", view.reference()))
-                .with_hint("give the feature view a `source`")
-        })?;
+        let source = view.batch_source().or(view.stream_source()).ok_or_else(|| no_source(view))?;
         let table = self.online_table(view);
-        let encoder = EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?;
         let created = Some(source.created_timestamp_column.as_str()).filter(|name| !name.is_empty());
-        let renamed = rename(rows, source)?;
-        let write = online_rows(
-            &table,
-            &encoder,
-            &renamed,
-            source.mapped(&source.timestamp_field),
-            created.map(|created| source.mapped(created)),
-        )
-        .map_err(|error| error.with_context("feature view", &view.name))?;
-        Ok((table, write))
+        Ok(PushedTable {
+            encoder: EntityKeyEncoder::new(&table.join_keys, self.config.entity_key_serialization_version)?,
+            timestamp_field: source.mapped(&source.timestamp_field).to_owned(),
+            created_timestamp_field: created.map(|created| source.mapped(created).to_owned()),
+            table,
+            memo: Memo::default(),
+        })
     }
+}
+
+/// Plans by push source. The lock is held for a map access only, and there are no more than push sources.
+#[derive(Debug, Default)]
+struct PushPlans(RwLock<HashMap<String, Arc<PushPlan>>>);
+
+/// Whether columns have one name and one type for all views, and none of them is a time: then a value means the same by
+/// itself and by way of its column.
+fn takes_plain_rows(views: &[Arc<FeatureView>]) -> bool {
+    let mut times = Vec::new();
+    for view in views {
+        let Some(source) = view.batch_source().or(view.stream_source()) else { return false };
+        if !source.field_mapping.is_empty() {
+            return false;
+        }
+        times.extend([&source.timestamp_field, &source.created_timestamp_column]);
+    }
+    let mut types: HashMap<&str, ValueType> = HashMap::new();
+    let mut fields = views.iter().flat_map(|view| view.features.iter().chain(&view.entity_columns));
+    fields.all(|field| {
+        let value_type = *types.entry(&field.name).or_insert(field.value_type);
+        value_type == field.value_type && !times.contains(&&field.name)
+    })
+}
+
+fn no_source(view: &FeatureView) -> Error {
+    Error::invalid_request(format!("{} has no source, so its event time column is not known", view.reference()))
+        .with_hint("give the feature view a `source`")
+}
+
+/// The rows for the table of a view.
+fn checked_rows(view: &FeatureView, of: &PushedTable, rows: &RecordBatch) -> Result<OwnedWrite> {
+    let source = view.batch_source().or(view.stream_source()).ok_or_else(|| no_source(view))?;
+    let renamed = rename(rows, source)?;
+    online_rows(&of.table, &of.encoder, &renamed, &of.timestamp_field, of.created_timestamp_field.as_deref())
+        .map_err(|error| error.with_context("feature view", &view.name))
 }
 
 fn batch_source(view: &FeatureView) -> Result<&DataSource> {

@@ -13,7 +13,7 @@ use feast_proto::value_codec::{ColumnDecoder, encode_column};
 use hashbrown::HashMap;
 use serde_json::Value;
 
-use super::newest::{Recency, newest_rows};
+use super::newest::{Recency, Recent as _, newest_rows};
 use crate::write::record_batch;
 
 /// Rows in the memory of the process.
@@ -129,7 +129,7 @@ impl OnlineStore for MemoryStore {
             .map(|name| write.table.columns.iter().position(|column| column.name == *name))
             .collect();
         for row in newest_rows(&write) {
-            let recency = Recency::of(&write, row);
+            let recency = write.recency(row);
             let key = write.keys.encoded.value(row);
             if table.rows.get(key).is_some_and(|stored| stored.recency > recency) {
                 continue;

@@ -1,6 +1,7 @@
 //! Which row of several with the same key counts.
 
-use feast_core::OnlineWrite;
+use arrow::array::Array as _;
+use feast_core::{OnlineWrite, SerializedWrite};
 
 /// How recent a row is: its event time, then its created time, in microseconds. A row without a created time is older
 /// than one with.
@@ -10,22 +11,53 @@ pub(crate) struct Recency {
     pub(crate) created: Option<i64>,
 }
 
-impl Recency {
-    pub(crate) fn of(write: &OnlineWrite<'_>, row: usize) -> Self {
-        use arrow::array::Array;
-        let created = write.created_timestamps.filter(|created| created.is_valid(row));
-        Self { event: write.event_timestamps.value(row), created: created.map(|created| created.value(row)) }
+/// Rows of which the most recent one of each key counts.
+pub(crate) trait Recent {
+    fn n_rows(&self) -> usize;
+
+    /// The serialized entity key of a row.
+    fn key(&self, row: usize) -> &[u8];
+
+    fn recency(&self, row: usize) -> Recency;
+}
+
+impl Recent for OnlineWrite<'_> {
+    fn n_rows(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn key(&self, row: usize) -> &[u8] {
+        self.keys.encoded.value(row)
+    }
+
+    fn recency(&self, row: usize) -> Recency {
+        let created = self.created_timestamps.filter(|created| created.is_valid(row));
+        Recency { event: self.event_timestamps.value(row), created: created.map(|created| created.value(row)) }
+    }
+}
+
+impl Recent for SerializedWrite<'_> {
+    fn n_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn key(&self, row: usize) -> &[u8] {
+        self.rows.key(row)
+    }
+
+    fn recency(&self, row: usize) -> Recency {
+        Recency { event: self.rows.event_timestamp(row), created: self.rows.created_timestamp(row) }
     }
 }
 
 /// The rows of a write that count: the most recent one of each key, the later one of equals; in order of their keys,
 /// which is the order in which a tree likes to be written.
-pub(crate) fn newest_rows(write: &OnlineWrite<'_>) -> Vec<usize> {
-    let key = |row: usize| write.keys.encoded.value(row);
-    let mut rows: Vec<usize> = (0..write.keys.len()).collect();
+pub(crate) fn newest_rows(write: &impl Recent) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..write.n_rows()).collect();
     rows.sort_unstable_by(|a, b| {
-        key(*a).cmp(key(*b)).then_with(|| Recency::of(write, *b).cmp(&Recency::of(write, *a))).then(b.cmp(a))
+        let newer = || write.recency(*b).cmp(&write.recency(*a));
+        write.key(*a).cmp(write.key(*b)).then_with(newer).then(b.cmp(a))
     });
-    rows.dedup_by(|next, kept| key(*next) == key(*kept));
+    rows.dedup_by(|next, kept| write.key(*next) == write.key(*kept));
     rows
 }

@@ -10,12 +10,14 @@ mod decode;
 mod encode;
 mod nested;
 mod one;
+mod scalar;
 mod wire;
 
 pub use decode::ColumnDecoder;
 pub use encode::{encode_column, json_to_value};
 pub use nested::{float_to_json, value_to_json};
 pub use one::{bool_of, double_of, float_of, int32_of, int64_of, text_of};
+pub use scalar::put_scalar;
 
 /// What Feast writes for a missing timestamp inside a value.
 const MISSING_TIMESTAMP: i64 = i64::MIN;

@@ -172,7 +172,7 @@ mod tests {
         let columns = columns.map(|(name, values)| (name.clone(), serde_json::from_value(values.clone()).unwrap()));
         let one_by_one = record_batch(frame(columns.collect()), views);
         if let Some(body) = frame_body::parse(&json!({"df": json}).to_string(), 1000) {
-            let by_column = record_batch(body.frame, views);
+            let by_column = record_batch(body.frame.into_columns(), views);
             match (&one_by_one, &by_column) {
                 (Ok(one), Ok(other)) => assert_eq!(one, other),
                 (Err(one), Err(other)) => assert_eq!(one.to_string(), other.to_string()),

@@ -7,17 +7,16 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use feast_online::EntityColumn;
+use feast_online::PlainRows;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 
 use super::body::Text;
-use super::frame::Frame;
 use super::one_kind::ColumnsOfOneKind;
 
 /// A data frame and what else is in its body; texts borrow from it.
 #[derive(Debug)]
 pub(super) struct FrameBody<'a> {
-    pub(super) frame: Frame,
+    pub(super) frame: PlainRows<'a>,
     members: Vec<(Cow<'a, str>, Member<'a>)>,
 }
 
@@ -76,17 +75,17 @@ impl<'de> Visitor<'de> for BodyVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut given: A) -> Result<Self::Value, A::Error> {
-        let mut frame: Option<Frame> = None;
+        let mut frame: Option<PlainRows<'de>> = None;
         let mut members: Vec<(Cow<'de, str>, Member<'de>)> = Vec::with_capacity(4);
         while let Some(name) = given.next_key_seed(Text)? {
             if name == "df" && frame.is_none() {
                 let seed = ColumnsOfOneKind { most_values: self.most_values, nulls_allowed: true };
-                let columns = given.next_value_seed(seed)?;
-                let twice = |at: usize| columns[..at].iter().any(|(known, _)| *known == columns[at].0);
-                if (0..columns.len()).any(twice) {
+                let rows = given.next_value_seed(seed)?;
+                let twice = |at: usize| rows.0[..at].iter().any(|(known, _)| *known == rows.0[at].0);
+                if (0..rows.0.len()).any(twice) {
                     return Err(A::Error::custom("a column is given twice"));
                 }
-                frame = Some(columns.into_iter().map(|(name, array)| (name, EntityColumn::Array(array))).collect());
+                frame = Some(rows);
             } else if name != "df" && members.iter().all(|(known, _)| *known != name) {
                 members.push((name, given.next_value_seed(OneMember)?));
             } else {
@@ -140,16 +139,15 @@ mod tests {
             (body.flag_or("transform_on_write", true), body.text_or("transform_on_write", "x")),
             (Some(false), None)
         );
-        let types = body.frame.iter().map(|(name, column)| match column {
-            EntityColumn::Array(array) => (name.as_str(), array.data_type().clone(), array.len(), array.null_count()),
-            EntityColumn::Values(_) => panic!("values one by one"),
-        });
+        let arrays = body.frame.0.into_iter().map(|(name, column)| (name, column.into_array()));
+        let types = arrays.map(|(name, array)| (name, array.data_type().clone(), array.len(), array.null_count()));
         let expected = [
             ("i", DataType::Int64, 3, 1),
             ("f", DataType::Float64, 3, 1),
             ("t", DataType::Utf8, 3, 1),
             ("b", DataType::Boolean, 3, 1),
         ];
+        let expected = expected.map(|(name, data_type, rows, nulls)| (Cow::Borrowed(name), data_type, rows, nulls));
         assert!(types.eq(expected));
         assert!(parse(text, 11).is_none());
     }

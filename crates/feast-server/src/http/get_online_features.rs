@@ -8,11 +8,10 @@ use std::time::Instant;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::ipc::writer::StreamWriter;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
-use axum::response::IntoResponse as _;
 use feast_core::{
     Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, ValueType, timestamp_type,
 };
@@ -47,24 +46,6 @@ pub(crate) async fn get_online_features(
     server.admit(received.deadline, answer(&server, &Arc::new(received), Here::Always)).await
 }
 
-/// The same, for who has a request that went through no router.
-pub(super) async fn respond<B>(
-    server: &Arc<Server>,
-    elsewhere: Option<&Handle>,
-    headers: HeaderMap,
-    body: B,
-) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let answer = async {
-        let received = Arc::new(Received::read(headers, body, server).await?);
-        let here = elsewhere.map_or(Here::Always, Here::Unless);
-        server.admit(received.deadline, answer(server, &received, here)).await
-    };
-    answer.await.into_response()
-}
-
 /// Requests for more than so many values, which take more than a millisecond, are worked on elsewhere.
 const MANY_VALUES: usize = 10_000;
 
@@ -74,7 +55,7 @@ fn answer_here(server: Arc<Server>, received: Arc<Received>) -> BoxFuture<'stati
 
 /// Where a request is worked on.
 #[derive(Debug, Clone, Copy)]
-enum Here<'a> {
+pub(super) enum Here<'a> {
     Always,
     /// Unless it may take long, and then on this runtime.
     Unless(&'a Handle),
@@ -82,7 +63,7 @@ enum Here<'a> {
     Again,
 }
 
-async fn answer(server: &Arc<Server>, received: &Arc<Received>, here: Here<'_>) -> Answer<Response<Body>> {
+pub(super) async fn answer(server: &Arc<Server>, received: &Arc<Received>, here: Here<'_>) -> Answer<Response<Body>> {
     let started = Instant::now();
     let asked = Asked::parse(received, &server.options)?;
     let n_rows = asked.body.entity_rows.len();

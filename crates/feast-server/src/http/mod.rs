@@ -27,6 +27,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, any, get, post};
 use feast::FeatureStore;
 use futures::FutureExt as _;
@@ -39,6 +40,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use uuid::Uuid;
 
+use self::body::Received;
+use self::get_online_features::Here;
 use crate::error::json_response;
 use crate::metrics::OTHER_PATHS;
 use crate::options::ServeOptions;
@@ -160,13 +163,19 @@ async fn direct(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let observed = Observed::begin(&server, head.method, &head.headers);
-    let elsewhere = elsewhere.as_ref();
-    let responding = match path {
-        PUSH => Either::Left(push::respond(&server, elsewhere, head.headers, body)),
-        _ => Either::Right(get_online_features::respond(&server, elsewhere, head.headers, body)),
+    let answering = async {
+        let received = Received::read(head.headers, body, &server).await?;
+        let deadline = received.deadline;
+        match path {
+            PUSH => server.admit(deadline, push::answer(&server, &received, elsewhere.as_ref())).await,
+            _ => {
+                let here = elsewhere.as_ref().map_or(Here::Always, Here::Unless);
+                server.admit(deadline, get_online_features::answer(&server, &Arc::new(received), here)).await
+            }
+        }
     };
-    let answer = AssertUnwindSafe(responding).catch_unwind().await;
-    Ok(observed.end(&server, path, answer.unwrap_or_else(panicked)))
+    let answer = AssertUnwindSafe(answering).catch_unwind().await;
+    Ok(observed.end(&server, path, answer.map_or_else(panicked, IntoResponse::into_response)))
 }
 
 async fn observe(

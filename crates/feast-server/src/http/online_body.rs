@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use feast_online::{EntityColumn, EntityRows};
+use feast_online::EntityRows;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::body::Text;
@@ -49,8 +49,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
             let number = match name.as_ref() {
                 "entities" => {
                     let seed = ColumnsOfOneKind { most_values: self.most_values, nulls_allowed: false };
-                    let columns = members.next_value_seed(seed)?.into_iter();
-                    let columns: Vec<_> = columns.map(|(name, array)| (name, EntityColumn::Array(array))).collect();
+                    let columns = members.next_value_seed(seed)?.into_columns();
                     // An answer for nobody has its own words.
                     if columns.is_empty() {
                         return Err(A::Error::custom("no entities"));

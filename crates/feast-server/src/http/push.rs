@@ -3,12 +3,13 @@
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response};
+use axum::http::Response;
 use axum::response::IntoResponse as _;
-use feast::{FeatureStore, PushTarget};
-use feast_core::FeatureView;
+use feast::PushTarget;
+use feast_core::{FeatureView, PushPlan};
+use feast_online::PlainRows;
 use tokio::runtime::Handle;
 
 use super::body::{Members, Received};
@@ -24,84 +25,94 @@ pub(crate) async fn push(State(server): State<Arc<Server>>, received: Received) 
     server.admit(received.deadline, answer(&server, &received, None)).await
 }
 
-/// The same, for who has a request that went through no router.
-pub(super) async fn respond<B>(
-    server: &Arc<Server>,
-    elsewhere: Option<&Handle>,
-    headers: HeaderMap,
-    body: B,
-) -> Response<Body>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let answer = async {
-        let received = Received::read(headers, body, server).await?;
-        server.admit(received.deadline, answer(server, &received, elsewhere)).await
-    };
-    answer.await.into_response()
-}
-
 /// Pushes of more than so many values, which take more than a millisecond, are worked on elsewhere.
 const MANY_VALUES: usize = 4_000;
 
-async fn answer(server: &Arc<Server>, received: &Received, elsewhere: Option<&Handle>) -> Answer<Response<Body>> {
-    let pushed = Pushed::parse(received, &server.options)?;
-    let target = PushTarget::from_str(&pushed.to)?;
-    let contents = server.store.contents(false).await?;
-    let views = contents.views_of_push_source(&pushed.push_source)?;
-    let takes_long = || {
-        target != PushTarget::Online
-            || pushed.n_values() > MANY_VALUES
-            || FeatureStore::computes_on_push(&contents, &views)
-    };
-    match elsewhere {
-        Some(runtime) if takes_long() => {
-            let server = Arc::clone(server);
-            Elsewhere::run(runtime, async move { pushed.write(&server, &views, target).await }).await
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    received: &Received,
+    elsewhere: Option<&Handle>,
+) -> Answer<Response<Body>> {
+    let Pushed { push_source, rows, to, transform_on_write } = Pushed::parse(received, &server.options)?;
+    let target = PushTarget::from_str(&to)?;
+    let plan = server.store.push_plan(&push_source).await?;
+    let takes_long = target != PushTarget::Online || rows.n_values() > MANY_VALUES || plan.computes;
+    let frame = match rows {
+        Rows::Plain(rows) => {
+            if !takes_long && server.store.push_plain(&plan, &rows).await? {
+                server.metrics.pushed(&push_source, &to);
+                return Ok(().into_response());
+            }
+            rows.into_columns()
         }
-        _ => pushed.write(server, &views, target).await,
+        Rows::Any(frame) => frame,
+    };
+    let (pushing, to_push) = (Arc::clone(server), push_source.clone());
+    let write = async move { write(&pushing, &plan, &to_push, frame, target, transform_on_write).await };
+    match elsewhere {
+        Some(runtime) if takes_long => Elsewhere::run(runtime, write).await?,
+        _ => write.await?,
     }
+    server.metrics.pushed(&push_source, &to);
+    Ok(().into_response())
 }
 
-struct Pushed {
-    push_source: String,
+async fn write(
+    server: &Server,
+    plan: &PushPlan,
+    push_source: &str,
     frame: Frame,
+    target: PushTarget,
+    transform_on_write: bool,
+) -> Answer<()> {
+    let views: Vec<Arc<FeatureView>> = plan.views.iter().map(|pushed| Arc::clone(&pushed.view)).collect();
+    if let Some(rows) = record_batch(frame, &views)? {
+        server.store.push_rows(push_source, &rows, target, transform_on_write).await?;
+    }
+    Ok(())
+}
+
+struct Pushed<'a> {
+    push_source: String,
+    rows: Rows<'a>,
     to: String,
     transform_on_write: bool,
 }
 
-impl Pushed {
+enum Rows<'a> {
+    Plain(PlainRows<'a>),
+    Any(Frame),
+}
+
+impl Rows<'_> {
     fn n_values(&self) -> usize {
-        self.frame.iter().map(|(_, column)| column.len()).sum()
-    }
-
-    async fn write(self, server: &Server, views: &[Arc<FeatureView>], target: PushTarget) -> Answer<Response<Body>> {
-        if let Some(rows) = record_batch(self.frame, views)? {
-            server.store.push_rows(&self.push_source, &rows, target, self.transform_on_write).await?;
+        match self {
+            Self::Plain(rows) => rows.n_values(),
+            Self::Any(frame) => frame.iter().map(|(_, column)| column.len()).sum(),
         }
-        server.metrics.pushed(&self.push_source, &self.to);
-        Ok(().into_response())
     }
+}
 
-    fn parse(received: &Received, options: &ServeOptions) -> Answer<Self> {
+impl<'a> Pushed<'a> {
+    fn parse(received: &'a Received, options: &ServeOptions) -> Answer<Self> {
         let body = frame_body::parse(received.json_text()?, options.request_limit_values);
         body.and_then(Self::of).map_or_else(|| received.json(options, Self::take), Ok)
     }
 
-    fn of(body: FrameBody<'_>) -> Option<Self> {
+    fn of(body: FrameBody<'a>) -> Option<Self> {
         body.flag_or("allow_registry_cache", true)?;
         Some(Self {
             push_source: body.text("push_source_name")?.to_owned(),
             to: body.text_or("to", "online")?.to_owned(),
             transform_on_write: body.flag_or("transform_on_write", true)?,
-            frame: body.frame,
+            rows: Rows::Plain(body.frame),
         })
     }
 
     fn take(members: &mut Members<'_>) -> Self {
         Self {
             push_source: members.text("push_source_name"),
-            frame: frame(members.columns("df")),
+            rows: Rows::Any(frame(members.columns("df"))),
             to: {
                 members.flag("allow_registry_cache", true);
                 members.text_or("to", "online")

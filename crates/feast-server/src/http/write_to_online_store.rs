@@ -36,7 +36,8 @@ async fn answer(server: &Server, received: &Received) -> Answer<Response<Body>> 
 fn of(body: FrameBody<'_>) -> Option<(String, Frame, bool)> {
     body.flag_or("allow_registry_cache", true)?;
     let transform_on_write = body.flag_or("transform_on_write", true)?;
-    Some((body.text("feature_view_name")?.to_owned(), body.frame, transform_on_write))
+    let feature_view = body.text("feature_view_name")?.to_owned();
+    Some((feature_view, body.frame.into_columns(), transform_on_write))
 }
 
 fn take(members: &mut Members<'_>) -> (String, Frame, bool) {

@@ -40,7 +40,7 @@ use self::messages::ValueType as V;
 use super::cells::{Grid, Wanted};
 use super::entity_id::EntityId;
 use super::memory::missing_table;
-use super::newest::{Recency, newest_rows};
+use super::newest::{Recency, Recent as _, newest_rows};
 use super::options;
 use super::per_process::PerProcess;
 
@@ -355,7 +355,7 @@ impl OnlineStore for DatastoreStore {
         });
         let key_columns = key_columns.collect::<Result<Vec<(&str, BinaryArray)>>>()?;
         let entity = |row: usize| {
-            let recency = Recency::of(&write, row);
+            let recency = write.recency(row);
             let entity_key = m::EntityKey {
                 join_keys: key_columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
                 entity_values: key_columns.iter().map(|(_, cells)| cells.value(row).to_vec()).collect(),

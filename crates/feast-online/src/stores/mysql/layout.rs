@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use mysql_async::{Row, Value};
 
 use super::super::cells::WriteColumn;
-use super::super::newest::Recency;
+use super::super::newest::{Recency, Recent as _};
 use super::{MOST_KEY_BYTES, MOST_STATEMENT_BYTES, MOST_VALUE_BYTES};
 
 /// How a recency becomes one number: the event time counts in units that no created time reaches, and a created time is
@@ -45,7 +45,7 @@ pub(super) fn inserts(
     let names: Vec<String> = columns.iter().map(|column| name_list([column.field.name.as_str()])).collect();
     let (mut statements, mut statement) = (Vec::new(), Vec::new());
     for (row, key) in rows {
-        let recency = Recency::of(write, *row);
+        let recency = write.recency(*row);
         let mut times = format!(", {}, {}", timestamp(Some(recency.event)), timestamp(recency.created));
         if exact {
             let created = recency.created.map_or_else(|| "NULL".to_owned(), |created| created.to_string());

@@ -53,7 +53,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::cells::{Wanted, WriteColumn};
-use super::newest::Recency;
+use super::newest::Recent as _;
 use super::retry::Failure;
 use super::sql::{Dialect, Seen, SqlStore};
 
@@ -220,7 +220,7 @@ impl Dialect for Mysql {
         }
         drop(answer);
 
-        let recencies = rows.iter().map(|row| comparable(Recency::of(write, *row), exact));
+        let recencies = rows.iter().map(|row| comparable(write.recency(*row), exact));
         let (mut wins, mut loses, mut has_more) = (Vec::new(), Vec::new(), Vec::new());
         for ((row, key), recency) in rows.iter().zip(&keys).zip(recencies) {
             let (newest, more) = stored.get(key.as_bytes()).copied().unwrap_or_default();

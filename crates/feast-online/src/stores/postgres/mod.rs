@@ -53,7 +53,7 @@ use upsert::Upsert;
 use values::Micros;
 
 use super::cells::{Wanted, WriteColumn};
-use super::newest::Recency;
+use super::newest::{Recency, Recent as _};
 use super::retry::Failure;
 use super::sql::{Dialect, Seen, SqlStore};
 
@@ -173,7 +173,7 @@ impl Dialect for Postgres {
         let locks: BTreeSet<u32> = rows.iter().map(|row| stripe(key(*row))).collect();
         let locks: Vec<i32> = locks.into_iter().map(u32::cast_signed).collect();
         let keys: Vec<&[u8]> = rows.iter().map(|row| key(*row)).collect();
-        let recencies: Vec<Recency> = rows.iter().map(|row| Recency::of(write, *row)).collect();
+        let recencies: Vec<Recency> = rows.iter().map(|row| write.recency(*row)).collect();
         let events: Vec<Micros> = recencies.iter().map(|recency| Micros(recency.event)).collect();
         let created: Vec<Option<Micros>> = recencies.iter().map(|recency| recency.created.map(Micros)).collect();
         let names: Vec<&str> = columns.iter().map(|column| column.field.name.as_str()).collect();

@@ -88,6 +88,10 @@ impl Pipeline {
         put_argument(&mut self.bytes, argument);
     }
 
+    pub(super) fn number(&mut self, number: usize) {
+        put_argument(&mut self.bytes, digits(number, &mut [0; 20]));
+    }
+
     /// Appends arguments that were serialized before.
     pub(super) fn arguments(&mut self, serialized: &[u8]) {
         self.bytes.extend_from_slice(serialized);
@@ -177,17 +181,21 @@ pub(super) fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
     if length < 10 {
         out.push(b'0' + length as u8);
     } else {
-        let mut digits = [0; 20];
-        let mut start = digits.len();
-        let mut rest = length;
-        while rest > 0 {
-            start -= 1;
-            digits[start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        out.extend_from_slice(&digits[start..]);
+        out.extend_from_slice(digits(length, &mut [0; 20]));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn digits(number: usize, room: &mut [u8; 20]) -> &[u8] {
+    let (mut start, mut rest) = (room.len(), number);
+    loop {
+        start -= 1;
+        room[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return &room[start..];
+        }
+    }
 }
 
 /// The hash slot of a key in a cluster: of the part in braces, where there is one, else of the whole key.

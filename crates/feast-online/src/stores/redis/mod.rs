@@ -12,7 +12,7 @@
 //! in one pipeline; in a cluster one pipeline per node, at the same time. The command is `HMGET`, or `HGETALL` where that
 //! is less work (see `reading.rs`). Replies are decoded from the received bytes straight into columns.
 //!
-//! Writing is one script per several rows. It compares event times where they are stored, so that the newest wins
+//! Writing is one script per several rows (`writing.rs`). It compares event times where they are stored, so that the newest wins
 //! whoever else writes, and writes a row whole or not at all. Of many rows, those whose keys are not there yet are put
 //! there by `RESTORE`, which takes the server a third of the time (see `dump.rs`) and refuses a key that somebody else
 //! was quicker to write; the script has the rest. Rows with equal event times replace each other in the
@@ -34,46 +34,46 @@ mod connection;
 mod dump;
 mod failures;
 mod layout;
+mod message_pack;
 mod node;
 mod places;
 mod reading;
 mod reply;
 mod scanner;
 mod shapes;
+mod writing;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::BinaryArray;
 use async_trait::async_trait;
 use feast_core::{
-    Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading, Result, StoredRows, TableChange,
+    Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading, Result, SerializedWrite, StoredRows,
+    TableChange, Writing,
 };
-use feast_proto::value_codec::encode_column;
 use futures::TryStreamExt;
 
 pub use self::config::{RedisClient, RedisConfig, RedisType};
 
 use self::client::{Client, Replies, Script};
-use self::commands::{Pipeline, put_argument};
+use self::commands::Pipeline;
 use self::connection::Failure;
-use self::layout::{KeySpace, check_fields, feature_field, put_time, time_field};
+use self::layout::{KeySpace, check_fields, feature_field, time_field};
 use self::node::Purpose;
 use self::reading::{ReadGroup, Trouble, decoded};
 use self::reply::Reply;
 use self::scanner::Malformed;
 use self::shapes::Shapes;
+use self::writing::{Cells, Columns, FieldNames, PreparedWrite};
 use super::newest::newest_rows;
 
-static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "850ee433d2e895b901100a221195cd7a60e524da" };
 static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
 static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
 
-/// Rows per call of the script, which blocks the server meanwhile: a fraction of a millisecond.
-const ROWS_PER_CALL: usize = 64;
-
-/// Bytes of values per call of the script, for wide rows.
-const BYTES_PER_CALL: usize = 1 << 16;
+/// Keys per call of the script that removes rows, which blocks the server meanwhile.
+const KEYS_PER_CALL: usize = 64;
 
 /// Rows that are sent together, and how many such pipelines are under way.
 const ROWS_PER_PIPELINE: usize = 1024;
@@ -184,8 +184,32 @@ impl RedisStore {
         answers.into_iter().map(|answer| answer.ok_or_else(|| Error::internal("a read has no answer"))).collect()
     }
 
+    /// Sends the rows of a write that count.
+    async fn write_newest<R: Cells + Sync>(&self, write: &PreparedWrite<'_, R>) -> Result<()> {
+        let rows = newest_rows(&write.rows);
+        if rows.len() < MANY_ROWS {
+            return self.write_rows(write, &rows).await;
+        }
+        let (mut rest, mut are_new) = (rows.as_slice(), false);
+        if write.n_features() < dump::MOST_FIELDS
+            && !self.config.skip_dedup
+            && !self.refuses_whole.load(Ordering::Relaxed)
+        {
+            // A first load has new keys only, later ones hardly any: the first rows tell which it is.
+            let (first, others) = rows.split_at(FIRST_ROWS);
+            are_new = 2 * self.write_new_rows(write, first).await? < first.len();
+            rest = others;
+        }
+        futures::stream::iter(rest.chunks(ROWS_PER_PIPELINE).map(Ok))
+            .try_for_each_concurrent(PIPELINES, async |rows| match are_new {
+                true => self.write_new_rows(write, rows).await.map(drop),
+                false => self.write_rows(write, rows).await,
+            })
+            .await
+    }
+
     /// Sends rows of a write, chosen by position.
-    async fn write_rows(&self, write: &PreparedWrite<'_>, rows: &[usize]) -> Result<()> {
+    async fn write_rows<R: Cells>(&self, write: &PreparedWrite<'_, R>, rows: &[usize]) -> Result<()> {
         let pipeline = match self.config.skip_dedup {
             true => write.plain(rows, self.config.key_ttl_seconds),
             false => write.scripted(rows, self.config.key_ttl_seconds, self.client.is_cluster()),
@@ -199,7 +223,7 @@ impl RedisStore {
 
     /// Puts rows under keys that are not there, and sends the others as [`write_rows`](Self::write_rows); returns how many
     /// were refused.
-    async fn write_new_rows(&self, write: &PreparedWrite<'_>, rows: &[usize]) -> Result<usize> {
+    async fn write_new_rows<R: Cells>(&self, write: &PreparedWrite<'_, R>, rows: &[usize]) -> Result<usize> {
         let (tried, mut others): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| write.fits_whole(**row));
         let pipeline = write.whole(&tried, self.config.key_ttl_seconds);
         let replies = self.client.execute(Purpose::Write, pipeline).await?;
@@ -243,7 +267,7 @@ impl RedisStore {
 
     async fn drop_fields(&self, keys: &[&[u8]], fields: &[Vec<u8>]) -> Result<()> {
         let mut pipeline = Pipeline::default();
-        let per_call = if self.client.is_cluster() { 1 } else { ROWS_PER_CALL };
+        let per_call = if self.client.is_cluster() { 1 } else { KEYS_PER_CALL };
         for keys in keys.chunks(per_call) {
             pipeline.begin(3 + keys.len() + fields.len());
             pipeline.argument(b"EVALSHA");
@@ -283,25 +307,14 @@ impl OnlineStore for RedisStore {
     }
 
     async fn write(&self, write: OnlineWrite<'_>) -> Result<()> {
-        let rows = newest_rows(&write);
-        let write = &PreparedWrite::new(write)?;
-        let (mut rest, mut are_new) = (rows.as_slice(), false);
-        if rows.len() >= MANY_ROWS
-            && write.fields.len() < dump::MOST_FIELDS
-            && !self.config.skip_dedup
-            && !self.refuses_whole.load(Ordering::Relaxed)
-        {
-            // A first load has new keys only, later ones hardly any: the first rows tell which it is.
-            let (first, others) = rows.split_at(FIRST_ROWS);
-            are_new = 2 * self.write_new_rows(write, first).await? < first.len();
-            rest = others;
-        }
-        futures::stream::iter(rest.chunks(ROWS_PER_PIPELINE).map(Ok))
-            .try_for_each_concurrent(PIPELINES, async |rows| match are_new {
-                true => self.write_new_rows(write, rows).await.map(drop),
-                false => self.write_rows(write, rows).await,
-            })
-            .await
+        let (table, rows) = (write.table, Columns::of(write)?);
+        self.write_newest(&PreparedWrite { table, rows, names: Arc::new(FieldNames::of(table)) }).await
+    }
+
+    fn write_serialized<'a>(&'a self, write: SerializedWrite<'a>) -> Option<Writing<'a>> {
+        let names = FieldNames::remembered(write.table, write.memo);
+        let prepared = PreparedWrite { table: write.table, rows: write, names };
+        Some(Box::pin(async move { self.write_newest(&prepared).await }))
     }
 
     async fn update(&self, changes: &[TableChange]) -> Result<()> {
@@ -366,139 +379,6 @@ fn scanned(mut reply: Reply<'_>) -> Result<(&[u8], Vec<&[u8]>), Malformed> {
     let cursor = reply.text()?.ok_or(Malformed)?;
     let keys = (0..reply.array()?).map(|_| reply.text()?.ok_or(Malformed)).collect::<Result<_, _>>()?;
     Ok((cursor, keys))
-}
-
-/// A write with its values serialized.
-struct PreparedWrite<'a> {
-    write: OnlineWrite<'a>,
-    cells: Vec<BinaryArray>,
-    time_field: Vec<u8>,
-    fields: Vec<[u8; 4]>,
-}
-
-impl<'a> PreparedWrite<'a> {
-    fn new(write: OnlineWrite<'a>) -> Result<Self> {
-        let table = write.table;
-        let columns = table.columns.iter().zip(write.rows.columns());
-        let cells = columns.map(|(field, column)| {
-            encode_column(column, field.value_type).map_err(|error| error.with_context("feature", &field.name))
-        });
-        Ok(Self {
-            write,
-            cells: cells.collect::<Result<_>>()?,
-            time_field: time_field(&table.view),
-            fields: table.columns.iter().map(|column| feature_field(&table.view, &column.name)).collect(),
-        })
-    }
-
-    fn put_key(&self, key: &mut Vec<u8>, row: usize) {
-        key.clear();
-        key.extend_from_slice(self.write.keys.encoded.value(row));
-        key.extend_from_slice(self.write.table.project.as_bytes());
-    }
-
-    /// About how many bytes the values of a row have.
-    fn row_bytes(&self, row: usize) -> usize {
-        self.cells.iter().map(|cells| cells.value_length(row) as usize + 8).sum()
-    }
-
-    /// Whether `RESTORE` may take a row: Redis itself would keep it in the same form.
-    fn fits_whole(&self, row: usize) -> bool {
-        let fits = |length: usize| length <= dump::MOST_BYTES;
-        fits(self.time_field.len()) && self.cells.iter().all(|cells| fits(cells.value_length(row) as usize))
-    }
-
-    /// One `RESTORE` per row, which fails where the key is there.
-    fn whole(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (128 + self.fields.len() * 24));
-        let (mut key, mut time, mut hash, mut scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let ttl = (u64::from(ttl.unwrap_or(0)) * 1000).to_string();
-        for row in rows {
-            self.put_key(&mut key, *row);
-            time.clear();
-            put_time(&mut time, self.write.event_timestamps.value(*row));
-            let features = self.fields.iter().zip(&self.cells);
-            let features = features.map(|(field, cells)| [field.as_slice(), cells.value(*row)]);
-            dump::put_hash(&mut hash, &mut scratch, [[self.time_field.as_slice(), &time]].into_iter().chain(features));
-            pipeline.begin(4);
-            pipeline.argument(b"RESTORE");
-            pipeline.argument(&key);
-            pipeline.argument(ttl.as_bytes());
-            pipeline.argument(&hash);
-            pipeline.end(Some(&key));
-        }
-        pipeline
-    }
-
-    /// Calls of the script, each with several rows where their keys may be together.
-    fn scripted(&self, rows: &[usize], ttl: Option<u32>, is_cluster: bool) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (64 + self.fields.len() * 24));
-        let mut fields = Vec::new();
-        put_argument(&mut fields, ttl.unwrap_or(0).to_string().as_bytes());
-        put_argument(&mut fields, self.fields.len().to_string().as_bytes());
-        put_argument(&mut fields, &self.time_field);
-        self.fields.iter().for_each(|field| put_argument(&mut fields, field));
-        let most = if is_cluster { 1 } else { ROWS_PER_CALL };
-        let (mut key, mut time, mut first_key) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fitting = rest.iter().take(most).take_while(|row| {
-                let fits = bytes < BYTES_PER_CALL;
-                bytes += self.row_bytes(**row);
-                fits
-            });
-            let (call, others) = rest.split_at(fitting.count());
-            rest = others;
-            pipeline.begin(6 + self.fields.len() + call.len() * (2 + self.fields.len()));
-            pipeline.argument(b"EVALSHA");
-            pipeline.argument(WRITE.sha1.as_bytes());
-            pipeline.argument(call.len().to_string().as_bytes());
-            self.put_key(&mut first_key, call[0]);
-            for row in call {
-                self.put_key(&mut key, *row);
-                pipeline.argument(&key);
-            }
-            pipeline.arguments(&fields);
-            for row in call {
-                time.clear();
-                put_time(&mut time, self.write.event_timestamps.value(*row));
-                pipeline.argument(&time);
-                self.cells.iter().for_each(|cells| pipeline.argument(cells.value(*row)));
-            }
-            pipeline.end(Some(&first_key));
-        }
-        pipeline
-    }
-
-    /// One `HSET` per row, whatever is stored.
-    fn plain(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (64 + self.fields.len() * 36));
-        let (mut key, mut time) = (Vec::new(), Vec::new());
-        for row in rows {
-            self.put_key(&mut key, *row);
-            time.clear();
-            put_time(&mut time, self.write.event_timestamps.value(*row));
-            pipeline.begin(4 + 2 * self.fields.len());
-            pipeline.argument(b"HSET");
-            pipeline.argument(&key);
-            pipeline.argument(&self.time_field);
-            pipeline.argument(&time);
-            for (field, cells) in self.fields.iter().zip(&self.cells) {
-                pipeline.argument(field);
-                pipeline.argument(cells.value(*row));
-            }
-            pipeline.end(Some(&key));
-            if let Some(ttl) = ttl.filter(|ttl| *ttl > 0) {
-                pipeline.begin(3);
-                pipeline.argument(b"EXPIRE");
-                pipeline.argument(&key);
-                pipeline.argument(ttl.to_string().as_bytes());
-                pipeline.end(Some(&key));
-            }
-        }
-        pipeline
-    }
 }
 
 #[cfg(test)]

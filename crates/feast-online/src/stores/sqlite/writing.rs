@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::super::cells::WriteColumn;
 use super::super::memory::missing_table;
-use super::super::newest::{Recency, newest_rows};
+use super::super::newest::{Recency, Recent as _, newest_rows};
 use super::file::Database;
 use super::reading::{seconds, with_fraction};
 use super::tables::{Shape, quoted};
@@ -260,7 +260,7 @@ impl<'a> Part<'a> {
         let column = |(field, array): (&'a Field, &ArrayRef)| WriteColumn::new(field, take(array, &indices, None)?);
         Ok(Self {
             keys: take(&write.keys.encoded, &indices, None)?.as_binary().clone(),
-            recencies: rows.iter().map(|row| Recency::of(write, *row)).collect(),
+            recencies: rows.iter().map(|row| write.recency(*row)).collect(),
             columns: columns.map(column).collect::<Result<_>>()?,
         })
     }

@@ -4,8 +4,8 @@
     python bench/online/run.py --binary FILE --constant FILE --ours ENVIRONMENT --peer ENVIRONMENT [--store redis]
 
 Feast itself applies and materializes the repository; both sides read what it wrote. The client over HTTP is wrk. What
-bounds every server from above is measured too: the HTTP stack of this server with a constant body of the same size, and,
-for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
+bounds every server from above is measured too: this server with nothing behind its connections but a constant body of the
+same size, the HTTP library alone with that body, and, for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
 HGETALL; the same fields of copies of the hashes written by HSET. CPU time is what a busy machine distorts least. When
 wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is divided by all
 requests, those that nobody waited for included; this server's only by those that it answered.
@@ -240,6 +240,19 @@ def both(bench: Bench) -> Iterator[tuple[Server, Server]]:
         yield first, second
 
 
+@contextlib.contextmanager
+def constants(program: Path, length: int) -> Iterator[tuple[Server, Server]]:
+    """A constant body of so many bytes from this server's connections, and from the HTTP library below them alone."""
+    ports = free_port(), free_port()
+    with (
+        serving("floor: constant body", [program, ports[0], length], ports[0], "/") as first,
+        serving("floor: constant body, hyper alone", [program, ports[1], length, "hyper"], ports[1], "/") as second,
+    ):
+        for server in (first, second):
+            server.post = lambda *_: {}
+        yield first, second
+
+
 def measure_requests(bench: Bench) -> Iterator[dict]:
     """Reading over HTTP."""
     arguments = bench.arguments
@@ -247,14 +260,12 @@ def measure_requests(bench: Bench) -> Iterator[dict]:
         for case in arguments.case or CASES:
             file = bodies(case, bench.scratch)
             length = check_same([ours, peer], file.open().readline())
-            port = free_port()
-            with serving("constant body", [arguments.constant, port, length], port, "/") as constant:
-                constant.post = lambda *_: {}
+            with constants(arguments.constant, length) as floors:
                 for connections in arguments.connections:
-                    for server, store in ((ours, bench.redis_process), (peer, bench.redis_process), (constant, None)):
+                    for server in (ours, peer, *floors):
+                        store = None if server in floors else bench.redis_process
                         found = load(server, file, connections, arguments.seconds, store)
-                        side = "floor: constant body" if server is constant else server.name
-                        yield bench.row(case, connections, side, found)
+                        yield bench.row(case, connections, server.name, found)
                     if bench.redis:
                         for name in ("HMGET", "HGETALL"):
                             found = read_floor(bench, case, connections, name == "HGETALL")

@@ -5,7 +5,8 @@
 //! `u32 type · u32 length · payload`. All integers are little-endian. Version 2 has neither the number of keys nor
 //! the lengths of the names; versions 0 and 1 write `INT64` in four bytes on top of that.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit};
 
 use crate::{Error, ErrorCode, Field, Result, Scalar, ValueType};
@@ -114,18 +115,23 @@ impl EntityKeyEncoder {
         if self.version < 2 {
             self.check_narrow(&columns)?;
         }
-        let mut encoded =
-            BinaryBuilder::with_capacity(columns.num_rows(), columns.num_rows() * (self.prefix.len() + 16));
-        let mut key = self.prefix.clone();
-        for row in 0..columns.num_rows() {
-            key.truncate(self.prefix.len());
+        let n_rows = columns.num_rows();
+        let mut bytes = Vec::with_capacity(n_rows * (self.prefix.len() + 16 * self.order.len()));
+        let mut ends = Vec::with_capacity(n_rows + 1);
+        ends.push(0);
+        for row in 0..n_rows {
+            bytes.extend_from_slice(&self.prefix);
             for position in &self.order {
                 let value_type = self.join_keys[*position].value_type;
-                push_value(&mut key, columns.column(*position), value_type, row, self.version);
+                push_value(&mut bytes, columns.column(*position), value_type, row, self.version);
             }
-            encoded.append_value(&key);
+            ends.push(i32::try_from(bytes.len()).map_err(|_| {
+                Error::invalid_request("the entity keys of one batch exceed 2 GiB")
+                    .with_hint("use fewer rows at a time")
+            })?);
         }
-        Ok(EntityKeys { columns, encoded: encoded.finish() })
+        let encoded = BinaryArray::new(OffsetBuffer::new(ends.into()), Buffer::from_vec(bytes), None);
+        Ok(EntityKeys { columns, encoded })
     }
 
     /// Appends the key whose values are those that `value` gives for the positions of

@@ -60,9 +60,19 @@ impl PlainColumn<'_> {
 
     /// The same as a column of Arrow: `Int64`, `Float64`, `Boolean` or `Utf8`.
     pub fn into_array(self) -> ArrayRef {
+        // Builders of Arrow ask for memory that begins at a multiple of 128, which costs a small column more than its values.
+        fn whole<T: Copy>(values: &[Option<T>]) -> Option<Vec<T>> {
+            values.iter().copied().collect()
+        }
         match self {
-            Self::Integers(values) => Arc::new(Int64Array::from(values)),
-            Self::Floats(values) => Arc::new(Float64Array::from(values)),
+            Self::Integers(values) => match whole(&values) {
+                Some(values) => Arc::new(Int64Array::from(values)),
+                None => Arc::new(Int64Array::from(values)),
+            },
+            Self::Floats(values) => match whole(&values) {
+                Some(values) => Arc::new(Float64Array::from(values)),
+                None => Arc::new(Float64Array::from(values)),
+            },
             Self::Truths(values) => Arc::new(BooleanArray::from(values)),
             Self::Texts(values) => Arc::new(values.iter().map(Option::as_deref).collect::<StringArray>()),
         }

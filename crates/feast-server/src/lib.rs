@@ -20,6 +20,7 @@ mod registry;
 mod serve;
 
 mod connections;
+mod constant;
 mod error;
 mod histogram;
 mod http;
@@ -37,6 +38,7 @@ mod transformation_service;
 mod worker_process;
 mod worker_protocol;
 
+pub use constant::serve_constant;
 pub use error::{feast_class, feast_module, http_status};
 pub use http::router;
 pub use online_response::online_response;

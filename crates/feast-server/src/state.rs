@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use axum::http::StatusCode;
 use feast::FeatureStore;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::timeout_at;
 
 use crate::error::{Answer, Rejection};
 use crate::metrics::Metrics;
@@ -55,16 +56,33 @@ impl Server {
 impl Server {
     /// Lets as many requests work as are allowed, as many wait, and ends those that take too long.
     pub(crate) async fn admit<T>(&self, deadline: Instant, work: impl Future<Output = Answer<T>>) -> Answer<T> {
-        let _admitted = self.admitted.try_acquire().map_err(|_| Rejection::Busy)?;
-        let answer = async {
-            let _working = self.working.acquire().await.map_err(|_| Rejection::Busy)?;
-            work.await
-        };
-        tokio::time::timeout_at(deadline.into(), answer).await.unwrap_or_else(|_| {
-            let sentence = "the request was not answered in the time it had".to_owned();
-            Err(Rejection::Refused(StatusCode::GATEWAY_TIMEOUT, sentence))
-        })
+        let _entered = self.enter(deadline).await?;
+        timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(too_late()))
     }
+
+    /// The part of [`admit`](Self::admit) before the work.
+    pub(crate) async fn enter(&self, deadline: Instant) -> Answer<Entered<'_>> {
+        let admitted = self.admitted.try_acquire().map_err(|_| Rejection::Busy)?;
+        let working = match self.working.try_acquire() {
+            Ok(working) => working,
+            Err(_) => {
+                let turn = timeout_at(deadline.into(), self.working.acquire()).await;
+                turn.map_err(|_| too_late())?.map_err(|_| Rejection::Busy)?
+            }
+        };
+        Ok(Entered { _admitted: admitted, _working: working })
+    }
+}
+
+/// A request that is worked on.
+#[derive(Debug)]
+pub(crate) struct Entered<'s> {
+    _working: SemaphorePermit<'s>,
+    _admitted: SemaphorePermit<'s>,
+}
+
+pub(crate) fn too_late() -> Rejection {
+    Rejection::Refused(StatusCode::GATEWAY_TIMEOUT, "the request was not answered in the time it had".to_owned())
 }
 
 /// Whether features can be answered.

@@ -1,6 +1,7 @@
-//! The HTTP stack of the server with nothing behind it: reads each request and answers the same body.
+//! What no server can be faster than, for `bench/online`: each request is read, and each answer is the same body.
 //!
-//! `constant_body PORT BYTES`: what no server on this stack can be faster than, for `bench/online`.
+//! `constant_body PORT BYTES` does that with the connections and threads of the feature server; `constant_body PORT BYTES
+//! hyper` with the HTTP library below it and nothing else.
 #![allow(clippy::unwrap_used, reason = "a tool for the benches")]
 
 use std::convert::Infallible;
@@ -15,10 +16,16 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>().unwrap());
-    let (port, length) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let body = Bytes::from(vec![b' '; length]);
-    let listener = TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap())).await.unwrap();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let body = Bytes::from(vec![b' '; arguments[1].parse().unwrap()]);
+    let listener = TcpListener::bind(("127.0.0.1", arguments[0].parse().unwrap())).await.unwrap();
+    match arguments.get(2).map(String::as_str) {
+        Some("hyper") => hyper_alone(listener, body).await,
+        _ => feast_server::serve_constant(listener, body).await.unwrap(),
+    }
+}
+
+async fn hyper_alone(listener: TcpListener, body: Bytes) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();

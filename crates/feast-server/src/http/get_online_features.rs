@@ -95,7 +95,9 @@ pub(super) async fn answer(server: &Arc<Server>, received: &Arc<Received>, here:
         tell_times(server, &mut response, &plan, times, started, n_rows);
         return Ok(response);
     }
-    let features = server.store.retrieve_online(&plan, &asked.body.entity_rows, deadline).await?;
+    // Few requests come here; those that do not would be larger by the room for it.
+    let retrieving = Box::pin(server.store.retrieve_online(&plan, &asked.body.entity_rows, deadline));
+    let features = retrieving.await?;
     for failure in &features.failures {
         server.metrics.fell_back(&failure.view);
         tracing::warn!(

@@ -36,6 +36,7 @@ use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::time::timeout_at;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use uuid::Uuid;
@@ -45,7 +46,7 @@ use self::get_online_features::Here;
 use crate::error::json_response;
 use crate::metrics::OTHER_PATHS;
 use crate::options::ServeOptions;
-use crate::state::Server;
+use crate::state::{Server, too_late};
 use crate::threads::Elsewhere;
 use crate::traces::{Finished, OnlineParts, Traced};
 
@@ -166,13 +167,17 @@ async fn direct(
     let answering = async {
         let received = Received::read(head.headers, body, &server).await?;
         let deadline = received.deadline;
-        match path {
-            PUSH => server.admit(deadline, push::answer(&server, &received, elsewhere.as_ref())).await,
+        let _entered = server.enter(deadline).await?;
+        // Not by `admit`: a future that is handed on is moved, and one in another takes the place of both.
+        let answer = match path {
+            PUSH => timeout_at(deadline.into(), push::answer(&server, &received, elsewhere.as_ref())).await,
             _ => {
                 let here = elsewhere.as_ref().map_or(Here::Always, Here::Unless);
-                server.admit(deadline, get_online_features::answer(&server, &Arc::new(received), here)).await
+                let received = Arc::new(received);
+                timeout_at(deadline.into(), get_online_features::answer(&server, &received, here)).await
             }
-        }
+        };
+        answer.unwrap_or_else(|_| Err(too_late()))
     };
     let answer = AssertUnwindSafe(answering).catch_unwind().await;
     Ok(observed.end(&server, path, answer.map_or_else(panicked, IntoResponse::into_response)))

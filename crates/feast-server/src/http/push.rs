@@ -51,7 +51,8 @@ pub(super) async fn answer(
     let write = async move { write(&pushing, &plan, &to_push, frame, target, transform_on_write).await };
     match elsewhere {
         Some(runtime) if takes_long => Elsewhere::run(runtime, write).await?,
-        _ => write.await?,
+        // As a rule there is no need for it, and room for it would be moved with each request.
+        _ => Box::pin(write).await?,
     }
     server.metrics.pushed(&push_source, &to);
     Ok(().into_response())

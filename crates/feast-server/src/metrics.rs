@@ -345,8 +345,10 @@ impl Observer for Metrics {
     fn on(&self, event: &Event) {
         if let Event::FeaturesWritten { view, newest } = event {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = written.entry(view.clone()).or_insert(*newest);
-            *known = (*known).max(*newest);
+            match written.get_mut(view) {
+                Some(known) => *known = (*known).max(*newest),
+                None => drop(written.insert(view.clone(), *newest)),
+            }
             return;
         }
         let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);

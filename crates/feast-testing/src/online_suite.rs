@@ -13,8 +13,8 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::take;
 use arrow::datatypes::{Field as ArrowField, Int64Type, Schema};
 use feast_core::{
-    EntityKeyEncoder, EntityKeys, Field, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
-    TableChange, Tags, ValueType,
+    EntityKeyEncoder, EntityKeys, Field, Memo, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable,
+    OnlineWrite, SerializedRows, SerializedWrite, TableChange, Tags, ValueType,
 };
 
 /// What a store cannot promise, because the layout that it shares with Feast cannot.
@@ -193,6 +193,39 @@ async fn write(store: &dyn OnlineStore, table: &OnlineTable, rows: &[Row]) {
         })
         .await
         .expect("the rows are written");
+}
+
+/// [`write`] of rows that are serialized, where the store takes such.
+async fn write_serialized(store: &dyn OnlineStore, table: &OnlineTable, memo: &Memo, rows: &[Row]) {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let keys = keys(&ids);
+    let mut serialized = SerializedRows::with_capacity(2, rows.len());
+    for (number, row) in rows.iter().enumerate() {
+        let put = |column: Option<usize>, out: &mut Vec<u8>| {
+            match column {
+                None => out.extend_from_slice(keys.encoded.value(number)),
+                Some(column) => put_int64(out, [row.a, row.b][column]),
+            }
+            Some(())
+        };
+        serialized.push(row.event, row.created, put).expect("it is never given up");
+    }
+    match store.write_serialized(SerializedWrite { table, rows: &serialized, memo }) {
+        Some(writing) => writing.await.expect("the rows are written"),
+        None => write(store, table, rows).await,
+    }
+}
+
+/// The `Value` message of an `INT64`; null is zero bytes.
+fn put_int64(out: &mut Vec<u8>, number: Option<i64>) {
+    let Some(number) = number else { return };
+    out.push((ValueType::Int64 as u8) << 3);
+    let mut rest = number as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 async fn ensure(store: &dyn OnlineStore, tables: &[&OnlineTable]) {
@@ -588,7 +621,7 @@ pub async fn a_column_that_comes_back_is_null_in_newer_rows(started: &StartedSto
 /// Any sequence of writes leaves what the rule says: the greatest event time, then created time, then the last write.
 pub async fn random_writes_follow_the_plain_rule(started: &StartedStore) {
     let store = started.store();
-    let table = numbers("random");
+    let (table, memo) = (numbers("random"), Memo::default());
     ensure(store, &[&table]).await;
     // A small generator of its own, so that every run is the same.
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -617,7 +650,10 @@ pub async fn random_writes_follow_the_plain_rule(started: &StartedStore) {
                 *slot = Some(*row);
             }
         }
-        write(store, &table, &batch).await;
+        match number % 2 {
+            0 => write(store, &table, &batch).await,
+            _ => write_serialized(store, &table, &memo, &batch).await,
+        }
         let expected = kept.map(|row| (row.map(|row| row.event), row.and_then(|row| row.a), row.and_then(|row| row.b)));
         assert_eq!(rows(store, &table, &ids).await, expected, "after write {number}");
     }

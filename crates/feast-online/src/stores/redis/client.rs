@@ -277,7 +277,9 @@ impl Client {
             }
         }
         let mut unreachable = None;
-        let replies = timeout_at(deadline, self.execute_until(deadline, purpose, &commands, &mut unreachable)).await;
+        // Few calls come here; those that do not would be larger by the room for it.
+        let executing = Box::pin(self.execute_until(deadline, purpose, &commands, &mut unreachable));
+        let replies = timeout_at(deadline, executing).await;
         replies.unwrap_or_else(|_| Err(unreachable.unwrap_or(Failure::Timeout)))
     }
 

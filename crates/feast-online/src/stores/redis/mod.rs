@@ -187,10 +187,14 @@ impl RedisStore {
     /// Sends the rows of a write that count.
     async fn write_newest<R: Cells + Sync>(&self, write: &PreparedWrite<'_, R>) -> Result<()> {
         let rows = newest_rows(&write.rows);
-        if rows.len() < MANY_ROWS {
-            return self.write_rows(write, &rows).await;
+        match rows.len() < MANY_ROWS {
+            true => self.write_rows(write, &rows).await,
+            false => Box::pin(self.write_many(write, &rows)).await,
         }
-        let (mut rest, mut are_new) = (rows.as_slice(), false);
+    }
+
+    async fn write_many<R: Cells + Sync>(&self, write: &PreparedWrite<'_, R>, rows: &[usize]) -> Result<()> {
+        let (mut rest, mut are_new) = (rows, false);
         if write.n_features() < dump::MOST_FIELDS
             && !self.config.skip_dedup
             && !self.refuses_whole.load(Ordering::Relaxed)

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};
+use feast::{FeatureStore, RepoConfig};
 use feast_server::{ServeOptions, router};
+use feast_testing::services::redis::RedisServer;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +123,26 @@ fn difference(scenario: &Scenario, status: u16, body: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scenarios() {
+    run(fixture::feature_store).await;
+}
+
+/// Redis keeps serialized values, which are written and answered without columns in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenarios_on_redis() {
+    let redis = RedisServer::start();
+    run(async || {
+        drop(redis.command(&["FLUSHALL"]));
+        let folder = tempfile::tempdir().unwrap();
+        let online_store = format!("{{type: redis, connection_string: '{}'}}", redis.address());
+        let text = format!("project: proj\nregistry: data/registry.db\nonline_store: {online_store}\n");
+        let store = fixture::filled(folder.path(), RepoConfig::parse(&text, folder.path()).unwrap()).await;
+        (folder, store)
+    })
+    .await;
+}
+
+/// Asks what the files say, each file of a feature store of its own.
+async fn run(start: impl AsyncFn() -> (TempDir, FeatureStore)) {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -132,7 +155,7 @@ async fn scenarios() {
         let text = std::fs::read_to_string(&file).unwrap();
         let scenarios: Vec<Scenario> =
             yaml_serde::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        let (_folder, store) = fixture::feature_store().await;
+        let (_folder, store) = start().await;
         let router = router(store, &ServeOptions::default());
         for scenario in scenarios {
             let (status, body) = ask(&router, &scenario.request).await;

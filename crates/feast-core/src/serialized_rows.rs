@@ -43,6 +43,14 @@ impl SerializedRows {
         Some(())
     }
 
+    /// Adds rows of as many columns.
+    pub fn append(&mut self, others: &Self) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&others.bytes);
+        self.ends.extend(others.ends.iter().map(|end| start + end));
+        self.times.extend_from_slice(&others.times);
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.times.len()

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use feast_online::EntityValue;
 use http_body_util::BodyExt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -24,7 +24,7 @@ use crate::options::ServeOptions;
 use crate::state::Server;
 
 /// Header with the number of milliseconds after which the client stops waiting.
-pub(super) const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
+pub(super) static TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 
 /// Nobody waits longer than a day.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
@@ -105,7 +105,7 @@ impl Received {
 /// The time that the server gives to a request, or less if the client asks for less.
 fn deadline(headers: &HeaderMap, longest: Duration) -> Answer<Instant> {
     let (now, longest) = (Instant::now(), longest.min(LONGEST_TIMEOUT));
-    let Some(value) = headers.get(TIMEOUT_HEADER) else { return Ok(now + longest) };
+    let Some(value) = headers.get(&TIMEOUT_HEADER) else { return Ok(now + longest) };
     let wanted = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok()).filter(|wanted| *wanted > 0);
     let wanted = wanted.ok_or_else(|| {
         let sentence = format!("the header `{TIMEOUT_HEADER}` is not a positive whole number of milliseconds");

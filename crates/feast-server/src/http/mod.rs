@@ -25,7 +25,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, any, get, post};
@@ -54,7 +54,7 @@ const ONLINE_FEATURES: &str = "/get-online-features";
 const PUSH: &str = "/push";
 
 /// Header that carries the number of a request through logs.
-const REQUEST_ID: &str = "x-request-id";
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The routes of the feature server, for use without a socket. Limits apply as in [`serve`](crate::serve); the
 /// registry is not refreshed in the background beyond what its cache does, and no traces are sent.
@@ -237,7 +237,7 @@ impl<G> Observed<G> {
                 "request",
             );
         }
-        response.headers_mut().insert(REQUEST_ID, self.request_id);
+        response.headers_mut().insert(REQUEST_ID.clone(), self.request_id);
         response
     }
 }
@@ -248,7 +248,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
         (1..=128).contains(&value.len()) && value.as_bytes().iter().all(plain)
     };
-    headers.get(REQUEST_ID).filter(fit).cloned().unwrap_or_else(new_request_id)
+    headers.get(&REQUEST_ID).filter(fit).cloned().unwrap_or_else(new_request_id)
 }
 
 /// A number that no other request has: one for the process, and one that counts.

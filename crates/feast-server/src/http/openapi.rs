@@ -255,7 +255,7 @@ fn with_body(
             "504": response("There was no answer in the time that the request had", None),
         },
         "parameters": [{
-            "name": TIMEOUT_HEADER, "in": "header", "schema": {"type": "integer", "minimum": 1},
+            "name": TIMEOUT_HEADER.as_str(), "in": "header", "schema": {"type": "integer", "minimum": 1},
             "description": "Milliseconds after which the client stops waiting; at most the server's own limit.",
         }],
     })

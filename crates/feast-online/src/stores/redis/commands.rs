@@ -33,12 +33,6 @@ pub(super) struct WantedPair {
 pub(super) type WantedPairs = Arc<[WantedPair]>;
 
 impl Pipeline {
-    pub(super) fn with_capacity(commands: usize, bytes: usize) -> Self {
-        let mut pipeline = Self::default();
-        pipeline.reserve(commands, bytes);
-        pipeline
-    }
-
     /// Commands for one server.
     pub(super) fn for_one() -> Self {
         Self { is_for_one: true, ..Self::default() }

@@ -34,13 +34,13 @@ mod connection;
 mod dump;
 mod failures;
 mod layout;
-mod message_pack;
 mod node;
 mod places;
 mod reading;
 mod reply;
 mod scanner;
 mod shapes;
+mod together;
 mod writing;
 
 use std::fmt;
@@ -49,10 +49,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use feast_core::{
-    Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading, Result, SerializedWrite, StoredRows,
-    TableChange, Writing,
+    Error, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite, Reading, Result, SerializedRows,
+    SerializedWrite, StoredRows, TableChange, Writing,
 };
 use futures::TryStreamExt;
+use tokio::task::yield_now;
 
 pub use self::config::{RedisClient, RedisConfig, RedisType};
 
@@ -65,10 +66,11 @@ use self::reading::{ReadGroup, Trouble, decoded};
 use self::reply::Reply;
 use self::scanner::Malformed;
 use self::shapes::Shapes;
+use self::together::{Joined, Together};
 use self::writing::{Cells, Columns, FieldNames, PreparedWrite};
 use super::newest::newest_rows;
 
-static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "850ee433d2e895b901100a221195cd7a60e524da" };
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
 static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
 static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
 
@@ -97,6 +99,7 @@ pub struct RedisStore {
     config: RedisConfig,
     client: Client,
     shapes: Shapes,
+    together: Together,
     /// The server takes no hashes as a whole: it is too old, or the account may not.
     refuses_whole: AtomicBool,
 }
@@ -109,7 +112,8 @@ impl RedisStore {
     pub fn connect(options: &serde_json::Value) -> Result<Self> {
         let config = RedisConfig::parse(options)?;
         let client = Client::new(&config, &SCRIPTS)?;
-        Ok(Self { client, config, shapes: Shapes::default(), refuses_whole: AtomicBool::new(false) })
+        let (shapes, together, refuses_whole) = (Shapes::default(), Together::default(), AtomicBool::new(false));
+        Ok(Self { client, config, shapes, together, refuses_whole })
     }
 
     fn malformed(&self) -> Error {
@@ -214,9 +218,10 @@ impl RedisStore {
 
     /// Sends rows of a write, chosen by position.
     async fn write_rows<R: Cells>(&self, write: &PreparedWrite<'_, R>, rows: &[usize]) -> Result<()> {
+        let (ttl, is_cluster) = (self.config.key_ttl_seconds, self.client.is_cluster());
         let pipeline = match self.config.skip_dedup {
-            true => write.plain(rows, self.config.key_ttl_seconds),
-            false => write.scripted(rows, self.config.key_ttl_seconds, self.client.is_cluster()),
+            true => write.plain(rows, ttl, is_cluster),
+            false => write.scripted(rows, ttl, is_cluster),
         };
         let commands = pipeline.len();
         let is_small = pipeline.bytes().len() <= SMALL_WRITE;
@@ -229,7 +234,7 @@ impl RedisStore {
     /// were refused.
     async fn write_new_rows<R: Cells>(&self, write: &PreparedWrite<'_, R>, rows: &[usize]) -> Result<usize> {
         let (tried, mut others): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| write.fits_whole(**row));
-        let pipeline = write.whole(&tried, self.config.key_ttl_seconds);
+        let pipeline = write.whole(&tried, self.config.key_ttl_seconds, self.client.is_cluster());
         let replies = self.client.execute(Purpose::Write, pipeline).await?;
         let n_long = others.len();
         for (command, row) in tried.into_iter().enumerate() {
@@ -317,8 +322,37 @@ impl OnlineStore for RedisStore {
 
     fn write_serialized<'a>(&'a self, write: SerializedWrite<'a>) -> Option<Writing<'a>> {
         let names = FieldNames::remembered(write.table, write.memo);
-        let prepared = PreparedWrite { table: write.table, rows: write, names };
-        Some(Box::pin(async move { self.write_newest(&prepared).await }))
+        Some(Box::pin(async move {
+            let write_rows = async |rows: &SerializedRows| {
+                let rows = SerializedWrite { rows, ..write };
+                self.write_newest(&PreparedWrite { table: write.table, rows, names: Arc::clone(&names) }).await
+            };
+            match self.together.join(&names, write.rows) {
+                Joined::Alone => write_rows(write.rows).await,
+                Joined::After(written) => match written.await {
+                    Ok(()) => Ok(()),
+                    // Whoever was to write them failed or was called off: each learns by itself what is wrong.
+                    Err(_) => write_rows(write.rows).await,
+                },
+                Joined::First(turn) => {
+                    // Until then, all who are ready have joined.
+                    yield_now().await;
+                    match turn.take() {
+                        None => write_rows(write.rows).await,
+                        Some((later, others)) => {
+                            let mut rows = write.rows.clone();
+                            rows.append(&later);
+                            write_rows(&rows).await?;
+                            for other in others {
+                                // It may have been called off meanwhile.
+                                let _told = other.send(());
+                            }
+                            Ok(())
+                        }
+                    }
+                }
+            }
+        }))
     }
 
     async fn update(&self, changes: &[TableChange]) -> Result<()> {

@@ -1,6 +1,6 @@
 -- Writes rows of one view, each unless a newer one is stored.
--- KEYS: the hash of each entity. ARGV: seconds to live or 0, parts per row, field of the event time; then for each key the
--- event time and the parts of the row. A part is a list of fields and values in MessagePack, which is taken apart in C.
+-- KEYS: the hash of each entity. ARGV: seconds to live or 0, number of features, field of the event time, fields of the
+-- features; then for each key the event time and the values of its features.
 local byte = string.byte
 
 -- Seconds and nanoseconds of a google.protobuf.Timestamp; numbers here have 53 bits, so that a negative one (ten bytes,
@@ -33,17 +33,40 @@ local function is_newer(stored, given)
   return stored_seconds > seconds or stored_seconds == seconds and stored_nanos > nanos
 end
 
-local call, given, part_of = redis.call, ARGV, cmsgpack.unpack
-local ttl, parts, time_field = tonumber(given[1]), tonumber(given[2]), given[3]
-local at = 4
-for number = 1, #KEYS do
-  local key, time = KEYS[number], given[at]
+local call, keys, given = redis.call, KEYS, ARGV
+local ttl, features, time_field = tonumber(given[1]), tonumber(given[2]), given[3]
+-- unpack has a limit, so that a very wide row takes several calls; nobody sees it in between.
+local most = 1000
+local row = {false, time_field, false}
+local function put_names(first, last)
+  for feature = first, last do row[4 + 2 * (feature - first)] = given[3 + feature] end
+end
+local is_wide = features > most
+if not is_wide then put_names(1, features) end
+
+local at = 3 + features
+for number = 1, #keys do
+  local key, time = keys[number], given[at + 1]
   local stored = call('HGET', key, time_field)
   if not (stored and is_newer(stored, time)) then
-    -- Nobody sees the row between its parts.
-    for part = at + 1, at + parts do call('HSET', key, unpack(part_of(given[part]))) end
+    row[1], row[3] = key, time
+    local first = 1
+    repeat
+      local last = features
+      if is_wide then
+        last = math.min(first + most - 1, features)
+        put_names(first, last)
+      end
+      local place = 5
+      for feature = at + 1 + first, at + 1 + last do
+        row[place] = given[feature]
+        place = place + 2
+      end
+      call('HSET', unpack(row, 1, place - 2))
+      first = last + 1
+    until first > features
     if ttl > 0 then call('EXPIRE', key, ttl) end
   end
-  at = at + 1 + parts
+  at = at + 1 + features
 end
 return 1

@@ -6,9 +6,8 @@ use arrow::array::BinaryArray;
 use feast_core::{Memo, OnlineTable, OnlineWrite, Result, SerializedWrite};
 use feast_proto::value_codec::encode_column;
 
-use super::commands::Pipeline;
+use super::commands::{Pipeline, put_argument};
 use super::layout::{feature_fields, put_time, time_field};
-use super::message_pack::{put_list, put_text};
 use super::{WRITE, dump};
 use crate::stores::newest::{Recency, Recent};
 
@@ -17,9 +16,6 @@ const ROWS_PER_CALL: usize = 64;
 
 /// Bytes of values per call of the script, for wide rows.
 const BYTES_PER_CALL: usize = 1 << 16;
-
-/// Features of one part of a row: Lua takes no more than a few thousand arguments.
-const FEATURES_PER_PART: usize = 1000;
 
 /// Rows whose values are serialized.
 pub(super) trait Cells: Recent {
@@ -73,12 +69,19 @@ impl Cells for Columns<'_> {
 pub(super) struct FieldNames {
     time: Vec<u8>,
     features: Vec<[u8; 4]>,
+    /// How many features there are and all of these names, as arguments of a command.
+    arguments: Vec<u8>,
 }
 
 impl FieldNames {
     pub(super) fn of(table: &OnlineTable) -> Self {
-        let features = table.columns.iter().map(|column| column.name.as_str()).map(feature_fields(&table.view));
-        Self { time: time_field(&table.view), features: features.collect() }
+        let names = table.columns.iter().map(|column| column.name.as_str());
+        let features: Vec<[u8; 4]> = names.map(feature_fields(&table.view)).collect();
+        let (time, mut arguments) = (time_field(&table.view), Vec::new());
+        put_argument(&mut arguments, features.len().to_string().as_bytes());
+        put_argument(&mut arguments, &time);
+        features.iter().for_each(|name| put_argument(&mut arguments, name));
+        Self { time, features, arguments }
     }
 
     /// Those that are remembered.
@@ -126,10 +129,22 @@ impl<R: Cells> PreparedWrite<'_, R> {
         fits(self.names.time.len()) && self.features(row, 0..self.n_features()).all(|[_, value]| fits(value.len()))
     }
 
+    /// Commands for so many rows, of about so many bytes beside those of the values.
+    fn pipeline(&self, n_rows: usize, row_bytes: usize, is_cluster: bool) -> Pipeline {
+        let mut pipeline = if is_cluster { Pipeline::default() } else { Pipeline::for_one() };
+        pipeline.reserve(n_rows, n_rows * (128 + row_bytes + self.n_features() * 16));
+        pipeline
+    }
+
+    /// Room for a key, and for a time.
+    fn scratch(&self) -> (Vec<u8>, Vec<u8>) {
+        (Vec::with_capacity(96), Vec::with_capacity(16))
+    }
+
     /// One `RESTORE` per row, which fails where the key is there.
-    pub(super) fn whole(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (128 + self.n_features() * 24));
-        let (mut key, mut time, mut hash, mut scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    pub(super) fn whole(&self, rows: &[usize], ttl: Option<u32>, is_cluster: bool) -> Pipeline {
+        let mut pipeline = self.pipeline(rows.len(), self.n_features() * 8, is_cluster);
+        let ((mut key, mut time), mut hash, mut scratch) = (self.scratch(), Vec::new(), Vec::new());
         let ttl = (u64::from(ttl.unwrap_or(0)) * 1000).to_string();
         for row in rows {
             self.put_key(&mut key, *row);
@@ -148,10 +163,9 @@ impl<R: Cells> PreparedWrite<'_, R> {
 
     /// Calls of the script, each with several rows where their keys may be together.
     pub(super) fn scripted(&self, rows: &[usize], ttl: Option<u32>, is_cluster: bool) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (192 + self.n_features() * 20));
-        let n_parts = self.n_features().div_ceil(FEATURES_PER_PART).max(1);
+        let mut pipeline = self.pipeline(rows.len(), 64, is_cluster);
         let most = if is_cluster { 1 } else { ROWS_PER_CALL };
-        let (mut key, mut time, mut part) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut key, mut time) = self.scratch();
         let mut rest = rows;
         while !rest.is_empty() {
             let mut bytes = 0;
@@ -162,7 +176,7 @@ impl<R: Cells> PreparedWrite<'_, R> {
             });
             let (call, others) = rest.split_at(fitting.count());
             rest = others;
-            pipeline.begin(6 + call.len() * (2 + n_parts));
+            pipeline.begin(6 + self.n_features() + call.len() * (2 + self.n_features()));
             pipeline.argument(b"EVALSHA");
             pipeline.argument(WRITE.sha1.as_bytes());
             pipeline.number(call.len());
@@ -171,24 +185,11 @@ impl<R: Cells> PreparedWrite<'_, R> {
                 pipeline.argument(&key);
             }
             pipeline.number(ttl.unwrap_or(0) as usize);
-            pipeline.number(n_parts);
-            pipeline.argument(&self.names.time);
+            pipeline.arguments(&self.names.arguments);
             for row in call {
                 self.put_time(&mut time, *row);
                 pipeline.argument(&time);
-                for number in 0..n_parts {
-                    let start = number * FEATURES_PER_PART;
-                    let columns = start..(start + FEATURES_PER_PART).min(self.n_features());
-                    let with_time = usize::from(number == 0);
-                    part.clear();
-                    put_list(&mut part, 2 * (with_time + columns.len()));
-                    if number == 0 {
-                        put_text(&mut part, &self.names.time);
-                        put_text(&mut part, &time);
-                    }
-                    self.features(*row, columns).flatten().for_each(|text| put_text(&mut part, text));
-                    pipeline.argument(&part);
-                }
+                self.features(*row, 0..self.n_features()).for_each(|[_, value]| pipeline.argument(value));
             }
             // In a cluster it is the only key.
             pipeline.end(Some(&key));
@@ -197,9 +198,9 @@ impl<R: Cells> PreparedWrite<'_, R> {
     }
 
     /// One `HSET` per row, whatever is stored.
-    pub(super) fn plain(&self, rows: &[usize], ttl: Option<u32>) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(rows.len(), rows.len() * (64 + self.n_features() * 36));
-        let (mut key, mut time) = (Vec::new(), Vec::new());
+    pub(super) fn plain(&self, rows: &[usize], ttl: Option<u32>, is_cluster: bool) -> Pipeline {
+        let mut pipeline = self.pipeline(rows.len(), self.n_features() * 20, is_cluster);
+        let (mut key, mut time) = self.scratch();
         for row in rows {
             self.put_key(&mut key, *row);
             self.put_time(&mut time, *row);

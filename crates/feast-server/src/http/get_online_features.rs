@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use super::body::{Columns, Received};
 use super::json_bytes;
 use super::online_body::{self, OnlineBody};
+use super::written::Written;
 use crate::error::{Answer, Rejection};
 use crate::json::{put_instants, put_statuses, put_stored, put_text, put_values, stored_lists};
 use crate::metrics::PhaseTimes;
@@ -32,8 +33,9 @@ use crate::state::Server;
 use crate::threads::Elsewhere;
 use crate::traces::OnlineParts;
 
-/// A value with its status and time takes about this many bytes.
-const BYTES_PER_VALUE: usize = 48;
+/// A value takes about so many bytes, and its status and time as many more.
+const BYTES_PER_VALUE: usize = 16;
+const BYTES_PER_STATUS: usize = 32;
 
 /// The media type of columns in Arrow's stream format.
 pub(super) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -248,51 +250,54 @@ fn refuse_large_answer(columns: usize, rows: usize, limit: usize) -> Answer<()> 
 }
 
 /// Writes the answer as Feast does: `results` with one entry per column, then `metadata` with their names.
-fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) -> Result<Vec<u8>> {
+fn encode(features: &OnlineFeatures, plan: &RetrievalPlan, with_versions: bool) -> Result<Written> {
     let names = plan.memo.get(|| Ok::<_, Error>(OutputNames::of(plan)))?;
-    let mut out = Vec::with_capacity(features.columns.len() * (features.n_rows + 2) * BYTES_PER_VALUE);
-    out.extend_from_slice(b"{\"results\":[");
+    let mut written = with_capacity(features.columns.len(), features.n_rows);
+    written.text.extend_from_slice(b"{\"results\":[");
     // Columns of one view share statuses and times: they are written once and copied.
     let mut shared: Option<(&OnlineColumn, Range<usize>)> = None;
     for column in &features.columns {
-        out.extend_from_slice(b"{\"values\":");
-        put_values(&mut out, &column.values, column.value_type)
+        written.text.extend_from_slice(b"{\"values\":");
+        put_values(&mut written.text, &column.values, column.value_type)
             .map_err(|error| error.with_context("feature", &column.name))?;
         match shared.as_ref().filter(|(first, _)| is_shared(first, column)) {
-            Some((_, written)) => out.extend_from_within(written.clone()),
+            Some((_, piece)) => written.repeat(piece.clone()),
             None => {
-                let mut written = None;
-                put_shared(&mut out, &mut written, || (&column.statuses, column.event_timestamps.values()));
-                shared = written.map(|written| (column, written));
+                let mut piece = None;
+                put_shared(&mut written, &mut piece, || (&column.statuses, column.event_timestamps.values()));
+                shared = piece.map(|piece| (column, piece));
             }
         }
     }
-    if out.last() == Some(&b',') {
-        out.pop();
-    }
+    written.pop_comma();
     // The columns of the caller come first, in the caller's order.
     let given = &features.columns[..features.columns.len() - names.n_outputs];
-    put_metadata(&mut out, given.iter().map(|column| &*column.name), &names, with_versions.then_some(plan));
-    Ok(out)
+    put_metadata(&mut written.text, given.iter().map(|column| &*column.name), &names, with_versions.then_some(plan));
+    Ok(written)
+}
+
+fn with_capacity(n_columns: usize, n_rows: usize) -> Written {
+    let copied = if Written::shares(n_rows * BYTES_PER_STATUS) { 0 } else { BYTES_PER_STATUS };
+    Written::with_capacity(n_columns * (n_rows + 2) * (BYTES_PER_VALUE + copied))
 }
 
 /// From so many rows on, the values of a column are too far from each other to go through them column by column.
 const MANY_ROWS: usize = 32;
 
 /// [`encode`] for values as the store keeps them.
-fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Vec<u8>> {
+fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Written> {
     let plan = &features.plan;
     let names = plan.memo.get(|| Ok::<_, Error>(OutputNames::of(plan)))?;
     let n_columns = features.entity_columns.len() + names.n_outputs;
-    let mut out = Vec::with_capacity((n_columns + 1) * (features.n_rows + 2) * BYTES_PER_VALUE);
-    out.extend_from_slice(b"{\"results\":[");
+    let mut written = with_capacity(n_columns + 1, features.n_rows);
+    written.text.extend_from_slice(b"{\"results\":[");
     let mut shared: Option<Range<usize>> = None;
     for column in &features.entity_columns {
-        out.extend_from_slice(b"{\"values\":");
-        put_values(&mut out, &column.values, column.value_type)
+        written.text.extend_from_slice(b"{\"values\":");
+        put_values(&mut written.text, &column.values, column.value_type)
             .map_err(|error| error.with_context("feature", &column.name))?;
         let present = || (vec![FieldStatus::Present; features.n_rows], vec![0; features.n_rows]);
-        put_shared(&mut out, &mut shared, present);
+        put_shared(&mut written, &mut shared, present);
     }
     let mut before: Option<&StoredView> = None;
     for (view, stored) in plan.views.iter().zip(&features.views) {
@@ -312,35 +317,34 @@ fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Vec<u
             _ => Vec::new(),
         };
         for (position, feature) in view.features.iter().enumerate().filter(|(_, feature)| feature.returned) {
-            out.extend_from_slice(b"{\"values\":");
+            written.text.extend_from_slice(b"{\"values\":");
             if let Some(Some(list)) = lists.get(position) {
-                out.extend_from_slice(list);
-                put_shared(&mut out, &mut shared, || (&stored.statuses, &stored.event_timestamps));
+                written.text.extend_from_slice(list);
+                put_shared(&mut written, &mut shared, || (&stored.statuses, &stored.event_timestamps));
                 continue;
             }
-            put_stored(&mut out, stored.values(position), feature.field.value_type).map_err(|error| {
+            put_stored(&mut written.text, stored.values(position), feature.field.value_type).map_err(|error| {
                 error.with_context("feature", &feature.field.name).with_context("feature view", &view.online.table.view)
             })?;
-            put_shared(&mut out, &mut shared, || (&stored.statuses, &stored.event_timestamps));
+            put_shared(&mut written, &mut shared, || (&stored.statuses, &stored.event_timestamps));
         }
     }
-    if out.last() == Some(&b',') {
-        out.pop();
-    }
+    written.pop_comma();
     let given = features.entity_columns.iter().map(|column| column.name.as_str());
-    put_metadata(&mut out, given, &names, with_versions.then_some(plan));
-    Ok(out)
+    put_metadata(&mut written.text, given, &names, with_versions.then_some(plan));
+    Ok(written)
 }
 
 /// Appends statuses and times, which columns of one view share: they are written once and copied.
 fn put_shared<S: AsRef<[FieldStatus]>, T: AsRef<[i64]>>(
-    out: &mut Vec<u8>,
+    written: &mut Written,
     shared: &mut Option<Range<usize>>,
     rows: impl FnOnce() -> (S, T),
 ) {
     match shared {
-        Some(written) => out.extend_from_within(written.clone()),
+        Some(piece) => written.repeat(piece.clone()),
         None => {
+            let out = &mut written.text;
             let start = out.len();
             let (statuses, times) = rows();
             out.extend_from_slice(b",\"statuses\":");

@@ -13,6 +13,7 @@ mod online_body;
 mod openapi;
 mod push;
 mod write_to_online_store;
+mod written;
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -262,8 +263,8 @@ fn new_request_id() -> HeaderValue {
 }
 
 /// An answer whose body is JSON that is written already.
-fn json_bytes(body: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+fn json_bytes(body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -33,6 +33,7 @@ mod config;
 mod connection;
 mod dump;
 mod failures;
+mod guesses;
 mod layout;
 mod node;
 mod places;

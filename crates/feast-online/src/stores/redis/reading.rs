@@ -366,17 +366,23 @@ impl ViewRead<'_> {
         let n_features = self.fields.features.len();
         let mut times = Vec::with_capacity(n_keys);
         let mut is_there = NullBufferBuilder::new(n_keys);
+        // Rows that were written together have the same time, as a rule.
+        let (mut before, mut micros_before): (&[u8], i64) = (&[], 0);
         for key in 0..n_keys {
             let time = cells.get(key, first_column + n_features);
             let micros = match time {
                 // Values without a time: nobody knows since when.
                 None => 0,
+                Some(bytes) if bytes == before => micros_before,
                 Some(bytes) => read_time(bytes).ok_or_else(|| {
                     Error::unavailable("an event time in the online store is no timestamp")
                         .with_context("feature view", &self.wanted.table.view)
                         .with_hint("another program writes to the same keys: give the store a database of its own")
                 })?,
             };
+            if let Some(bytes) = time {
+                (before, micros_before) = (bytes, micros);
+            }
             times.push(micros);
             is_there.append(
                 time.is_some() || (0..n_features).any(|feature| cells.get(key, first_column + feature).is_some()),

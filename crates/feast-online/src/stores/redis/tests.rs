@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, Float32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray, Float32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::Int64Type;
 use feast_core::{
     EntityKeyEncoder, EntityKeys, ErrorCode, Field, OnlineRead, OnlineRows, OnlineStore, OnlineTable, OnlineWrite,
@@ -456,6 +458,58 @@ async fn whole_hashes_are_read_where_that_is_less_work() {
     assert_eq!(trips(&some[..1]).await, (8, 4), "few fields are wanted");
     assert_eq!(trips(&some).await, (8, 8), "at least half");
     assert_eq!(trips(&some[..6]).await, (12, 8), "less than half");
+}
+
+#[tokio::test]
+async fn large_first_reads_wait_until_it_is_known_how_hashes_are_kept() {
+    const KEYS: usize = 500;
+    let server = RedisServer::start();
+    let columns: Vec<Field> = (0..20).map(|number| Field::new(format!("f{number}"), ValueType::Int64)).collect();
+    let table = OnlineTable { columns, ..drivers("proj", "wide") };
+    let ids = keys(&(0..KEYS as i64).collect::<Vec<_>>());
+    let numbers = Arc::new((0..KEYS as i64).collect::<Int64Array>()) as ArrayRef;
+    let rows = record_batch(&table.columns, vec![numbers; 20], KEYS).unwrap();
+    let times = TimestampMicrosecondArray::from(vec![T0; KEYS]);
+    let write =
+        OnlineWrite { table: &table, keys: &ids, rows: &rows, event_timestamps: &times, created_timestamps: None };
+    store(&server.address(), json!({})).write(write).await.unwrap();
+    // What is known of hashes is kept with what is wanted.
+    let wanted = || table.clone().wanted(0..20);
+    let asked = || {
+        let commands = ["hlen", "object|encoding", "hmget", "hgetall"];
+        let asked = commands.map(|command| calls(&server, command));
+        server.command(&["CONFIG", "RESETSTAT"]);
+        asked
+    };
+    asked();
+
+    // Many that come at the same time to a store that has just started.
+    let (first, first_wanted) = (store(&server.address(), json!({})), wanted());
+    let reads = join_all((0..8).map(async |_| {
+        let rows = first.read(&[OnlineRead { wanted: &first_wanted, keys: &ids }]).await.unwrap().remove(0);
+        rows.values.column(19).as_primitive::<Int64Type>().values().to_vec()
+    }));
+    for values in reads.await {
+        assert!(values.into_iter().eq(0..KEYS as i64));
+    }
+    let [lengths, encodings, one_by_one, whole] = asked();
+    assert_eq!((one_by_one, whole), (0, 8 * KEYS as i64), "nobody reads in the wrong way before the answer is there");
+    assert!((1..=8).contains(&lengths) && encodings == lengths, "{lengths} and {encodings} questions");
+
+    // It is not asked again.
+    first.read(&[OnlineRead { wanted: &first_wanted, keys: &ids }]).await.unwrap();
+    assert_eq!(asked(), [0, 0, 0, KEYS as i64]);
+
+    // A small read does not wait: it asks beside what it reads.
+    let (second, few) = (store(&server.address(), json!({})), keys(&[1, 2]));
+    second.read(&[OnlineRead { wanted: &wanted(), keys: &few }]).await.unwrap();
+    assert_eq!(asked(), [1, 1, 2, 0]);
+
+    // One of entities that are not there learns nothing, and is answered all the same.
+    let (third, absent) = (store(&server.address(), json!({})), keys(&(1000..1500).collect::<Vec<_>>()));
+    let rows = third.read(&[OnlineRead { wanted: &wanted(), keys: &absent }]).await.unwrap().remove(0);
+    assert_eq!(rows.event_timestamps.null_count(), KEYS);
+    assert_eq!(asked()[2..], [KEYS as i64, 0]);
 }
 
 /// Hashes with twelve fields of `view` behind those of 16 other views.

@@ -369,8 +369,10 @@ def measure_store(store: str, arguments: argparse.Namespace, scratch: Path) -> I
         python = arguments.peer / "bin" / "python"
         run([python, HERE / "prepare.py", repository, *([f"127.0.0.1:{found[0]}"] if found else [])])
         feast = arguments.peer / "bin" / "feast"
-        for command in (["apply"], ["materialize", "2026-01-01T00:00:00", "2026-03-01T00:00:00"]):
-            say(f"{store}: Feast runs `{' '.join(command)}`")
+        # In one order: Redis walks through lists to the fields of a view, and Feast's own order is another in each run.
+        views = [word for view in range(25) for word in ("--views", f"view_{view:02}")]
+        for command in (["apply"], ["materialize", *views, "2026-01-01T00:00:00", "2026-03-01T00:00:00"]):
+            say(f"{store}: Feast runs `{command[0]}`")
             run([feast, *command], cwd=repository)
         bench = Bench(store, repository, scratch, found, arguments)
         for part in arguments.part or PARTS[:3]:

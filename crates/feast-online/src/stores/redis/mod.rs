@@ -71,7 +71,7 @@ use self::together::{Joined, Together};
 use self::writing::{Cells, Columns, FieldNames, PreparedWrite};
 use super::newest::newest_rows;
 
-static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "2534307094cccfc551bbf060be889efebfdbc148" };
+static WRITE: Script = Script { source: include_str!("write.lua"), sha1: "e747f043bf7f645e742eb6dc53883ba35a485132" };
 static DELETE: Script = Script { source: include_str!("delete.lua"), sha1: "2bdee15c8742d9e90028c51ba68ad8cce1e09c40" };
 static SCRIPTS: [&Script; 2] = [&WRITE, &DELETE];
 

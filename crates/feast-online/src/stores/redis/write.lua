@@ -33,38 +33,40 @@ local function is_newer(stored, given)
   return stored_seconds > seconds or stored_seconds == seconds and stored_nanos > nanos
 end
 
-local call, keys, given = redis.call, KEYS, ARGV
+local call, unpack, keys, given = redis.call, unpack, KEYS, ARGV
 local ttl, features, time_field = tonumber(given[1]), tonumber(given[2]), given[3]
 -- unpack has a limit, so that a very wide row takes several calls; nobody sees it in between.
 local most = 1000
+-- The key, the field of the event time and the time, then each feature with its value.
 local row = {false, time_field, false}
 local function put_names(first, last)
   for feature = first, last do row[4 + 2 * (feature - first)] = given[3 + feature] end
 end
 local is_wide = features > most
 if not is_wide then put_names(1, features) end
+local length = 3 + 2 * features
 
 local at = 3 + features
 for number = 1, #keys do
   local key, time = keys[number], given[at + 1]
   local stored = call('HGET', key, time_field)
-  if not (stored and is_newer(stored, time)) then
+  if not stored or stored == time or not is_newer(stored, time) then
     row[1], row[3] = key, time
-    local first = 1
-    repeat
-      local last = features
-      if is_wide then
-        last = math.min(first + most - 1, features)
+    if is_wide then
+      for first = 1, features, most do
+        local last = math.min(first + most - 1, features)
         put_names(first, last)
+        for feature = first, last do row[5 + 2 * (feature - first)] = given[at + 1 + feature] end
+        call('HSET', unpack(row, 1, 5 + 2 * (last - first)))
       end
-      local place = 5
-      for feature = at + 1 + first, at + 1 + last do
-        row[place] = given[feature]
-        place = place + 2
+    else
+      local value = at + 2
+      for place = 5, length, 2 do
+        row[place] = given[value]
+        value = value + 1
       end
-      call('HSET', unpack(row, 1, place - 2))
-      first = last + 1
-    until first > features
+      call('HSET', unpack(row, 1, length))
+    end
     if ttl > 0 then call('EXPIRE', key, ttl) end
   end
   at = at + 1 + features

@@ -12,7 +12,8 @@
 //! in one pipeline; in a cluster one pipeline per node, at the same time. The command is `HMGET`, or `HGETALL` where that
 //! is less work (see `reading.rs`). Replies are decoded from the received bytes straight into columns.
 //!
-//! Writing is one script per several rows (`writing.rs`). It compares event times where they are stored, so that the newest wins
+//! Writing is one script per several rows (`writing.rs`), of several callers at once where they write a few each
+//! (`together.rs`). It compares event times where they are stored, so that the newest wins
 //! whoever else writes, and writes a row whole or not at all. Of many rows, those whose keys are not there yet are put
 //! there by `RESTORE`, which takes the server a third of the time (see `dump.rs`) and refuses a key that somebody else
 //! was quicker to write; the script has the rest. Rows with equal event times replace each other in the

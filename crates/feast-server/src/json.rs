@@ -345,10 +345,12 @@ mod tests {
                 let mut out = Vec::new();
                 put_float(&mut out, value);
                 let text = String::from_utf8(out).unwrap();
-                if (1e-4..1e16).contains(&value.abs()) {
-                    prop_assert_eq!(text, format!("{value:?}"));
-                } else if value.is_finite() {
+                if value.is_finite() {
                     prop_assert_eq!(text.parse::<f64>().unwrap().to_bits(), value.to_bits());
+                }
+                if (1e-4..1e16).contains(&value.abs()) {
+                    // Of two that are as short and as near, Rust writes the other one than Python does.
+                    prop_assert_eq!(text.len(), format!("{value:?}").len());
                 }
             }
         }

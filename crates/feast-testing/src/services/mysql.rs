@@ -27,7 +27,8 @@ cd "$1" || exit 1
 trap 'kill -9 $server 2>/dev/null; wait; rm -rf "$1"' EXIT
 while read -r _; do
     [ -z "${server:-}" ] || { kill -9 "$server"; wait "$server" 2>/dev/null; }
-    "$3" --no-defaults --datadir="$1/data" --socket="$1/socket" --port="$4" --bind-address=127.0.0.1 \
+    # A server that starts removes what others keep in a folder for temporary tables that it shares with them.
+    "$3" --no-defaults --datadir="$1/data" --tmpdir="$1" --socket="$1/socket" --port="$4" --bind-address=127.0.0.1 \
         --pid-file="$1/pid" --init-file="$1/init.sql" --default-time-zone=+09:00 --innodb-flush-log-at-trx-commit=2 \
         --innodb-buffer-pool-size=64M --performance-schema=OFF --skip-name-resolve >>"$1/log" 2>&1 </dev/null &
     server=$!

@@ -1,4 +1,5 @@
 -- wrk -s post.lua URL -- FILE PATH [MILLISECONDS]: posts the lines of FILE in turn; each connection pauses between two.
+-- wrk knows whole milliseconds: pauses are so long on average.
 local requests, count, at, pause = {}, 0, 0, 0
 
 function init(arguments)
@@ -8,7 +9,7 @@ function init(arguments)
     requests[count] = wrk.format("POST", arguments[2], {["Content-Type"] = "application/json"}, line)
   end
   if pause > 0 then
-    delay = function() return pause end
+    delay = function() return math.floor(pause + math.random()) end
   end
 end
 

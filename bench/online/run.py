@@ -138,7 +138,7 @@ def settled(process: int) -> float:
         before = after
 
 
-def wrk(server: Server, file: Path, path: str, connections: int, seconds: float, pause: int = 0) -> dict[str, int]:
+def wrk(server: Server, file: Path, path: str, connections: int, seconds: float, pause: float = 0) -> dict[str, int]:
     """What wrk tells of requests as fast as they are answered."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", HERE / "post.lua"]
     return json.loads(run([*command, server.url, "--", file, path, pause]).strip().splitlines()[-1])
@@ -322,8 +322,13 @@ def measure_soak(bench: Bench) -> Iterator[dict]:
         with serving("feast-rs", command, port) as server:
             full = wrk(server, file, "/get-online-features", connections, 10)
             capacity = full["requests"] / (full["microseconds"] / 1e6)
-            pause = max(1, round(connections / (0.8 * capacity) * 1000 - full["p50"] / 1000 / 2))
-            say(f"{bench.store}, soak: capacity {capacity:.0f} requests/s, each connection pauses {pause} ms")
+            # How long answers take at that rate is found out by trying.
+            per_round, pause = connections / (0.8 * capacity) * 1000, 0.0
+            for _ in range(3):
+                tried = wrk(server, file, "/get-online-features", connections, 5, pause)
+                taken = connections * tried["microseconds"] / 1000 / max(1, tried["requests"])
+                pause = max(0.05, pause + per_round - taken)
+            say(f"{bench.store}, soak: capacity {capacity:.0f} requests/s, each connection pauses {pause:.2f} ms")
             definitions = bench.repository / "definitions.py"
             for at in range(int(arguments.minutes * 2)):
                 applies = at % 2 == 1

@@ -5,16 +5,14 @@
 //! everything else (texts, lists…) the row holds the place among the distinct values that were read. Numbers are kept
 //! as they lie in Arrow's buffers, integers in as many bytes as the bounds that files tell need.
 
+mod unpacking;
+
 use std::ops::Range;
-use std::slice::ChunksExact;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, UInt32Array, make_array,
-    new_null_array,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
+use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
 use arrow::compute::{cast, concat, interleave, max, min, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use feast_core::{Error, Result};
@@ -24,7 +22,7 @@ pub(crate) const NO_RANK: u32 = u32::MAX;
 
 /// Rows that lie together: some megabytes, so that few are needed and threads seldom fill the same.
 const CHUNK_ROWS: usize = if cfg!(test) { 4 } else { 1 << 18 };
-/// Entity rows whose rows are looked at together: their rows stay in a near cache while column after column is taken.
+/// Rows looked at together: they stay in a near cache while column after column is put or taken.
 const BLOCK: usize = 256;
 /// Bytes up to which values are put into one array; texts of an array are limited to two GiB.
 const MOST_TEXT: usize = 1 << 30;
@@ -176,7 +174,7 @@ impl PackedRowsBuilder {
     pub(crate) fn put(&self, first: u64, n_rows: usize, columns: &[ArrayRef]) -> Result<()> {
         self.n_put.fetch_add(n_rows, Ordering::Relaxed);
         let first = first as usize;
-        if self.chunks.is_empty() {
+        if self.chunks.is_empty() || n_rows == 0 {
             return Ok(());
         }
         if first + n_rows > self.n_rows {
@@ -186,21 +184,15 @@ impl PackedRowsBuilder {
         let mut present = vec![0u64; words * n_rows];
         let mut sources = Vec::with_capacity(columns.len());
         for (column, array) in columns.iter().enumerate() {
-            let (word, bit) = (column / WORD, 1u64 << (column % WORD));
-            let of_rows = present.iter_mut().skip(word).step_by(words);
-            match array.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
-                None => of_rows.for_each(|present| *present |= bit),
-                Some(nulls) => {
-                    of_rows.zip(nulls.iter()).for_each(|(present, valid)| *present |= if valid { bit } else { 0 });
-                }
-            }
+            mark_present(&mut present[column / WORD..], words, column % WORD, array.logical_nulls().as_ref());
             sources.push(self.source(column, array)?);
         }
-        let present: Vec<u8> = present.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let present: Vec<[u8; 8]> = present.into_iter().map(u64::to_le_bytes).collect();
+        let present = present.into_flattened();
         let mut start = 0;
         while start < n_rows {
             let (chunk, place) = ((first + start) / CHUNK_ROWS, (first + start) % CHUNK_ROWS);
-            let rows = start..n_rows.min(start + CHUNK_ROWS - place);
+            let rows = start..n_rows.min(start + (CHUNK_ROWS - place).min(BLOCK));
             let stride = self.layout.stride;
             let mut chunk = held(&self.chunks[chunk]);
             let len = CHUNK_ROWS.min(self.n_rows - (first + start - place));
@@ -301,6 +293,21 @@ impl PackedRowsBuilder {
     }
 }
 
+/// Sets a bit in every so many words, a word for each row, where the row has a value.
+fn mark_present(words: &mut [u64], every: usize, bit: usize, nulls: Option<&NullBuffer>) {
+    let mut rows = words.chunks_mut(every);
+    let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else {
+        rows.for_each(|row| row[0] |= 1 << bit);
+        return;
+    };
+    // Of the last word, only as many bits count as there are rows.
+    for valid in nulls.inner().bit_chunks().iter_padded() {
+        for (at, row) in rows.by_ref().take(WORD).enumerate() {
+            row[0] |= ((valid >> at) & 1) << bit;
+        }
+    }
+}
+
 /// Nothing fails while these are held, but a thread that panicked elsewhere ends the request anyway.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -353,109 +360,6 @@ impl PackedRows {
         self.layout.stride + of_texts.sum::<usize>()
     }
 
-    /// The columns of the rows at these ranks, null where there is none.
-    pub(crate) fn gather(&self, ranks: &[u32]) -> Result<Vec<ArrayRef>> {
-        let (layout, n_rows) = (&self.layout, ranks.len());
-        // What has a fixed width lies in one buffer, column after column.
-        let mut starts = Vec::with_capacity(layout.forms.len());
-        let mut size = 0;
-        for (form, values) in layout.forms.iter().zip(&self.values) {
-            starts.push(size);
-            size += match form {
-                Form::Number(wide) | Form::Distance { wide, .. } => n_rows * wide,
-                Form::Place if values.texts().is_some() => (n_rows + 1) * size_of::<i32>(),
-                Form::Place | Form::Truth => 0,
-            }
-            .next_multiple_of(ALIGNMENT);
-        }
-        let mut fixed = MutableBuffer::from_len_zeroed(size);
-        let rest = |form: &Form| {
-            Vec::with_capacity(if matches!(form, Form::Number(_) | Form::Distance { .. }) { 0 } else { n_rows })
-        };
-        let mut places: Vec<Vec<u32>> = layout.forms.iter().map(rest).collect();
-        let words_of_column = || Vec::with_capacity(n_rows / WORD + 1);
-        let mut present: Vec<Vec<u64>> = layout.fields.iter().map(|_| words_of_column()).collect();
-        let mut rows = vec![0u8; BLOCK * layout.stride];
-        let mut words: Vec<u64> = Vec::with_capacity(BLOCK);
-        for (block, ranks) in ranks.chunks(BLOCK).enumerate() {
-            if layout.stride == 0 {
-                break;
-            }
-            // Nothing else waits for memory: all that follows is in the nearest cache.
-            for (row, rank) in rows.chunks_exact_mut(layout.stride).zip(ranks) {
-                row.copy_from_slice(self.row(*rank));
-            }
-            let rows = rows[..ranks.len() * layout.stride].chunks_exact(layout.stride);
-            for (word, present) in present.chunks_mut(WORD).enumerate() {
-                words.clear();
-                words.extend(rows.clone().map(|row| u64::from_le_bytes(part(row, word * size_of::<u64>()))));
-                for (column, present) in present.iter_mut().enumerate() {
-                    present.extend(
-                        words.chunks(WORD).map(|words| {
-                            (0..).zip(words).fold(0, |bits, (at, word)| bits | ((word >> column) & 1) << at)
-                        }),
-                    );
-                }
-            }
-            for (column, (form, offset)) in layout.forms.iter().zip(&layout.offsets).enumerate() {
-                match form {
-                    Form::Number(width) => {
-                        let into = &mut fixed[starts[column] + block * BLOCK * width..][..ranks.len() * width];
-                        match width {
-                            1 => collect::<1>(into, rows.clone(), *offset),
-                            2 => collect::<2>(into, rows.clone(), *offset),
-                            4 => collect::<4>(into, rows.clone(), *offset),
-                            8 => collect::<8>(into, rows.clone(), *offset),
-                            _ => collect::<16>(into, rows.clone(), *offset),
-                        }
-                    }
-                    Form::Distance { width, wide, least } => {
-                        let into = &mut fixed[starts[column] + block * BLOCK * wide..][..ranks.len() * wide];
-                        match width {
-                            1 => integers::<1>(into, *wide, rows.clone(), *offset, *least),
-                            2 => integers::<2>(into, *wide, rows.clone(), *offset, *least),
-                            3 => integers::<3>(into, *wide, rows.clone(), *offset, *least),
-                            _ => integers::<MOST_DISTANCE>(into, *wide, rows.clone(), *offset, *least),
-                        }
-                    }
-                    Form::Truth => places[column].extend(rows.clone().map(|row| u32::from(part::<1>(row, *offset)[0]))),
-                    Form::Place => {
-                        places[column].extend(rows.clone().map(|row| u32::from_ne_bytes(part(row, *offset))));
-                    }
-                }
-            }
-        }
-        let nulls: Vec<Option<NullBuffer>> = present.into_iter().map(|present| nulls(present, n_rows)).collect();
-        let texts = self.texts(&places, &nulls, &mut fixed, &starts)?;
-        let fixed: Buffer = fixed.into();
-        let columns = layout.fields.iter().zip(&layout.forms).zip(nulls).zip(texts).enumerate();
-        let columns = columns.map(|(column, (((field, form), nulls), text))| match (form, text) {
-            (Form::Number(wide) | Form::Distance { wide, .. }, _) => {
-                let numbers = fixed.slice_with_length(starts[column], n_rows * wide);
-                let data = ArrayData::builder(field.data_type().clone()).len(n_rows).add_buffer(numbers).nulls(nulls);
-                Ok(make_array(data.build()?))
-            }
-            (Form::Truth, _) => {
-                let values: BooleanBuffer = places[column].iter().map(|value| *value != 0).collect();
-                Ok(Arc::new(BooleanArray::new(values, nulls)) as ArrayRef)
-            }
-            (Form::Place, Some(text)) => {
-                let offsets = fixed.slice_with_length(starts[column], (n_rows + 1) * size_of::<i32>());
-                let offsets = OffsetBuffer::new(ScalarBuffer::new(offsets, 0, n_rows + 1));
-                Ok(match field.data_type() {
-                    // Whole texts put one after the other are text.
-                    DataType::Utf8 => Arc::new(StringArray::try_new(offsets, text, nulls)?) as ArrayRef,
-                    _ => Arc::new(BinaryArray::try_new(offsets, text, nulls)?),
-                })
-            }
-            (Form::Place, None) => {
-                let places = UInt32Array::new(std::mem::take(&mut places[column]).into(), nulls);
-                self.values[column].gather(&places)
-            }
-        });
-        columns.collect()
-    }
-
     fn row(&self, rank: u32) -> &[u8] {
         if rank == NO_RANK {
             return &self.nothing;
@@ -463,116 +367,17 @@ impl PackedRows {
         let (chunk, place) = (rank as usize / CHUNK_ROWS, rank as usize % CHUNK_ROWS);
         &self.chunks[chunk][place * self.layout.stride..][..self.layout.stride]
     }
-
-    /// Puts texts together: their offsets into `fixed`, their bytes into what is returned, a buffer for each column of
-    /// texts in one array.
-    fn texts(
-        &self,
-        places: &[Vec<u32>],
-        nulls: &[Option<NullBuffer>],
-        fixed: &mut MutableBuffer,
-        starts: &[usize],
-    ) -> Result<Vec<Option<Buffer>>> {
-        let mut ends = Vec::with_capacity(places.len());
-        let mut size = 0;
-        for (column, values) in self.values.iter().enumerate() {
-            let Some((offsets, _)) = values.texts().filter(|_| self.layout.forms[column] == Form::Place) else {
-                ends.push(None);
-                continue;
-            };
-            let into = &mut fixed[starts[column]..][size_of::<i32>()..(places[column].len() + 1) * size_of::<i32>()];
-            let mut end = 0usize;
-            for (index, (place, into)) in places[column].iter().zip(into.chunks_exact_mut(size_of::<i32>())).enumerate()
-            {
-                if nulls[column].as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
-                    end += (offsets[*place as usize + 1] - offsets[*place as usize]) as usize;
-                }
-                // What does not fit is told below.
-                into.copy_from_slice(&(end as i32).to_ne_bytes());
-            }
-            if end > i32::MAX as usize {
-                let name = self.layout.fields[column].name();
-                return Err(Error::unsupported(format!(
-                    "{end} bytes of text `{name}` in {} rows",
-                    places[column].len()
-                )));
-            }
-            ends.push(Some(size..size + end));
-            size += end;
-        }
-        let mut bytes = MutableBuffer::from_len_zeroed(size);
-        for (column, range) in ends.iter().enumerate() {
-            let (Some(range), Some((offsets, values))) = (range, self.values[column].texts()) else { continue };
-            let into = &mut bytes[range.clone()];
-            let mut at = 0;
-            for (index, place) in places[column].iter().enumerate() {
-                if nulls[column].as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
-                    let (start, end) = (offsets[*place as usize] as usize, offsets[*place as usize + 1] as usize);
-                    put_text(into, at, values, start, end - start);
-                    at += end - start;
-                }
-            }
-        }
-        let bytes: Buffer = bytes.into();
-        Ok(ends.into_iter().map(|range| Some(bytes.slice_with_length(range.as_ref()?.start, range?.len()))).collect())
-    }
 }
-
-/// Copies a text. What is short is copied with some bytes behind it, which costs less than its exact length; the next
-/// text is written over them.
-#[inline]
-fn put_text(into: &mut [u8], at: usize, values: &[u8], start: usize, len: usize) {
-    const SHORT: usize = 16;
-    let room = into.get_mut(at..).and_then(|into| into.first_chunk_mut::<SHORT>());
-    match (room, values.get(start..).and_then(|values| values.first_chunk::<SHORT>())) {
-        (Some(into), Some(text)) if len <= SHORT => *into = *text,
-        _ => into[at..at + len].copy_from_slice(&values[start..start + len]),
-    }
-}
-
-/// Columns of a buffer begin at such places, as Arrow wishes.
-const ALIGNMENT: usize = 64;
 
 /// Some bytes of a row.
 fn part<const W: usize>(row: &[u8], offset: usize) -> [u8; W] {
     row.get(offset..).and_then(|rest| rest.first_chunk::<W>()).copied().unwrap_or([0; W])
 }
 
-/// Takes one value of `W` bytes from each row.
-fn collect<const W: usize>(into: &mut [u8], rows: ChunksExact<'_, u8>, offset: usize) {
-    for (into, row) in into.chunks_exact_mut(W).zip(rows) {
-        into.copy_from_slice(&part::<W>(row, offset));
-    }
-}
-
 /// How far integers are from the least of them.
 fn distances<const W: usize>(integers: &[i64], least: i64) -> Buffer {
-    let mut bytes = Vec::with_capacity(W * integers.len());
-    for integer in integers {
-        bytes.extend_from_slice(&part::<W>(&integer.wrapping_sub(least).to_le_bytes(), 0));
-    }
-    bytes.into()
-}
-
-/// The integers that are so far from the least of them.
-fn integers<const W: usize>(into: &mut [u8], wide: usize, rows: ChunksExact<'_, u8>, offset: usize, least: i64) {
-    let integers = rows.map(|row| {
-        let mut distance = [0; size_of::<u64>()];
-        distance[..W].copy_from_slice(&part::<W>(row, offset));
-        i64::from_le_bytes(distance).wrapping_add(least)
-    });
-    match wide {
-        4 => {
-            into.chunks_exact_mut(4).zip(integers).for_each(|(into, n)| into.copy_from_slice(&(n as i32).to_ne_bytes()))
-        }
-        _ => into.chunks_exact_mut(8).zip(integers).for_each(|(into, n)| into.copy_from_slice(&n.to_ne_bytes())),
-    }
-}
-
-/// The nulls of a column, if it has any.
-fn nulls(present: Vec<u64>, len: usize) -> Option<NullBuffer> {
-    let nulls = NullBuffer::new(BooleanBuffer::new(present.into(), 0, len));
-    Some(nulls).filter(|nulls| nulls.null_count() > 0)
+    let distance = |integer: &i64| part::<W>(&integer.wrapping_sub(least).to_le_bytes(), 0);
+    Buffer::from_vec(integers.iter().map(distance).collect::<Vec<[u8; W]>>().into_flattened())
 }
 
 /// The values of a column that rows point at: a single array, unless it would be larger than Arrow allows.

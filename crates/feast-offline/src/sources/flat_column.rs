@@ -332,10 +332,21 @@ impl Number for u64 {
 
 /// Which rows of a page have a value.
 struct Present {
-    words: Vec<u64>,
-    /// How many rows have one before each word.
+    bytes: Vec<u8>,
+    /// How many rows have one before each byte.
     before: Vec<u32>,
 }
+
+/// How many bits of a byte are set: the processors that all programs run on have no instruction for it.
+const ONES: [u8; 256] = {
+    let mut ones = [0; 256];
+    let mut byte = 0;
+    while byte < ones.len() {
+        ones[byte] = (byte as u8).count_ones() as u8;
+        byte += 1;
+    }
+    ones
+};
 
 impl Present {
     /// Reads levels; `None` where all rows have a value.
@@ -367,21 +378,22 @@ impl Present {
                 }
             }
         }
+        let bytes = words.into_iter().map(u64::to_le_bytes).collect::<Vec<_>>().into_flattened();
         let mut n_present = 0;
-        let before = words.iter().map(|word| {
+        let before = bytes.iter().map(|byte| {
             let before = n_present;
-            n_present += word.count_ones();
+            n_present += u32::from(ONES[usize::from(*byte)]);
             before
         });
         let before = before.collect();
-        Ok((n_present as usize != n_rows).then_some(Self { words, before }))
+        Ok((n_present as usize != n_rows).then_some(Self { bytes, before }))
     }
 
     /// Whether a row has a value, and how many rows before it have one.
     #[inline]
     fn rank(&self, place: usize) -> (bool, usize) {
-        let (word, bit) = (self.words[place / 64], 1u64 << (place % 64));
-        (word & bit != 0, self.before[place / 64] as usize + (word & (bit - 1)).count_ones() as usize)
+        let (byte, bit) = (self.bytes[place / 8], 1u8 << (place % 8));
+        (byte & bit != 0, self.before[place / 8] as usize + usize::from(ONES[usize::from(byte & (bit - 1))]))
     }
 }
 

@@ -8,6 +8,7 @@ mod adapters;
 mod command_line;
 mod errors;
 mod frames;
+mod near_runtime;
 mod online_features;
 mod own_online_store;
 mod retrieval_job;

@@ -367,7 +367,7 @@ fn message_value<'py>(py: Python<'py>, message: &Value, classes: &Classes) -> Py
 }
 
 /// The caller's columns: lists of plain Python values.
-pub(crate) fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> {
+fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> {
     let columns: PyResult<Vec<(String, EntityColumn)>> = entities
         .iter()
         .map(|(name, list)| {
@@ -378,6 +378,44 @@ pub(crate) fn entity_rows(entities: &Bound<'_, PyDict>) -> PyResult<EntityRows> 
         })
         .collect();
     EntityRows::new(columns?).py()
+}
+
+/// The rows of the caller. Nearly all are dictionaries of plain values; any others are brought to columns by Python, which
+/// also tells what is wrong with them.
+pub(crate) fn given_rows(rows: &Bound<'_, PyAny>) -> PyResult<EntityRows> {
+    if let Some(plain) = rows.cast_exact::<PyList>().ok().and_then(plain_rows) {
+        return Ok(plain);
+    }
+    let columns = rows.py().import("feast._store.entity_rows")?.call_method1("entity_columns", (rows,))?;
+    entity_rows(columns.cast::<PyDict>()?)
+}
+
+/// Rows that are dictionaries with the same names and values that are plain already; `None` for any others.
+fn plain_rows(rows: &Bound<'_, PyList>) -> Option<EntityRows> {
+    let rows: Vec<Bound<'_, PyDict>> = rows.iter().map(|row| row.cast_into_exact().ok()).collect::<Option<_>>()?;
+    let names: Vec<Bound<'_, PyString>> =
+        rows.first()?.keys().iter().map(|name| name.cast_into_exact().ok()).collect::<Option<_>>()?;
+    if rows.iter().any(|row| row.len() != names.len()) {
+        return None;
+    }
+    let column = |name: &Bound<'_, PyString>| {
+        let values = rows.iter().map(|row| plain_value(&row.get_item(name).ok()??));
+        Some((name.to_str().ok()?.to_owned(), EntityColumn::Values(values.collect::<Option<_>>()?)))
+    };
+    EntityRows::new(names.iter().map(column).collect::<Option<_>>()?).ok()
+}
+
+fn plain_value(value: &Bound<'_, PyAny>) -> Option<EntityValue> {
+    if value.is_exact_instance_of::<PyInt>() {
+        return value.extract().ok().map(EntityValue::Int);
+    }
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        return text.to_str().ok().map(|text| EntityValue::String(text.to_owned()));
+    }
+    if value.is_exact_instance_of::<PyFloat>() {
+        return value.extract().ok().map(EntityValue::Float);
+    }
+    None
 }
 
 /// Where a value stands, for messages.

@@ -25,7 +25,7 @@ use crate::errors::IntoPyResult;
 static RUNTIME: Mutex<Option<(u32, Arc<Runtime>)>> = Mutex::new(None);
 
 /// How often Python is asked whether the user pressed Ctrl-C: signals are only visible to those who ask.
-const SIGNAL_POLL: Duration = Duration::from_millis(100);
+pub(crate) const SIGNAL_POLL: Duration = Duration::from_millis(100);
 
 /// The runtime of this process. Called with the interpreter held, so that no fork happens while the lock is.
 pub(crate) fn runtime() -> Result<Arc<Runtime>> {

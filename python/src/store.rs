@@ -15,7 +15,7 @@ use feast_offline::MaterializationTask;
 use feast_server::{METRICS_PORT, PythonWorkers, RegistryServeOptions, ServeOptions, WorkerOptions};
 use prost::Message;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::PyList;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -23,7 +23,8 @@ use crate::adapters;
 use crate::command_line::interpreter;
 use crate::errors::IntoPyResult;
 use crate::frames::{ArrowStream, read_batch, read_batches};
-use crate::online_features::{OnlineFeatures, entity_rows};
+use crate::near_runtime::{self, TidyUp, wait_near};
+use crate::online_features::{OnlineFeatures, given_rows};
 use crate::retrieval_job::{EntityRows, RetrievalJob, instant, parse_options, time_limit};
 use crate::runtime::{awaitable, runtime, wait, wait_long, watched};
 
@@ -33,6 +34,8 @@ pub(crate) struct Store {
     config: RepoConfig,
     /// The open store and the process that opened it: connections do not survive a fork.
     opened: Mutex<(u32, FeatureStore)>,
+    /// Is dropped after it.
+    _connections: TidyUp,
 }
 
 impl Store {
@@ -66,7 +69,7 @@ impl Store {
         let parse = if interpolate { RepoConfig::parse } else { RepoConfig::parse_literal };
         let config = parse(config_yaml, repo_path).py()?;
         let store = wait(py, async { adapters::open(config.clone()) })?;
-        Ok(Self { config, opened: Mutex::new((std::process::id(), store)) })
+        Ok(Self { config, opened: Mutex::new((std::process::id(), store)), _connections: TidyUp })
     }
 
     #[getter]
@@ -368,22 +371,27 @@ impl Store {
     fn get_online_features(
         &self,
         py: Python<'_>,
-        selection: &Bound<'_, PyAny>,
-        entities: &Bound<'_, PyDict>,
+        features: &Bound<'_, PyAny>,
+        entities: &Bound<'_, PyAny>,
         options_json: &str,
     ) -> PyResult<OnlineFeatures> {
-        let (store, request) = self.online_request(selection, entities, options_json)?;
-        wait(py, store.answer_online(request)).map(OnlineFeatures::from)
+        let (store, request) = self.online_request(features, entities, options_json)?;
+        let call = near_runtime::answer_online(runtime().py()?.handle().clone(), store, request);
+        match wait_near(py, call) {
+            Ok(answered) => answered,
+            Err(call) => wait(py, call),
+        }
+        .map(OnlineFeatures::from)
     }
 
     fn get_online_features_async<'py>(
         &self,
         py: Python<'py>,
-        selection: &Bound<'py, PyAny>,
-        entities: &Bound<'py, PyDict>,
+        features: &Bound<'py, PyAny>,
+        entities: &Bound<'py, PyAny>,
         options_json: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (store, request) = self.online_request(selection, entities, options_json)?;
+        let (store, request) = self.online_request(features, entities, options_json)?;
         awaitable(py, async move { store.answer_online(request).await.map(OnlineFeatures::from) })
     }
 
@@ -486,6 +494,7 @@ impl Store {
     fn close(&self) -> PyResult<()> {
         let fresh = adapters::open(self.config.clone()).py()?;
         drop(self.replace(fresh));
+        near_runtime::tidy_up();
         Ok(())
     }
 }
@@ -493,14 +502,14 @@ impl Store {
 impl Store {
     fn online_request(
         &self,
-        selection: &Bound<'_, PyAny>,
-        entities: &Bound<'_, PyDict>,
+        features: &Bound<'_, PyAny>,
+        entities: &Bound<'_, PyAny>,
         options_json: &str,
     ) -> PyResult<(FeatureStore, OnlineRequest)> {
         let options = parse_options(options_json).py()?;
         let request = OnlineRequest {
-            selection: parse_selection(selection)?,
-            entity_rows: entity_rows(entities)?,
+            selection: online_selection(features)?,
+            entity_rows: given_rows(entities)?,
             full_feature_names: options["full_feature_names"].as_bool().unwrap_or(false),
         };
         Ok((self.store().py()?, request))
@@ -588,6 +597,16 @@ impl Observer for PythonProgress {
 }
 
 /// Feature references, or the message of a feature service.
+/// What the caller asks for: nearly always a list of texts; Python knows what else it may be.
+fn online_selection(features: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
+    if features.is_exact_instance_of::<PyList>()
+        && let Ok(references) = features.extract::<Vec<String>>()
+    {
+        return Ok(FeatureSelection::References(references));
+    }
+    parse_selection(&features.py().import("feast._store.selection")?.call_method1("selection", (features,))?)
+}
+
 fn parse_selection(selection: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
     if let Ok(message) = selection.cast::<pyo3::types::PyBytes>() {
         return match feast_proto::decode_object(ObjectKind::FeatureService, message.as_bytes()).py()? {

@@ -69,8 +69,8 @@ pub use object::{Meta, ObjectKind, ObjectRef, RegistryObject, Tags};
 pub use objects::Objects;
 pub use online::{
     CellPlace, KnownStore, LoadOrder, LoadingServer, NewestValue, OnlineRead, OnlineRows, OnlineStore, OnlineTable,
-    OnlineWrite, Reading, SerializedWrite, StoredCells, StoredRows, StoredTable, TableChange, Wait, WantedColumns,
-    Window, Writing, timestamp_type,
+    OnlineWrite, Reading, RowCells, SerializedWrite, StoredCells, StoredRows, StoredTable, TableChange, Wait,
+    WantedColumns, Window, Writing, timestamp_type,
 };
 pub use permission::{Action as PermissionAction, Permission, Policy, ResourceType};
 pub use project::Project;

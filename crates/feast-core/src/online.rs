@@ -188,6 +188,40 @@ impl StoredCells {
         let part = self.part_of_row.get(row).map_or(0, |part| *part as usize);
         self.places.get(row * self.n_columns + column)?.of(self.parts.get(part)?)
     }
+
+    /// The cells of so many columns of a row, for who goes through them.
+    #[inline]
+    fn row(&self, row: usize, first_column: usize, n_columns: usize) -> RowCells<'_> {
+        let part = self.part_of_row.get(row).map_or(0, |part| *part as usize);
+        let start = row * self.n_columns + first_column;
+        let places = self.places.get(start..start + n_columns).unwrap_or_default();
+        RowCells { places, part: self.parts.get(part).map_or(&[], |part| part) }
+    }
+}
+
+/// Cells of a row, which lie beside each other.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowCells<'a> {
+    places: &'a [CellPlace],
+    part: &'a [u8],
+}
+
+impl<'a> RowCells<'a> {
+    /// Number of columns.
+    pub fn len(self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is no column.
+    pub fn is_empty(self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The serialized values, column by column; `None`, as zero bytes, is null.
+    #[inline]
+    pub fn iter(self) -> impl Iterator<Item = Option<&'a [u8]>> {
+        self.places.iter().map(move |place| place.of(self.part))
+    }
 }
 
 /// One row per key, in key order, as the store keeps it.
@@ -218,6 +252,12 @@ impl StoredRows {
     #[inline]
     pub fn cell(&self, row: usize, column: usize) -> Option<&[u8]> {
         self.cells.get(row, self.first_column + column)
+    }
+
+    /// The serialized values of the wanted columns for a key.
+    #[inline]
+    pub fn row(&self, row: usize) -> RowCells<'_> {
+        self.cells.row(row, self.first_column, self.n_columns)
     }
 }
 

@@ -5,7 +5,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type,
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
-use feast_core::{Error, Result, ValueType};
+use feast_core::{Error, Result, RowCells, ValueType};
 use feast_online::FieldStatus;
 use feast_proto::value_codec::{
     ColumnDecoder, bool_of, double_of, float_of, int32_of, int64_of, text_of, value_to_json,
@@ -21,8 +21,29 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
         return;
     }
     out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
+    put_short(out, text.as_bytes());
     out.push(b'"');
+}
+
+/// Appends a text that is short, as nearly all are: pieces of a known length are copied without a call.
+#[inline(always)]
+fn put_short(out: &mut Vec<u8>, text: &[u8]) {
+    match text.len() {
+        4..8 => put_ends::<4>(out, text),
+        8..16 => put_ends::<8>(out, text),
+        16..=32 => put_ends::<16>(out, text),
+        _ => out.extend_from_slice(text),
+    }
+}
+
+/// Appends the first and the last bytes of a text, of which some are the same.
+#[inline(always)]
+fn put_ends<const N: usize>(out: &mut Vec<u8>, text: &[u8]) {
+    let (Some(first), Some(last)) = (text.first_chunk::<N>(), text.last_chunk::<N>()) else { return };
+    let end = out.len() + text.len();
+    out.extend_from_slice(first);
+    out.truncate(end - N);
+    out.extend_from_slice(last);
 }
 
 /// Appends the values of a column as a JSON list.
@@ -146,7 +167,7 @@ pub(crate) fn put_stored<'a>(
 pub(crate) fn stored_lists<'a>(
     types: &[ValueType],
     n_rows: usize,
-    cell: impl Fn(usize, usize) -> Option<&'a [u8]>,
+    row_of: impl Fn(usize) -> Option<RowCells<'a>>,
 ) -> Vec<Option<Vec<u8>>> {
     let empty = || {
         let mut list = Vec::with_capacity(n_rows * 12);
@@ -155,9 +176,13 @@ pub(crate) fn stored_lists<'a>(
     };
     let mut lists: Vec<Option<Vec<u8>>> = types.iter().map(|_| empty()).collect();
     for row in 0..n_rows {
-        for (column, (value_type, list)) in types.iter().zip(&mut lists).enumerate() {
+        let Some(cells) = row_of(row).filter(|cells| cells.len() == types.len()) else {
+            lists.iter_mut().flatten().for_each(|out| out.extend_from_slice(b"null,"));
+            continue;
+        };
+        for ((value_type, list), cell) in types.iter().zip(&mut lists).zip(cells.iter()) {
             let Some(out) = list else { continue };
-            match put_cell(out, cell(row, column), *value_type) {
+            match put_cell(out, cell, *value_type) {
                 Some(()) => out.push(b','),
                 None => *list = None,
             }
@@ -283,7 +308,7 @@ fn put_list(out: &mut Vec<u8>, length: usize, mut put: impl FnMut(&mut Vec<u8>, 
 }
 
 fn put_integer(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    put_short(out, itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// The shortest digits that read back as the same number, spelled as Python spells them.
@@ -294,7 +319,7 @@ fn put_float(out: &mut Vec<u8>, value: f64) {
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"\"Infinity\"".as_slice() } else { b"\"-Infinity\"" });
     } else if magnitude == 0.0 || (1e-4..1e16).contains(&magnitude) {
-        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        put_short(out, zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
         let text = format!("{value:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));

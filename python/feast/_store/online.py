@@ -6,9 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from feast._store.entity_rows import entity_columns
 from feast._store.opened import Opened
-from feast._store.selection import selection
 from feast.online_response import OnlineResponse
 
 if TYPE_CHECKING:
@@ -28,9 +26,7 @@ class Online(Opened):
         """The latest feature values of entities, which come as one mapping per row or as one list per join key."""
         options = _online_options(full_feature_names, include_feature_view_version_metadata)
         return OnlineResponse._from_native(
-            self._native.get_online_features(
-                selection(features), entity_columns(entity_rows), options
-            )
+            self._native.get_online_features(features, entity_rows, options)
         )
 
     async def get_online_features_async(
@@ -43,9 +39,7 @@ class Online(Opened):
         """`get_online_features` without blocking the event loop."""
         options = _online_options(full_feature_names, include_feature_view_version_metadata)
         return OnlineResponse._from_native(
-            await self._native.get_online_features_async(
-                selection(features), entity_columns(entity_rows), options
-            )
+            await self._native.get_online_features_async(features, entity_rows, options)
         )
 
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::ArrayRef;
-use feast_core::{OnlineRead, OnlineStore, PlannedView, Result, RetrievalPlan, StoredRows, ValueType};
+use feast_core::{OnlineRead, OnlineStore, PlannedView, Result, RetrievalPlan, RowCells, StoredRows, ValueType};
 use feast_proto::value_codec::ColumnDecoder;
 
 use super::asked::{Asked, check_supported, other_entity_columns};
@@ -64,6 +64,15 @@ impl StoredView {
         match &self.indices {
             None => self.rows.cell(row, feature),
             Some(indices) => self.rows.cell(indices[row]? as usize, feature),
+        }
+    }
+
+    /// The serialized values of a row, feature by feature; `None` where they are hidden.
+    #[inline]
+    pub fn row(&self, row: usize) -> Option<RowCells<'_>> {
+        match &self.indices {
+            None => Some(self.rows.row(row)),
+            Some(indices) => indices[row].map(|row| self.rows.row(row as usize)),
         }
     }
 }

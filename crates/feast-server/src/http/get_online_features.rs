@@ -312,7 +312,7 @@ fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Writt
         let lists = match features.n_rows {
             MANY_ROWS.. => {
                 let types: Vec<ValueType> = view.features.iter().map(|feature| feature.field.value_type).collect();
-                stored_lists(&types, features.n_rows, |row, column| stored.value(row, column))
+                stored_lists(&types, features.n_rows, |row| stored.row(row))
             }
             _ => Vec::new(),
         };

@@ -122,12 +122,13 @@ impl Replies {
         before + self.parts[answer].part(position)
     }
 
-    /// The values that were kept of the replies, where they are in one answer.
-    pub(super) fn kept(&self) -> Option<&Bytes> {
-        match &self.parts[..] {
-            [answer] => Some(&answer.kept.bytes),
-            _ => None,
-        }
+    /// The values that were kept of the replies, and in which of them those of the reply to a command are.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter().map(|answer| &answer.kept.bytes)
+    }
+
+    pub(super) fn kept_part(&self, command: usize) -> usize {
+        self.place(command).0
     }
 
     fn place(&self, command: usize) -> (usize, usize) {

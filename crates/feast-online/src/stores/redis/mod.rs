@@ -170,10 +170,20 @@ impl RedisStore {
                 }
                 Err(failure) => return Err(self.client.error(failure)),
             };
-            let mut commands = (0..).map(|command| Ok((replies.part(command), self.reply(&replies, command)?)));
+            let mut first = 0;
             for (group, asked) in rest.iter_mut().zip(asked) {
-                let asked = commands.by_ref().take(asked);
-                group.read(replies.parts(), replies.kept(), asked).map_err(|trouble| match trouble {
+                let commands = first..first + asked;
+                first = commands.end;
+                let reply = |command| self.reply(&replies, command);
+                let read = match group.reads_whole() {
+                    true => group.read(
+                        replies.kept(),
+                        commands.map(|command| Ok((replies.kept_part(command), reply(command)?))),
+                    ),
+                    false => group
+                        .read(replies.parts(), commands.map(|command| Ok((replies.part(command), reply(command)?)))),
+                };
+                read.map_err(|trouble| match trouble {
                     Trouble::Malformed => self.malformed(),
                     Trouble::Wrong(error) => error,
                 })?;

@@ -244,11 +244,10 @@ impl<'a> ReadGroup<'a> {
         pipeline.len() - before
     }
 
-    /// Takes the next replies, each with the number of the part in which it is. `kept` is what was kept of whole hashes.
+    /// Takes the next replies, each with the number of the part in which it is, or of whole hashes, what was kept of it.
     pub(super) fn read<'r>(
         &mut self,
         parts: impl Iterator<Item = &'r Bytes>,
-        kept: Option<&'r Bytes>,
         mut replies: impl Iterator<Item = Result<(usize, Reply<'r>)>>,
     ) -> Result<(), Trouble> {
         if self.asks_shape && self.n_read == 0 {
@@ -259,10 +258,7 @@ impl<'a> ReadGroup<'a> {
         }
         let Self { views, cells, places, .. } = self;
         let first_part = cells.parts.len();
-        match self.whole {
-            true => cells.parts.extend(kept.cloned()),
-            false => cells.parts.extend(parts.cloned()),
-        }
+        cells.parts.extend(parts.cloned());
         cells.places.reserve((self.keys.len() - self.n_read) * self.n_fields);
         let mut hash = WholeHash::default();
         let mut widest = 0;
@@ -275,7 +271,6 @@ impl<'a> ReadGroup<'a> {
                     return Err(Trouble::Malformed);
                 }
                 widest = widest.max(length / 2);
-                part = first_part as u32;
                 if !places.take_kept(&reply, &mut cells.places) {
                     hash.begin(reply, length / 2);
                     places.find(views, &mut hash, cells)?;
@@ -508,6 +503,7 @@ mod tests {
         whole: bool,
         keeps_pairs: bool,
         n_parts: usize,
+        at_once: bool,
     ) -> Vec<(usize, OnlineRows)> {
         let reads = || wanted.iter().enumerate().map(|(at, wanted)| (at, OnlineRead { wanted, keys }));
         let mut group = ReadGroup::new(0, &reads().next().unwrap().1, shapes).unwrap();
@@ -536,15 +532,20 @@ mod tests {
             reply
         };
         let replies: Vec<Vec<u8>> = hashes.iter().map(reply).collect();
-        // In as many parts as a cluster may answer.
+        // In as many answers as a cluster may give.
         let (first, second) = replies.split_at(replies.len() / n_parts);
         let places = keeps_pairs.then(|| group.places.wanted());
-        for replies in [first, second] {
-            let answer = answer(replies, places.as_deref());
-            let parts = [&answer.parts[0].bytes].into_iter();
-            let kept = places.is_some().then_some(&answer.kept.bytes);
-            let read = group.read(parts, kept, (0..replies.len()).map(|at| Ok((0, answer.reply(at)))));
-            assert!(read.is_ok());
+        let answers = [first, second].map(|replies| answer(replies, places.as_deref()));
+        let part = |answer: &'_ Answer| if whole { answer.kept.bytes.clone() } else { answer.parts[0].bytes.clone() };
+        let parts = answers.each_ref().map(part);
+        let reply = |part: usize, at: usize| Ok((part, answers[part].reply(at)));
+        if at_once {
+            let replies = (0..first.len()).map(|at| reply(0, at)).chain((0..second.len()).map(|at| reply(1, at)));
+            assert!(group.read(parts.iter(), replies).is_ok());
+        } else {
+            assert!(group.read([&parts[0]].into_iter(), (0..first.len()).map(|at| reply(0, at))).is_ok());
+            let second = (0..second.len()).map(|at| reply(1, at).map(|(_, reply)| (0, reply)));
+            assert!(group.read([&parts[1]].into_iter(), second).is_ok());
         }
         let rows = group.finish().unwrap().into_iter();
         let read = |at: usize| OnlineRead { wanted: &wanted[at], keys };
@@ -560,6 +561,7 @@ mod tests {
             requests in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..6), 1..4),
             keeps_pairs in any::<bool>(),
             n_parts in 1..4usize,
+            at_once in any::<bool>(),
         ) {
             let wanted: Vec<WantedColumns> =
                 wanted.into_iter().map(|(view, positions)| table(view).wanted(positions)).collect();
@@ -567,8 +569,8 @@ mod tests {
             for request in requests {
                 let hashes: Vec<Hash> = request.iter().map(|kind| kind.get(&kinds).clone()).collect();
                 let keys = keys(hashes.len());
-                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false, 1);
-                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs, n_parts);
+                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false, 1, at_once);
+                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs, n_parts, at_once);
                 prop_assert_eq!(one_by_one.len(), whole.len());
                 for ((at, rows), (whole_at, whole)) in one_by_one.iter().zip(&whole) {
                     prop_assert_eq!((at, &rows.values), (whole_at, &whole.values));

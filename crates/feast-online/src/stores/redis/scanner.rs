@@ -145,6 +145,8 @@ pub(super) struct Keeping {
     pub(super) places: Vec<CellPlace>,
     /// How many places there are with each reply and the ones before.
     pub(super) ends: Vec<usize>,
+    /// How many wanted pairs were not where they should be, in lists that have any pairs.
+    pub(super) lacking: usize,
 }
 
 /// How pairs end.
@@ -283,8 +285,9 @@ impl Scanner {
             while let Some(next) = wanted.get(n_kept).filter(|wanted| u64::from(wanted.place) <= place) {
                 let is_it = u64::from(next.place) == place && is_same(&next.name, name);
                 let kept_at = if is_it { CellPlace::new(kept.bytes.len(), value.len()) } else { None };
-                if kept_at.is_some() {
-                    kept.bytes.extend_from_slice(value);
+                match kept_at {
+                    Some(_) => kept.bytes.extend_from_slice(value),
+                    None => kept.lacking += 1,
                 }
                 kept.places.push(kept_at.unwrap_or(CellPlace::NONE));
                 n_kept += 1;
@@ -299,7 +302,9 @@ impl Scanner {
     /// The reply at hand ends here.
     fn end(&mut self, keeping: Option<(&[WantedPair], &mut Keeping)>) -> usize {
         if let Some((wanted, kept)) = keeping {
-            kept.places.extend(std::iter::repeat_n(CellPlace::NONE, wanted.len() - self.kept));
+            let lacking = wanted.len() - self.kept;
+            kept.places.extend(std::iter::repeat_n(CellPlace::NONE, lacking));
+            kept.lacking += if self.length > 0 { lacking } else { 0 };
             kept.ends.push(kept.places.len());
         }
         (self.open, self.length, self.kept) = (0, 0, 0);

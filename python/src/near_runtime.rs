@@ -8,11 +8,12 @@
 use std::future::{Future, poll_fn};
 use std::num::NonZero;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use feast::{FeatureStore, OnlineAnswer, OnlineRequest};
-use feast_core::{Error, Result};
+use feast::{FeatureStore, OnlineRequest};
+use feast_core::{Error, Result, RetrievalPlan};
+use feast_online::StoredFeatures;
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::yield_now;
@@ -63,17 +64,10 @@ fn give_back(runtime: Runtime) {
     NEAR.lock().unwrap_or_else(PoisonError::into_inner).idle.push(runtime);
 }
 
-/// Runs a short call to its end on this thread, with the interpreter released; Ctrl-C cancels it. Gives the call back
-/// where it has to be waited for in another way.
-pub(crate) fn wait_near<T: Send, F>(py: Python<'_>, call: F) -> std::result::Result<PyResult<T>, F>
-where
-    F: Future<Output = Result<T>> + Send,
-{
-    let runtime = match take() {
-        Ok(Some(runtime)) => runtime,
-        Ok(None) => return Err(call),
-        Err(error) => return Ok(Err(error).py()),
-    };
+/// Runs a short call to its end on this thread, with the interpreter released; Ctrl-C cancels it. `None`, before it is
+/// begun, where it has to be waited for in another way.
+pub(crate) fn wait_near<T: Send>(py: Python<'_>, call: impl Future<Output = Result<T>> + Send) -> PyResult<Option<T>> {
+    let Some(runtime) = take().py()? else { return Ok(None) };
     let done = py.detach(|| {
         runtime.block_on(async {
             let mut call = pin!(call);
@@ -86,7 +80,7 @@ where
         })
     });
     give_back(runtime);
-    Ok(done.and_then(IntoPyResult::py))
+    done.and_then(IntoPyResult::py).map(Some)
 }
 
 /// Runs a future as part of a runtime: what it starts and opens belongs there.
@@ -99,16 +93,19 @@ async fn on<T>(runtime: &Handle, future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Answers an online request. The read of stored values is the caller's own; whatever else may have to be opened or to go
-/// on belongs to the runtime of the process.
-pub(crate) async fn answer_online(shared: Handle, store: FeatureStore, request: OnlineRequest) -> Result<OnlineAnswer> {
+/// The plan of an online request, and its answer if the store keeps that: `None` before anything is read where it does
+/// not. Only the read is the caller's own; whatever else may have to be opened or to go on belongs to the runtime of the
+/// process.
+pub(crate) async fn read_stored(
+    shared: &Handle,
+    store: &FeatureStore,
+    request: &OnlineRequest,
+) -> Result<(Arc<RetrievalPlan>, Option<StoredFeatures>)> {
     let OnlineRequest { selection, entity_rows, full_feature_names } = request;
-    let plan = store.online_plan(|snapshot, project| snapshot.resolve(project, &selection, full_feature_names));
-    let plan = on(&shared, plan).await?;
-    match store.retrieve_stored(&plan, &entity_rows, None).await? {
-        Some(features) => Ok(OnlineAnswer::Stored(features)),
-        None => on(&shared, store.retrieve_online(&plan, &entity_rows, None)).await.map(OnlineAnswer::Columns),
-    }
+    let plan = store.online_plan(|snapshot, project| snapshot.resolve(project, selection, *full_feature_names));
+    let plan = on(shared, plan).await?;
+    let features = store.retrieve_stored(&plan, entity_rows, None).await?;
+    Ok((plan, features))
 }
 
 /// Lets connections end that nobody holds any more. Called with the interpreter held.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use feast::{
-    ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineRequest, PushTarget,
-    RepoConfig, Window,
+    ApplyOptions, ApplyPlan, Definitions, Event, FeatureStore, MaterializeRequest, Observer, OnlineAnswer,
+    OnlineRequest, PushTarget, RepoConfig, Window,
 };
 use feast_core::{
     Error, FeatureSelection, FeatureViewState, ObjectKind, ObjectRef, RegistryObject, Result, Shard, Wait,
@@ -376,12 +376,16 @@ impl Store {
         options_json: &str,
     ) -> PyResult<OnlineFeatures> {
         let (store, request) = self.online_request(features, entities, options_json)?;
-        let call = near_runtime::answer_online(runtime().py()?.handle().clone(), store, request);
-        match wait_near(py, call) {
-            Ok(answered) => answered,
-            Err(call) => wait(py, call),
-        }
-        .map(OnlineFeatures::from)
+        let shared = runtime().py()?;
+        let reading = near_runtime::read_stored(shared.handle(), &store, &request);
+        let answer = match wait_near(py, reading)? {
+            None => wait(py, store.answer_online(request))?,
+            Some((_, Some(features))) => OnlineAnswer::Stored(features),
+            Some((plan, None)) => {
+                OnlineAnswer::Columns(wait(py, store.retrieve_online(&plan, &request.entity_rows, None))?)
+            }
+        };
+        Ok(answer.into())
     }
 
     fn get_online_features_async<'py>(

@@ -600,7 +600,6 @@ impl Observer for PythonProgress {
     }
 }
 
-/// Feature references, or the message of a feature service.
 /// What the caller asks for: nearly always a list of texts; Python knows what else it may be.
 fn online_selection(features: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
     if features.is_exact_instance_of::<PyList>()
@@ -611,6 +610,7 @@ fn online_selection(features: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
     parse_selection(&features.py().import("feast._store.selection")?.call_method1("selection", (features,))?)
 }
 
+/// Feature references, or the message of a feature service.
 fn parse_selection(selection: &Bound<'_, PyAny>) -> PyResult<FeatureSelection> {
     if let Ok(message) = selection.cast::<pyo3::types::PyBytes>() {
         return match feast_proto::decode_object(ObjectKind::FeatureService, message.as_bytes()).py()? {

@@ -434,7 +434,7 @@ impl DistinctValues {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::array::{DictionaryArray, Float32Array, Int32Array, Int64Array, ListArray, StringArray};
+    use arrow::array::{BooleanArray, DictionaryArray, Float32Array, Int32Array, Int64Array, ListArray, StringArray};
 
     use super::*;
 

@@ -3,8 +3,9 @@
     python bench/offline/workers/join.py duckdb|polars|feast|scan ENTITIES TTL_DAYS FEATURES...
 
 The answer is a table or, with `--stream`, read batch by batch and dropped. Imports and reading the entity rows are outside
-of the clock, and what reading them takes beside the rows is left in another process. With `--values` the answer is summed up as well, which is not outside of the clock where it is streamed: a run
-of its own. `--entity-file` is for data larger than memory: the engine reads the entity rows itself.
+of the clock, and what reading them takes beside the rows is left in another process. With `--values` the answer is summed up
+as well, which is not outside of the clock where it is streamed: a run of its own. `--entity-file` is for data larger than
+memory: the engine reads the entity rows itself.
 """
 
 from __future__ import annotations

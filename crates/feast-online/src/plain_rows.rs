@@ -15,7 +15,7 @@ use feast_proto::value_codec::put_scalar;
 
 use crate::EntityColumn;
 
-/// Values of one kind; `None` is null.
+/// Values of one kind; `None` is null. One value at least is not: the kind of nulls alone is not known.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum PlainColumn<'a> {
@@ -180,12 +180,13 @@ mod tests {
         let integer = prop_oneof![Just(i64::MIN), Just(1 << 40), -3i64..300, any::<i64>()];
         let float = prop_oneof![Just(1e300), Just(-0.0), Just(3.0), -1e9..1e9f64];
         let text = prop_oneof!["[a-z]{0,3}", Just("7".to_owned()), Just("2026-02-10T00:00:00Z".to_owned())];
-        prop_oneof![
+        let values = prop_oneof![
             prop::collection::vec(prop::option::of(integer), 3).prop_map(PlainColumn::Integers),
             prop::collection::vec(prop::option::of(float), 3).prop_map(PlainColumn::Floats),
             prop::collection::vec(prop::option::of(any::<bool>()), 3).prop_map(PlainColumn::Truths),
             prop::collection::vec(prop::option::of(text.prop_map(Cow::Owned)), 3).prop_map(PlainColumn::Texts),
-        ]
+        ];
+        values.prop_filter("nulls alone", |column| (0..column.len()).any(|row| column.value(row).is_some()))
     }
 
     fn times() -> impl Strategy<Value = PlainColumn<'static>> {

@@ -10,11 +10,12 @@ use feast_core::{Error, Result};
 use crate::entity_rows::OUTPUT_ROWS;
 use crate::packed_rows::PackedRows;
 use crate::parallel;
+use crate::table::Table;
 
 /// The feature values of one view for all entity rows of a part.
 pub(crate) enum FoundFeatures {
     /// Which row belongs to each entity row.
-    Packed { ranks: Vec<u32>, rows: PackedRows },
+    Packed { ranks: Table<u32>, rows: PackedRows },
     /// The columns of every so many entity rows.
     Ready { step: usize, columns: Vec<Vec<ArrayRef>> },
 }

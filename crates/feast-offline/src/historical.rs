@@ -353,8 +353,8 @@ impl Historical {
     fn rows_at_a_time(&self) -> usize {
         // A key in a hash table, a time, its row, and what sorting them takes.
         const KEY: usize = 32 + 8 + 4 + 4 + 16;
-        // A slot with its created time, the winner and its rank.
-        const VIEW: usize = 24 + 8 + 16;
+        // Winners and their ranks beside the join.
+        const VIEW: usize = PointInTimeJoin::MOST_SIZE + 16;
         // Tests have few rows and want several parts.
         const LEAST_ROWS: usize = if cfg!(test) { 7 } else { 4096 };
         let mut distinct: Vec<&MatchedKeys> = Vec::new();
@@ -368,10 +368,9 @@ impl Historical {
             + self.open.views.len() * VIEW
             // What is read, and once more a column of it while it is put together.
             + self.features_width() / 4 * 5;
-        // What readers hold while they decode, and rows that wait for others.
+        // What readers hold while they decode.
         let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
-        let readers = columns * READER_COLUMN + self.open.views.len() * PointInTimeJoin::MOST_WAITING_SIZE;
-        let readers = (parallel::threads() * readers).min(self.options.memory / 2);
+        let readers = (parallel::threads() * columns * READER_COLUMN).min(self.options.memory / 2);
         let room = (self.options.memory - readers).saturating_sub(self.entity.held());
         (room / per_row.max(1)).max(LEAST_ROWS)
     }

@@ -246,7 +246,7 @@ impl Leaders {
     fn offer(&mut self, keys: &[ArrayRef], rows: FeatureRows<'_>, (first, last): (i64, i64)) -> Result<Vec<bool>> {
         let n_rows = rows.event.len();
         let mut taken = vec![false; n_rows];
-        let counts = |index: usize| rows.slot(index).is_some_and(|slot| (first..=last).contains(&slot.event()));
+        let counts = |index: usize| rows.slot(index).is_some_and(|slot| (first..=last).contains(&slot.event));
         let mut inside: Vec<bool> = (0..n_rows).map(counts).collect();
         if !self.part.is_all() {
             let mut hashes = Vec::with_capacity(n_rows);
@@ -296,7 +296,7 @@ impl Leaders {
 
     /// Positions of the leading rows, ascending.
     fn rows(&self) -> Vec<u64> {
-        let mut rows: Vec<u64> = self.slots.iter().map(Slot::row).filter(|row| *row != NO_ROW).collect();
+        let mut rows: Vec<u64> = self.slots.iter().map(|slot| slot.row).filter(|row| *row != NO_ROW).collect();
         rows.sort_unstable();
         rows
     }

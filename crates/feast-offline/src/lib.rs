@@ -24,11 +24,15 @@
 //! that do all of that themselves (`warehouses`).
 
 mod point_in_time;
+mod table;
+mod timelines;
+mod waiting_rows;
 
 mod cast;
 mod join_keys;
 mod kept_rows;
 mod packed_rows;
+mod regions;
 mod row_positions;
 mod timestamps;
 

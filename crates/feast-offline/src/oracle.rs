@@ -32,8 +32,9 @@ use crate::entity_rows::EntityRowsBuilder;
 use crate::historical::{JoinOptions, OpenPlan};
 use crate::latest::Latest;
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
+use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule};
 use crate::sources::SourceTable;
+use crate::timelines::Timelines;
 use crate::timestamps::instant;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
@@ -374,7 +375,7 @@ fn joined_backwards(case: &Case, threads: usize) -> Vec<Option<i64>> {
         join.offer(&columns(&keys), rows)
     })
     .unwrap();
-    let chosen = join.finish();
+    let chosen = join.finish(threads).unwrap();
     let mut rows = vec![None; chosen.n_entity_rows()];
     chosen.iter().for_each(|(entity, row)| rows[entity as usize] = Some(row as i64));
     rows

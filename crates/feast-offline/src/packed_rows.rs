@@ -12,10 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
-use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
+use arrow::buffer::{Buffer, NullBuffer};
 use arrow::compute::{cast, concat, interleave, max, min, take};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type};
 use feast_core::{Error, Result};
+
+use crate::table::Table;
 
 /// Stands in the place of the row of an entity row that has none.
 pub(crate) const NO_RANK: u32 = u32::MAX;
@@ -119,7 +121,7 @@ pub(crate) struct PackedRowsBuilder {
     bounds: Vec<IntegerBounds>,
     was_outside: AtomicBool,
     /// [`CHUNK_ROWS`] rows each; made by who first fills one.
-    chunks: Vec<Mutex<Option<MutableBuffer>>>,
+    chunks: Vec<Mutex<Option<Table<u8>>>>,
     /// By column; empty for those whose values lie in the rows.
     values: Vec<Mutex<Values>>,
 }
@@ -196,7 +198,7 @@ impl PackedRowsBuilder {
             let stride = self.layout.stride;
             let mut chunk = held(&self.chunks[chunk]);
             let len = CHUNK_ROWS.min(self.n_rows - (first + start - place));
-            let chunk = chunk.get_or_insert_with(|| MutableBuffer::from_len_zeroed(len * stride));
+            let chunk = chunk.get_or_insert_with(|| Table::zeroed(len * stride));
             let into = &mut chunk[place * stride..][..rows.len() * stride];
             // Values come after, over the bytes of the words that no column needs.
             match words {
@@ -333,7 +335,7 @@ fn spread_any(into: &mut [u8], stride: usize, offset: usize, width: usize, from:
 pub(crate) struct PackedRows {
     layout: Layout,
     n_rows: usize,
-    chunks: Vec<MutableBuffer>,
+    chunks: Vec<Table<u8>>,
     values: Vec<DistinctValues>,
     /// The row of entity rows that have none.
     nothing: Vec<u8>,
@@ -360,12 +362,12 @@ impl PackedRows {
         self.layout.stride + of_texts.sum::<usize>()
     }
 
-    fn row(&self, rank: u32) -> &[u8] {
+    fn row<'a>(&'a self, chunks: &[&'a [u8]], rank: u32) -> &'a [u8] {
         if rank == NO_RANK {
             return &self.nothing;
         }
         let (chunk, place) = (rank as usize / CHUNK_ROWS, rank as usize % CHUNK_ROWS);
-        &self.chunks[chunk][place * self.layout.stride..][..self.layout.stride]
+        &chunks[chunk][place * self.layout.stride..][..self.layout.stride]
     }
 }
 

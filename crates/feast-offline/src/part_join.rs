@@ -15,8 +15,9 @@ use crate::join_keys::canonical;
 use crate::kept_rows::KeptRows;
 use crate::packed_rows::{IntegerBounds, PackedRowsBuilder};
 use crate::parallel;
-use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule, Timelines};
+use crate::point_in_time::{FeatureRows, PointInTimeJoin, Rule};
 use crate::sources::{SourceTable, Texts, Window, is_dictionary_of_texts};
+use crate::timelines::Timelines;
 use crate::view_columns::{Scanned, declared_columns};
 use crate::winners::Winners;
 
@@ -206,7 +207,7 @@ impl PartJoin<'_> {
                 (self.check)()?;
                 let (join_step, fetch_step) = (self.steps.joins[index], self.steps.fetches[index]);
                 let winners = explanation.timed(join_step, || {
-                    let chosen = join.finish();
+                    let chosen = join.finish(threads)?;
                     Ok(Winners::new(chosen.n_entity_rows(), chosen.iter()))
                 })?;
                 explanation.count(join_step, winners.rows.len(), winners.size());

@@ -107,18 +107,22 @@ impl PackedRows {
         let mut present: Vec<Vec<u64>> = layout.fields.iter().map(|_| words_of_column()).collect();
         let mut rows = vec![0u8; BLOCK * layout.stride];
         let mut words: Vec<u64> = Vec::with_capacity(BLOCK);
+        let chunks: Vec<&[u8]> = self.chunks.iter().map(|chunk| &**chunk).collect();
+        let mut found: Vec<&[u8]> = Vec::with_capacity(BLOCK);
         for ranks in ranks.chunks(BLOCK) {
             if layout.stride == 0 {
                 break;
             }
-            // Nothing else waits for memory: all that follows is in the nearest cache. Rows lie far from each other, and
-            // looking at all of them before the first is copied has the processor fetch them at the same time.
-            let looked_at = ranks.iter().map(|rank| self.row(*rank)).fold(0, |seen, row| {
+            // Nothing else waits for memory: all that follows is in the nearest cache. Rows lie far from each other; where
+            // they are is known before the first is looked at, so that the processor fetches as many as it can at once.
+            found.clear();
+            found.extend(ranks.iter().map(|rank| self.row(&chunks, *rank)));
+            let looked_at = found.iter().fold(0, |seen, row| {
                 seen ^ row.first().copied().unwrap_or_default() ^ row.last().copied().unwrap_or_default()
             });
             hint::black_box(looked_at);
-            for (row, rank) in rows.chunks_exact_mut(layout.stride).zip(ranks) {
-                row.copy_from_slice(self.row(*rank));
+            for (row, found) in rows.chunks_exact_mut(layout.stride).zip(&found) {
+                row.copy_from_slice(found);
             }
             let rows = rows[..ranks.len() * layout.stride].chunks_exact(layout.stride);
             for (word, present) in present.chunks_mut(WORD).enumerate() {

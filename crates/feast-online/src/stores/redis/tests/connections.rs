@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use feast_testing::services::redis::{Certificates, free_port, wait_for};
-use futures::future::join_all;
 
 use super::*;
 

@@ -502,8 +502,7 @@ mod tests {
         shapes: &Shapes,
         whole: bool,
         keeps_pairs: bool,
-        n_parts: usize,
-        at_once: bool,
+        (n_parts, at_once): (usize, bool),
     ) -> Vec<(usize, OnlineRows)> {
         let reads = || wanted.iter().enumerate().map(|(at, wanted)| (at, OnlineRead { wanted, keys }));
         let mut group = ReadGroup::new(0, &reads().next().unwrap().1, shapes).unwrap();
@@ -569,8 +568,8 @@ mod tests {
             for request in requests {
                 let hashes: Vec<Hash> = request.iter().map(|kind| kind.get(&kinds).clone()).collect();
                 let keys = keys(hashes.len());
-                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false, 1, at_once);
-                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs, n_parts, at_once);
+                let one_by_one = read(&wanted, &keys, &hashes, &shapes, false, false, (1, at_once));
+                let whole = read(&wanted, &keys, &hashes, &shapes, true, keeps_pairs, (n_parts, at_once));
                 prop_assert_eq!(one_by_one.len(), whole.len());
                 for ((at, rows), (whole_at, whole)) in one_by_one.iter().zip(&whole) {
                     prop_assert_eq!((at, &rows.values), (whole_at, &whole.values));

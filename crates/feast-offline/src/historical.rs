@@ -368,9 +368,10 @@ impl Historical {
             + self.open.views.len() * VIEW
             // What is read, and once more a column of it while it is put together.
             + self.features_width() / 4 * 5;
-        // What readers hold while they decode.
+        // What readers hold while they decode, and what waits beside what was counted above.
         let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
-        let readers = (parallel::threads() * columns * READER_COLUMN).min(self.options.memory / 2);
+        let waiting = self.open.views.len() * PointInTimeJoin::MOST_THREAD_SIZE;
+        let readers = (parallel::threads() * (columns * READER_COLUMN + waiting)).min(self.options.memory / 2);
         let room = (self.options.memory - readers).saturating_sub(self.entity.held());
         (room / per_row.max(1)).max(LEAST_ROWS)
     }

@@ -24,6 +24,7 @@
 //! that do all of that themselves (`warehouses`).
 
 mod point_in_time;
+mod regions;
 mod table;
 mod timelines;
 mod waiting_rows;
@@ -32,7 +33,6 @@ mod cast;
 mod join_keys;
 mod kept_rows;
 mod packed_rows;
-mod regions;
 mod row_positions;
 mod timestamps;
 

@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn values_too_large_for_one_array_are_found_in_several_for_one_array_are_found_in_several() {
+    fn values_too_large_for_one_array_are_found_in_several() {
         let field = Field::new("text", DataType::Utf8, true);
         let parts = || -> Vec<ArrayRef> {
             vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(StringArray::from(vec![Some("c"), None]))]

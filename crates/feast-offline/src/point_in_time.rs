@@ -21,6 +21,7 @@
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::vec::Drain;
 
 use arrow::array::{Array, ArrayRef, TimestampMicrosecondArray};
 use feast_core::{Result, TimeToLive};
@@ -34,7 +35,7 @@ use crate::waiting_rows::WaitingRows;
 /// Stands for the feature row of an entity row that has none.
 pub(crate) const NO_ROW: u64 = u64::MAX;
 
-/// The best feature row so far, for one entity row or one key.
+/// A row as it is offered; kept, the best feature row so far, for one entity row or one key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
     /// Event time of the feature row.
@@ -133,13 +134,6 @@ impl Slots {
         }
         true
     }
-
-    /// Offers what others were offered.
-    fn offer_all(&mut self, others: &Self) {
-        for place in 0..others.best.len() {
-            self.offer(place, others.get(place));
-        }
-    }
 }
 
 /// Which rows of a view count.
@@ -179,23 +173,22 @@ pub(crate) struct PointInTimeJoin {
     has_created: bool,
     /// By region; each is made when rows are first brought to it.
     slots: Vec<Mutex<Slots>>,
-    /// What threads offered lately; a thread takes one, or begins one.
-    offered: Mutex<Vec<Offered>>,
-}
-
-/// What a thread offered.
-enum Offered {
-    Waiting(WaitingRows),
-    /// Where there is one region, rows do not wait: each thread has slots of its own, which are brought together at last.
-    Slots(Slots),
+    /// Rows that wait, each by one thread; a thread takes one, or begins one.
+    waiting: Mutex<Vec<WaitingRows>>,
 }
 
 /// Rows looked at together: enough that waiting for memory overlaps, few enough to stay in the nearest cache.
 const CHUNK: usize = 256;
+/// Rows of a thread that may wait, however few entity rows there are.
+const LEAST_WAITING: usize = 1 << 16;
+
 impl PointInTimeJoin {
-    /// Bytes for each entity row, at most: a slot with its created time, a row that waits, and the row chosen.
+    /// Bytes for each entity row, at most: a slot with its created time, rows that wait, and the row chosen.
     pub(crate) const MOST_SIZE: usize =
-        size_of::<Best>() + size_of::<i64>() + WaitingRows::MOST_SIZE + size_of::<u64>();
+        size_of::<Best>() + size_of::<i64>() + WaitingRows::MOST_ROW_SIZE / 4 * 5 + size_of::<u64>();
+    /// Bytes for each thread beside that, at most.
+    pub(crate) const MOST_THREAD_SIZE: usize =
+        LEAST_WAITING * WaitingRows::MOST_ROW_SIZE + WaitingRows::MOST_UNUSED_SIZE;
 
     /// A join that has seen no feature row. `has_created` says whether the source has created times.
     pub(crate) fn new(timelines: Arc<Timelines>, rule: Rule, has_created: bool) -> Self {
@@ -204,7 +197,7 @@ impl PointInTimeJoin {
         let first = ttl.map_or(i64::MIN, |ttl| first.saturating_sub(ttl));
         let last = rule.known_until.map_or(last, |until| last.min(until));
         let slots = (0..timelines.regions().len()).map(|_| Mutex::default()).collect();
-        Self { timelines, rule, ttl, window: (first, last), has_created, slots, offered: Mutex::default() }
+        Self { timelines, rule, ttl, window: (first, last), has_created, slots, waiting: Mutex::default() }
     }
 
     /// Whether there is an entity row that a feature row could match.
@@ -219,32 +212,34 @@ impl PointInTimeJoin {
 
     /// Offers feature rows with their key columns.
     pub(crate) fn offer(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<()> {
-        let numbers = self.numbers(keys, rows)?;
-        let mut admitted = (0..).zip(numbers).filter_map(|(index, number)| self.admitted(rows, index, number));
-        let mine = held(&self.offered).pop();
-        let mut mine = mine.unwrap_or_else(|| match self.slots.len() {
-            1 => Offered::Slots(Slots::default()),
-            _ => Offered::Waiting(self.waiting_rows(self.most_waiting())),
-        });
-        match &mut mine {
-            Offered::Slots(slots) => {
-                slots.prepare(self.timelines.len(), self.has_created);
-                self.bring(admitted, self.timelines.times(), 0, slots, |_, _| ());
-            }
-            Offered::Waiting(waiting) => {
-                let mut left = waiting.extend(&mut admitted);
-                while left.is_some() {
-                    self.settle(waiting, |_, _| ());
-                    left = waiting.extend(&mut left.into_iter().chain(&mut admitted));
-                }
-            }
-        }
-        held(&self.offered).push(mine);
+        let waiting = self.wait(keys, rows, |_, _| ())?;
+        held(&self.waiting).push(waiting);
         Ok(())
     }
 
-    fn waiting_rows(&self, most: usize) -> WaitingRows {
-        WaitingRows::new(self.timelines.regions(), most, self.has_created)
+    /// Offers feature rows at once, and returns which of them are the best of a slot for now.
+    pub(crate) fn offer_now(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<bool>> {
+        let mut taken = vec![false; rows.event.len()];
+        let mut tell = |slot: Slot, better| taken[(slot.row - rows.first_row) as usize] = better;
+        let mut waiting = self.wait(keys, rows, &mut tell)?;
+        self.settle(&mut waiting, &mut tell);
+        held(&self.waiting).push(waiting);
+        Ok(taken)
+    }
+
+    /// Puts rows that are admitted behind those that wait, which are settled where there is no room.
+    fn wait(&self, keys: &[ArrayRef], rows: FeatureRows<'_>, mut tell: impl FnMut(Slot, bool)) -> Result<WaitingRows> {
+        let numbers = self.numbers(keys, rows)?;
+        let mut admitted = (0..).zip(numbers).filter_map(|(index, number)| self.admitted(rows, index, number));
+        let known = held(&self.waiting).pop();
+        let mut waiting =
+            known.unwrap_or_else(|| WaitingRows::new(self.timelines.regions(), self.most_waiting(), self.has_created));
+        let mut left = waiting.extend(&mut admitted);
+        while left.is_some() {
+            self.settle(&mut waiting, &mut tell);
+            left = waiting.extend(&mut left.into_iter().chain(&mut admitted));
+        }
+        Ok(waiting)
     }
 
     /// Rows that wait at most, of each thread: with those of all threads about as many as there are slots, so that
@@ -252,18 +247,7 @@ impl PointInTimeJoin {
     fn most_waiting(&self) -> usize {
         // Some threads get more rows than others.
         let of_thread = self.timelines.len() / parallel::threads() / 4 * 5;
-        if cfg!(test) { 16 } else { of_thread.max(1 << 16) }
-    }
-
-    /// Offers feature rows at once, and returns which of them are the best of a slot for now.
-    pub(crate) fn offer_now(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<bool>> {
-        let numbers = self.numbers(keys, rows)?;
-        let mut taken = vec![false; numbers.len()];
-        let mut waiting = self.waiting_rows(numbers.len());
-        // There is room for all.
-        waiting.extend(&mut (0..).zip(numbers).filter_map(|(index, number)| self.admitted(rows, index, number)));
-        self.settle(&mut waiting, |slot, better| taken[(slot.row - rows.first_row) as usize] = better);
-        Ok(taken)
+        if cfg!(test) { 16 } else { of_thread.max(LEAST_WAITING) }
     }
 
     fn numbers(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<u32>> {
@@ -289,22 +273,24 @@ impl PointInTimeJoin {
     fn settle(&self, waiting: &mut WaitingRows, mut tell: impl FnMut(Slot, bool)) {
         for region in (0..self.slots.len()).filter(|region| waiting.len_of(*region) > 0) {
             let positions = self.timelines.positions(region);
-            let mut slots = held(&self.slots[region]);
-            slots.prepare(positions.len(), self.has_created);
             let times = &self.timelines.times()[positions.clone()];
-            self.bring(waiting.of(region), times, positions.start, &mut slots, &mut tell);
+            self.find_places(waiting.of(region), times, positions.start, |found| {
+                // Others search while this thread has the slots.
+                let mut slots = held(&self.slots[region]);
+                slots.prepare(positions.len(), self.has_created);
+                found.for_each(|(place, slot)| tell(slot, slots.offer(place, slot)));
+            });
         }
         waiting.clear();
     }
 
-    /// Offers rows to the slots they go to, which begin at a position and have these times.
-    fn bring(
+    /// Finds, for some rows at a time, the slots they go to, which begin at a position and have these times.
+    fn find_places(
         &self,
         rows: impl Iterator<Item = (u32, Slot)>,
         times: &[i64],
         first: usize,
-        slots: &mut Slots,
-        mut tell: impl FnMut(Slot, bool),
+        mut offer: impl FnMut(Drain<'_, (usize, Slot)>),
     ) {
         let mut rows = rows.filter_map(|(number, slot)| Some((self.place(number, slot, times, first)?, slot)));
         let mut near: Vec<(usize, Slot)> = Vec::with_capacity(CHUNK);
@@ -314,9 +300,7 @@ impl PointInTimeJoin {
             if near.is_empty() {
                 return;
             }
-            for (place, slot) in near.drain(..) {
-                tell(slot, slots.offer(place, slot));
-            }
+            offer(near.drain(..));
         }
     }
 
@@ -332,8 +316,8 @@ impl PointInTimeJoin {
         (!self.is_too_old(slot.event, *time)).then_some(positions.start - first + ahead)
     }
 
-    /// The feature rows that are the best of a slot for now, in source order. Rows not listed have lost for good, as
-    /// long as no thread offers meanwhile.
+    /// The feature rows that are the best of a slot for now, in source order. Rows of [`offer_now`](Self::offer_now) that
+    /// are not listed have lost for good, as long as no thread offers meanwhile.
     pub(crate) fn leading_rows(&self) -> Vec<u64> {
         let mut rows = Vec::new();
         for slots in &self.slots {
@@ -348,7 +332,7 @@ impl PointInTimeJoin {
     pub(crate) fn finish(mut self, threads: usize) -> Result<ChosenRows> {
         // The time of an entity row gives way to its feature row.
         let mut chosen = Timelines::take_times(&mut self.timelines);
-        let offered = mem::take(&mut *held(&self.offered));
+        let waiting = mem::take(&mut *held(&self.waiting));
         let mut tasks = Vec::with_capacity(self.slots.len());
         let mut rest = &mut *chosen;
         for region in 0..self.slots.len() {
@@ -361,11 +345,12 @@ impl PointInTimeJoin {
             let first = self.timelines.positions(region).start;
             let mut slots = mem::take(&mut *held(&self.slots[region]));
             slots.prepare(times.len(), self.has_created);
-            for offered in &offered {
-                match offered {
-                    Offered::Waiting(waiting) => self.bring(waiting.of(region), &times, first, &mut slots, |_, _| ()),
-                    Offered::Slots(own) => slots.offer_all(own),
-                }
+            for waiting in &waiting {
+                self.find_places(waiting.of(region), &times, first, |found| {
+                    found.for_each(|(place, slot)| {
+                        slots.offer(place, slot);
+                    });
+                });
             }
             for key in self.timelines.regions().keys(region) {
                 let positions = self.timelines.positions_of(key);

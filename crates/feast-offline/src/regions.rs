@@ -1,4 +1,4 @@
-//! Keys whose times and slots fit a near cache together.
+//! Keys whose times and slots fit a near cache together, as a rule: where no key has many more rows than others.
 
 use std::ops::Range;
 
@@ -15,15 +15,16 @@ pub(crate) struct Regions {
 
 /// Bytes that stay in a near cache while rows go to them. Tests have few rows and want several regions.
 const SIZE: usize = if cfg!(test) { 64 } else { 256 << 10 };
-/// More regions would be more streams of rows than a processor writes at a time.
-const MOST: usize = 1024;
-/// Bytes of a row: its time and its slot.
+/// Bytes of a row: its time, and its slot without a created time.
 const ROW: usize = 24;
 
 impl Regions {
+    /// More regions would be more streams of rows than a processor writes at a time.
+    pub(crate) const MOST: usize = 1024;
+
     /// For so many keys with so many rows in all.
     pub(crate) fn new(n_keys: usize, n_rows: usize) -> Self {
-        let wanted = (n_rows * ROW / SIZE).clamp(1, MOST);
+        let wanted = (n_rows * ROW / SIZE).clamp(1, Self::MOST);
         Self { n_keys, shift: n_keys.div_ceil(wanted).max(1).next_power_of_two().trailing_zeros() }
     }
 

@@ -6,10 +6,10 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::Pod;
 use memmap2::MmapMut;
 
-/// Numbers in memory that begins as zeros and does not count before it is written.
+/// Numbers in memory that begins as zeros; pages of large tables count from when they are written on.
 ///
 /// Going through a large table in no order waits for the translation of addresses more than for memory, so that it lies
-/// on huge pages where the system has them. Memory goes back to the system at once.
+/// on huge pages where the system has them, and goes back to the system as soon as it is dropped.
 pub(crate) struct Table<T> {
     memory: Memory,
     len: usize,

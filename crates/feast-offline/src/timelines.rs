@@ -47,8 +47,7 @@ impl Timelines {
         let mut first_row = 0;
         for times in entity_times {
             let numbers = &numbers[first_row..first_row + times.len()];
-            // There is room for all.
-            waiting.extend(&mut numbers.iter().enumerate().filter_map(|(index, number)| {
+            let left = waiting.extend(&mut numbers.iter().enumerate().filter_map(|(index, number)| {
                 if *number == NO_KEY || times.is_null(index) {
                     return None;
                 }
@@ -56,6 +55,9 @@ impl Timelines {
                 bounds = (bounds.0.min(time), bounds.1.max(time));
                 Some((*number, Slot { event: time, created: i64::MIN, row: (first_row + index) as u64 }))
             }));
+            if left.is_some() {
+                return Err(Error::internal("an entity row found no room"));
+            }
             first_row += times.len();
         }
         drop(numbers);
@@ -67,9 +69,9 @@ impl Timelines {
         let mut first = 0;
         for region in 0..regions.len() {
             let n_rows = waiting.len_of(region);
-            let unsorted;
-            (unsorted, rest_starts) = rest_starts.split_at_mut(regions.keys(region).len());
-            let mut task = RegionTimelines { first, starts: unsorted, times: &mut [], rows: &mut [] };
+            let of_region;
+            (of_region, rest_starts) = rest_starts.split_at_mut(regions.keys(region).len());
+            let mut task = RegionTimelines { first, starts: of_region, times: &mut [], rows: &mut [] };
             (task.times, rest_times) = rest_times.split_at_mut(n_rows);
             (task.rows, rest_rows) = rest_rows.split_at_mut(n_rows);
             tasks.push(Mutex::new(task));

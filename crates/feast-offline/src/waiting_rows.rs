@@ -1,13 +1,14 @@
-//! Feature rows that wait for more of their region.
+//! Rows that wait for more of their region.
 
 use crate::point_in_time::Slot;
 use crate::regions::Regions;
 use crate::table::Table;
 
-/// Feature rows with the numbers of their keys, by region, as one thread found them.
+/// Rows with the numbers of their keys, by region, as one thread found them: feature rows on their way to slots, and entity
+/// rows on their way to timelines.
 ///
 /// They lie in blocks of one table that is as large as they may become, so that letting rows wait moves none of them
-/// again, and takes no memory but theirs.
+/// again, and takes no memory but theirs and the rest of the blocks that were begun last.
 pub(crate) struct WaitingRows {
     /// Rows of [`NARROW`] or [`WIDE`] words: event time, position, key's number, and created time if there is any.
     words: Table<i64>,
@@ -39,7 +40,9 @@ const WIDE: usize = 3;
 
 impl WaitingRows {
     /// Bytes of a row, at most.
-    pub(crate) const MOST_SIZE: usize = WIDE * size_of::<i64>();
+    pub(crate) const MOST_ROW_SIZE: usize = WIDE * size_of::<i64>();
+    /// Bytes of blocks that were begun, at most.
+    pub(crate) const MOST_UNUSED_SIZE: usize = Regions::MOST * BLOCK * Self::MOST_ROW_SIZE;
 
     /// Room for so many rows; created times are kept where there are any.
     pub(crate) fn new(regions: Regions, most: usize, has_created: bool) -> Self {

@@ -16,7 +16,8 @@ impl Winners {
     pub(crate) fn new(n_entity_rows: usize, chosen: impl Iterator<Item = (u32, u64)> + Clone) -> Self {
         let rows = RowPositions::new(chosen.clone().map(|(_, row)| row));
         let mut ranks = Table::filled(n_entity_rows, NO_RANK);
-        chosen.for_each(|(entity, row)| ranks[entity as usize] = rows.rank(row) as u32);
+        let places = &mut *ranks;
+        chosen.for_each(|(entity, row)| places[entity as usize] = rows.rank(row) as u32);
         Self { rows, ranks }
     }
 

@@ -354,7 +354,7 @@ impl Historical {
         // A key in a hash table, a time, its row, and what sorting them takes.
         const KEY: usize = 32 + 8 + 4 + 4 + 16;
         // Winners and their ranks beside the join.
-        const VIEW: usize = PointInTimeJoin::MOST_SIZE + 16;
+        let view = PointInTimeJoin::most_size(PartJoin::threads(self.open.tables.len()).1) + 16;
         // Tests have few rows and want several parts.
         const LEAST_ROWS: usize = if cfg!(test) { 7 } else { 4096 };
         let mut distinct: Vec<&MatchedKeys> = Vec::new();
@@ -365,13 +365,12 @@ impl Historical {
         }
         let per_row = self.entity.spilled_row_size()
             + distinct.len() * KEY
-            + self.open.views.len() * VIEW
+            + self.open.views.len() * view
             // What is read, and once more a column of it while it is put together.
             + self.features_width() / 4 * 5;
-        // What readers hold while they decode, and what waits beside what was counted above.
+        // What readers hold while they decode.
         let columns: usize = self.open.views.iter().map(|view| view.columns.features.len() + 3).sum();
-        let waiting = self.open.views.len() * PointInTimeJoin::MOST_THREAD_SIZE;
-        let readers = (parallel::threads() * (columns * READER_COLUMN + waiting)).min(self.options.memory / 2);
+        let readers = (parallel::threads() * columns * READER_COLUMN).min(self.options.memory / 2);
         let room = (self.options.memory - readers).saturating_sub(self.entity.held());
         (room / per_row.max(1)).max(LEAST_ROWS)
     }

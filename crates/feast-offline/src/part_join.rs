@@ -105,8 +105,7 @@ impl PartJoin<'_> {
             timelines.into_iter().map(|timelines| Mutex::new(Some(timelines))).collect();
         let found: Vec<Mutex<Option<FoundFeatures>>> = self.open.views.iter().map(|_| Mutex::default()).collect();
         let n_tables = self.open.tables.len();
-        let side_by_side = parallel::threads().min(n_tables).max(1);
-        let threads = parallel::threads().div_ceil(side_by_side);
+        let (side_by_side, threads) = Self::threads(n_tables);
         parallel::for_each(side_by_side, n_tables, &|table| {
             for (view, features) in self.join(table, &timelines, threads)? {
                 *found[view].lock().map_err(|_| Error::internal("a thread failed"))? = Some(features);
@@ -114,6 +113,12 @@ impl PartJoin<'_> {
             Ok(())
         })?;
         Ok(found.into_iter().filter_map(|found| found.into_inner().ok().flatten()).collect())
+    }
+
+    /// How many of so many tables are joined side by side, and by how many threads each.
+    pub(crate) fn threads(n_tables: usize) -> (usize, usize) {
+        let side_by_side = parallel::threads().min(n_tables).max(1);
+        (side_by_side, parallel::threads().div_ceil(side_by_side))
     }
 
     /// The sorted entity rows of each view; views with the same keys share them.

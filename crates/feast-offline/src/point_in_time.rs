@@ -12,8 +12,8 @@
 //! then carries the best so far forward. This is linear in the feature rows and takes memory for the entity rows only.
 //!
 //! Slots of many entity rows do not fit a cache, and feature rows go to them in no order. Rows therefore wait, by
-//! regions of keys whose slots do fit, until there are about as many as entity rows; each region is then gone through at
-//! once. Slots outlive that only where more rows follow.
+//! regions of keys whose slots do fit as a rule, until there are about as many as entity rows; each region is then gone
+//! through at once. Slots outlive that only where more rows follow.
 //!
 //! These are plain functions over batches, not a node of a query plan: nothing here needs a planner yet. Entity rows
 //! are independent of each other, so that this module can be run on any part of them.
@@ -28,6 +28,7 @@ use feast_core::{Result, TimeToLive};
 
 use crate::join_keys::NO_KEY;
 use crate::parallel;
+use crate::regions::Regions;
 use crate::table::Table;
 use crate::timelines::{Timelines, n_before};
 use crate::waiting_rows::WaitingRows;
@@ -177,18 +178,19 @@ pub(crate) struct PointInTimeJoin {
     waiting: Mutex<Vec<WaitingRows>>,
 }
 
-/// Rows looked at together: enough that waiting for memory overlaps, few enough to stay in the nearest cache.
-const CHUNK: usize = 256;
-/// Rows of a thread that may wait, however few entity rows there are.
-const LEAST_WAITING: usize = 1 << 16;
+/// Rows looked at together: enough that waiting for memory overlaps, few enough to stay in the nearest cache. Tests have
+/// few rows and want several of them.
+const CHUNK: usize = if cfg!(test) { 3 } else { 256 };
 
 impl PointInTimeJoin {
-    /// Bytes for each entity row, at most: a slot with its created time, rows that wait, and the row chosen.
-    pub(crate) const MOST_SIZE: usize =
-        size_of::<Best>() + size_of::<i64>() + WaitingRows::MOST_ROW_SIZE / 4 * 5 + size_of::<u64>();
-    /// Bytes for each thread beside that, at most.
-    pub(crate) const MOST_THREAD_SIZE: usize =
-        LEAST_WAITING * WaitingRows::MOST_ROW_SIZE + WaitingRows::MOST_UNUSED_SIZE;
+    /// Bytes for each entity row, at most, where so many threads offer: a slot with its created time, rows that wait, and
+    /// the row chosen.
+    pub(crate) const fn most_size(threads: usize) -> usize {
+        let waiting = WaitingRows::MOST_ROW_SIZE / 4 * 5;
+        // Of each region each thread may keep a chunk, and a block of which nothing is used.
+        let of_region = threads * (CHUNK * WaitingRows::MOST_ROW_SIZE + WaitingRows::BLOCK_SIZE);
+        size_of::<Best>() + size_of::<i64>() + size_of::<u64>() + waiting + of_region.div_ceil(Regions::LEAST_ROWS)
+    }
 
     /// A join that has seen no feature row. `has_created` says whether the source has created times.
     pub(crate) fn new(timelines: Arc<Timelines>, rule: Rule, has_created: bool) -> Self {
@@ -217,7 +219,8 @@ impl PointInTimeJoin {
         Ok(())
     }
 
-    /// Offers feature rows at once, and returns which of them are the best of a slot for now.
+    /// Offers feature rows at once, and returns which of them are the best of a slot for now. All rows of a join are
+    /// offered in this way, or none.
     pub(crate) fn offer_now(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<bool>> {
         let mut taken = vec![false; rows.event.len()];
         let mut tell = |slot: Slot, better| taken[(slot.row - rows.first_row) as usize] = better;
@@ -247,7 +250,7 @@ impl PointInTimeJoin {
     fn most_waiting(&self) -> usize {
         // Some threads get more rows than others.
         let of_thread = self.timelines.len() / parallel::threads() / 4 * 5;
-        if cfg!(test) { 16 } else { of_thread.max(LEAST_WAITING) }
+        if cfg!(test) { 16 } else { of_thread.max(CHUNK * self.slots.len()) }
     }
 
     fn numbers(&self, keys: &[ArrayRef], rows: FeatureRows<'_>) -> Result<Vec<u32>> {
@@ -330,9 +333,17 @@ impl PointInTimeJoin {
 
     /// The feature row of each entity row.
     pub(crate) fn finish(mut self, threads: usize) -> Result<ChosenRows> {
+        let mut waiting = mem::take(&mut *held(&self.waiting));
+        // Where there are fewer regions than threads, places are better found by all threads.
+        if self.slots.len() < threads {
+            let of_threads: Vec<_> = waiting.drain(..).map(Mutex::new).collect();
+            parallel::for_each(threads, of_threads.len(), &|index| {
+                self.settle(&mut held(&of_threads[index]), |_, _| ());
+                Ok(())
+            })?;
+        }
         // The time of an entity row gives way to its feature row.
         let mut chosen = Timelines::take_times(&mut self.timelines);
-        let waiting = mem::take(&mut *held(&self.waiting));
         let mut tasks = Vec::with_capacity(self.slots.len());
         let mut rest = &mut *chosen;
         for region in 0..self.slots.len() {

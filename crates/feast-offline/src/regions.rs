@@ -9,7 +9,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Regions {
     n_keys: usize,
-    /// How far to shift a key's number for its region; all are in one region where memory is near anyway.
+    /// How far to shift a key's number for its region. Few rows are in one region, and so are all rows of one key.
     shift: u32,
 }
 
@@ -20,7 +20,9 @@ const ROW: usize = 24;
 
 impl Regions {
     /// More regions would be more streams of rows than a processor writes at a time.
-    pub(crate) const MOST: usize = 1024;
+    const MOST: usize = 1024;
+    /// Rows for each region, where there are several.
+    pub(crate) const LEAST_ROWS: usize = SIZE / ROW;
 
     /// For so many keys with so many rows in all.
     pub(crate) fn new(n_keys: usize, n_rows: usize) -> Self {

@@ -8,7 +8,7 @@ use crate::table::Table;
 /// rows on their way to timelines.
 ///
 /// They lie in blocks of one table that is as large as they may become, so that letting rows wait moves none of them
-/// again, and takes no memory but theirs and the rest of the blocks that were begun last.
+/// again, and takes no memory but theirs and the rest of the blocks that were begun last. What they took once is kept.
 pub(crate) struct WaitingRows {
     /// Rows of [`NARROW`] or [`WIDE`] words: event time, position, key's number, and created time if there is any.
     words: Table<i64>,
@@ -41,8 +41,8 @@ const WIDE: usize = 3;
 impl WaitingRows {
     /// Bytes of a row, at most.
     pub(crate) const MOST_ROW_SIZE: usize = WIDE * size_of::<i64>();
-    /// Bytes of blocks that were begun, at most.
-    pub(crate) const MOST_UNUSED_SIZE: usize = Regions::MOST * BLOCK * Self::MOST_ROW_SIZE;
+    /// Bytes of a block, at most. Each region has one that is not full.
+    pub(crate) const BLOCK_SIZE: usize = BLOCK * Self::MOST_ROW_SIZE;
 
     /// Room for so many rows; created times are kept where there are any.
     pub(crate) fn new(regions: Regions, most: usize, has_created: bool) -> Self {

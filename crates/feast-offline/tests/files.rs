@@ -706,6 +706,33 @@ async fn a_small_memory_limit_takes_more_passes_and_gives_the_same_rows() {
 }
 
 #[tokio::test]
+async fn many_entity_rows_of_a_view_without_entities_fit_a_small_memory_limit() {
+    let (folder, unlimited) = store();
+    let limited = unlimited.clone().with_memory_limit("1MiB").unwrap();
+    let features = many(200_000, 1, 3);
+    write_parquet(&folder.path().join("stats.parquet"), &rows(&features));
+    let source = source("stats.parquet");
+    let mut view = Arc::unwrap_or_clone(view(&source, &[("trips", ValueType::Int64)]));
+    (view.entities, view.entity_columns) = (Vec::new(), Vec::new());
+    let plan = plan(&[Arc::new(view)], &["driver_stats:trips"]);
+    let wanted = many(30_000, 1, 4);
+
+    // The last row at or before, and of several the last of the file.
+    let mut sorted: Vec<(i64, i64)> = features.iter().map(|(_, time, trips)| (*time, *trips)).collect();
+    sorted.sort_unstable();
+    let expected = wanted.iter().map(|(_, time, _)| {
+        let n_before = sorted.partition_point(|(event, _)| event <= time);
+        n_before.checked_sub(1).map(|last| sorted[last].1)
+    });
+    let expected: Vec<Option<i64>> = expected.collect();
+    for store in [unlimited, limited] {
+        let entity = rows(&wanted).project(&[0, 1]).unwrap();
+        let entity = EntitySource::Batches(entity.schema(), vec![entity]);
+        assert_eq!(trips(&historical(&store, Arc::clone(&plan), entity, Vec::new()).await.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_request_explains_what_its_steps_took() {
     let (folder, store) = store();
     write_parquet(&folder.path().join("stats.parquet"), &rows(&many(1000, 10, 1)));

@@ -162,33 +162,38 @@ pub(crate) fn put_stored<'a>(
     put_values(out, &column.finish()?, value_type)
 }
 
-/// The lists that [`put_stored`] makes of several columns, from values that lie row by row; `None` for one with a value
-/// that is out of the ordinary.
+/// The lists that [`put_stored`] makes of the columns of several views, from values that lie row by row; `None` for one with
+/// a value that is out of the ordinary.
+///
+/// A row of all views goes first: its values lie beside each other, while those of a view are far apart.
 pub(crate) fn stored_lists<'a>(
-    types: &[ValueType],
+    types_of_views: &[Vec<ValueType>],
     n_rows: usize,
-    row_of: impl Fn(usize) -> Option<RowCells<'a>>,
-) -> Vec<Option<Vec<u8>>> {
-    let empty = || {
+    row_of: impl Fn(usize, usize) -> Option<RowCells<'a>>,
+) -> Vec<Vec<Option<Vec<u8>>>> {
+    let empty = |_: &ValueType| {
         let mut list = Vec::with_capacity(n_rows * 12);
         list.push(b'[');
         Some(list)
     };
-    let mut lists: Vec<Option<Vec<u8>>> = types.iter().map(|_| empty()).collect();
+    let mut lists: Vec<Vec<Option<Vec<u8>>>> =
+        types_of_views.iter().map(|types| types.iter().map(empty).collect()).collect();
     for row in 0..n_rows {
-        let Some(cells) = row_of(row).filter(|cells| cells.len() == types.len()) else {
-            lists.iter_mut().flatten().for_each(|out| out.extend_from_slice(b"null,"));
-            continue;
-        };
-        for ((value_type, list), cell) in types.iter().zip(&mut lists).zip(cells.iter()) {
-            let Some(out) = list else { continue };
-            match put_cell(out, cell, *value_type) {
-                Some(()) => out.push(b','),
-                None => *list = None,
+        for (view, (types, lists)) in types_of_views.iter().zip(&mut lists).enumerate() {
+            let Some(cells) = row_of(view, row).filter(|cells| cells.len() == types.len()) else {
+                lists.iter_mut().flatten().for_each(|out| out.extend_from_slice(b"null,"));
+                continue;
+            };
+            for ((value_type, list), cell) in types.iter().zip(lists).zip(cells.iter()) {
+                let Some(out) = list else { continue };
+                match put_cell(out, cell, *value_type) {
+                    Some(()) => out.push(b','),
+                    None => *list = None,
+                }
             }
         }
     }
-    lists.iter_mut().flatten().for_each(end_list);
+    lists.iter_mut().flatten().flatten().for_each(end_list);
     lists
 }
 

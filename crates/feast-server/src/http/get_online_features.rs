@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use feast_core::{
-    Error, ErrorCode, FeatureSelection, RegistrySnapshot, Result, RetrievalPlan, ValueType, timestamp_type,
+    Error, ErrorCode, FeatureSelection, PlannedView, RegistrySnapshot, Result, RetrievalPlan, ValueType, timestamp_type,
 };
 use feast_online::{
     EntityColumn, EntityRows, Fallback, FieldStatus, OnlineColumn, OnlineFeatures, StoredFeatures, StoredView, Timings,
@@ -299,6 +299,15 @@ fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Writt
         let present = || (vec![FieldStatus::Present; features.n_rows], vec![0; features.n_rows]);
         put_shared(&mut written, &mut shared, present);
     }
+    let types = |view: &PlannedView| view.features.iter().map(|feature| feature.field.value_type).collect();
+    let mut lists = match features.n_rows {
+        MANY_ROWS.. => {
+            let types: Vec<Vec<ValueType>> = plan.views.iter().map(types).collect();
+            stored_lists(&types, features.n_rows, |view, row| features.views[view].row(row))
+        }
+        _ => Vec::new(),
+    }
+    .into_iter();
     let mut before: Option<&StoredView> = None;
     for (view, stored) in plan.views.iter().zip(&features.views) {
         // Views that are filled together have the same times.
@@ -309,13 +318,7 @@ fn encode_stored(features: &StoredFeatures, with_versions: bool) -> Result<Writt
             shared = None;
         }
         before = Some(stored);
-        let lists = match features.n_rows {
-            MANY_ROWS.. => {
-                let types: Vec<ValueType> = view.features.iter().map(|feature| feature.field.value_type).collect();
-                stored_lists(&types, features.n_rows, |row| stored.row(row))
-            }
-            _ => Vec::new(),
-        };
+        let lists = lists.next().unwrap_or_default();
         for (position, feature) in view.features.iter().enumerate().filter(|(_, feature)| feature.returned) {
             written.text.extend_from_slice(b"{\"values\":");
             if let Some(Some(list)) = lists.get(position) {

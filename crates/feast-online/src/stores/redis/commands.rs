@@ -27,6 +27,14 @@ pub(super) struct WantedPair {
     /// Where it is, as a rule.
     pub(super) place: u32,
     pub(super) name: Box<[u8]>,
+    /// The name once more, if it is as long as names of features are: it is compared for each pair that arrives.
+    pub(super) short_name: Option<[u8; 4]>,
+}
+
+impl WantedPair {
+    pub(super) fn new(place: u32, name: &[u8]) -> Self {
+        Self { place, name: name.into(), short_name: name.try_into().ok() }
+    }
 }
 
 /// In the order of their places.

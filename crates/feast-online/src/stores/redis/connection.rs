@@ -578,7 +578,7 @@ mod tests {
             wanted in prop::collection::btree_set(0..64u32, 0..6),
             steps in prop::collection::vec(1..300_000usize, 1..20),
         ) {
-            let pair = |place: u32| WantedPair { place, name: format!("f{place:03}").into_bytes().into() };
+            let pair = |place: u32| WantedPair::new(place, format!("f{place:03}").as_bytes());
             let wanted: WantedPairs = wanted.into_iter().map(pair).collect();
             let (mut waiting, mut answers) = (VecDeque::new(), Vec::new());
             let mut sent = Vec::new();

@@ -55,7 +55,7 @@ impl Order {
         Self {
             views: views.iter().map(|view| Arc::downgrade(&view.fields)).collect(),
             places: places.to_vec(),
-            wanted: fields.iter().map(|(place, name, _)| WantedPair { place: *place, name: (*name).into() }).collect(),
+            wanted: fields.iter().map(|(place, name, _)| WantedPair::new(*place, name)).collect(),
             ranks,
         }
     }

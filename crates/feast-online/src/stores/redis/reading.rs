@@ -326,15 +326,24 @@ impl<'a> ReadGroup<'a> {
             part_of_key.clear();
         }
         let cells = Arc::new(StoredCells::new(parts, part_of_key, places, self.n_fields));
+        // A hash goes first: its cells lie beside each other, while those of a view are far apart.
+        let mut times: Vec<Times<'_>> = self.views.iter().map(|_| Times::new(n_keys)).collect();
+        for key in 0..n_keys {
+            let mut first_column = 0;
+            for (view, times) in self.views.iter().zip(&mut times) {
+                times.push(view, &cells, key, first_column)?;
+                first_column += view.fields.len();
+            }
+        }
+        let times: Vec<TimestampMicrosecondArray> = times.into_iter().map(Times::finish).collect();
         let mut first_column = 0;
-        let rows = self.views.iter().map(|view| {
+        let rows = self.views.iter().zip(times).map(|(view, event_timestamps)| {
             let n_columns = view.fields.features.len();
-            let event_timestamps = view.times(&cells, first_column, n_keys)?;
             let rows = StoredRows { cells: Arc::clone(&cells), first_column, n_columns, event_timestamps };
             first_column += view.fields.len();
-            Ok((view.position, rows))
+            (view.position, rows)
         });
-        rows.collect()
+        Ok(rows.collect())
     }
 }
 
@@ -355,36 +364,45 @@ fn view_fields(read: &OnlineRead<'_>, shapes: &Shapes) -> Result<Arc<ViewFields>
     read.wanted.memo.get(|| Ok::<_, Error>(ViewFields::of(read, shapes)))
 }
 
-impl ViewRead<'_> {
-    /// The event times of its rows, whose columns begin there.
-    fn times(&self, cells: &StoredCells, first_column: usize, n_keys: usize) -> Result<TimestampMicrosecondArray> {
-        let n_features = self.fields.features.len();
-        let mut times = Vec::with_capacity(n_keys);
-        let mut is_there = NullBufferBuilder::new(n_keys);
-        // Rows that were written together have the same time, as a rule.
-        let (mut before, mut micros_before): (&[u8], i64) = (&[], 0);
-        for key in 0..n_keys {
-            let time = cells.get(key, first_column + n_features);
-            let micros = match time {
-                // Values without a time: nobody knows since when.
-                None => 0,
-                Some(bytes) if bytes == before => micros_before,
-                Some(bytes) => read_time(bytes).ok_or_else(|| {
-                    Error::unavailable("an event time in the online store is no timestamp")
-                        .with_context("feature view", &self.wanted.table.view)
-                        .with_hint("another program writes to the same keys: give the store a database of its own")
-                })?,
-            };
-            if let Some(bytes) = time {
-                (before, micros_before) = (bytes, micros);
-            }
-            times.push(micros);
-            is_there.append(
-                time.is_some() || (0..n_features).any(|feature| cells.get(key, first_column + feature).is_some()),
-            );
+/// The event times of the rows of a view.
+struct Times<'c> {
+    micros: Vec<i64>,
+    is_there: NullBufferBuilder,
+    /// Rows that were written together have the same time, as a rule.
+    before: (&'c [u8], i64),
+}
+
+impl<'c> Times<'c> {
+    fn new(n_keys: usize) -> Self {
+        Self { micros: Vec::with_capacity(n_keys), is_there: NullBufferBuilder::new(n_keys), before: (&[], 0) }
+    }
+
+    /// Takes that of the next key; the columns of the view begin at one of those of the cells.
+    fn push(&mut self, view: &ViewRead<'_>, cells: &'c StoredCells, key: usize, first_column: usize) -> Result<()> {
+        let n_features = view.fields.features.len();
+        let time = cells.get(key, first_column + n_features);
+        let micros = match time {
+            // Values without a time: nobody knows since when.
+            None => 0,
+            Some(bytes) if bytes == self.before.0 => self.before.1,
+            Some(bytes) => read_time(bytes).ok_or_else(|| {
+                Error::unavailable("an event time in the online store is no timestamp")
+                    .with_context("feature view", &view.wanted.table.view)
+                    .with_hint("another program writes to the same keys: give the store a database of its own")
+            })?,
+        };
+        if let Some(bytes) = time {
+            self.before = (bytes, micros);
         }
-        let times = TimestampMicrosecondArray::new(times.into(), is_there.finish());
-        Ok(times.with_data_type(timestamp_type()))
+        self.micros.push(micros);
+        self.is_there
+            .append(time.is_some() || (0..n_features).any(|feature| cells.get(key, first_column + feature).is_some()));
+        Ok(())
+    }
+
+    fn finish(mut self) -> TimestampMicrosecondArray {
+        let times = TimestampMicrosecondArray::new(self.micros.into(), self.is_there.finish());
+        times.with_data_type(timestamp_type())
     }
 }
 

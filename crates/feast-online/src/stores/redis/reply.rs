@@ -283,7 +283,7 @@ mod tests {
             &[(3, "mnop"), (5, "other")],
         ];
         for (step, wanted) in (1..bytes.len()).zip(wanted.iter().cycle()) {
-            let wanted = wanted.iter().map(|(place, name)| WantedPair { place: *place, name: name.as_bytes().into() });
+            let wanted = wanted.iter().map(|(place, name)| WantedPair::new(*place, name.as_bytes()));
             let wanted: WantedPairs = wanted.collect();
             let (mut scanner, mut ends, mut kept) = (Scanner::default(), Vec::new(), Keeping::default());
             for arrived in (0..=bytes.len()).step_by(step).chain([bytes.len()]) {
@@ -336,7 +336,7 @@ mod tests {
         fn any_bytes_are_no_panic(bytes in prop::collection::vec(prop::sample::select(&b"+-$*:019\r\n"[..]), 0..40)) {
             let mut scanner = Scanner::default();
             let (mut starts, mut kept) = (Vec::new(), Keeping::default());
-            let wanted = [0, 0, 2].map(|place| WantedPair { place, name: (*b"*").into() });
+            let wanted = [0, 0, 2].map(|place| WantedPair::new(place, b"*"));
             while let Ok(Some(_)) = scanner.next(&bytes, 9, Some((&wanted, &mut kept))) {}
             let mut reply = Reply::new(&bytes);
             while reply.next().is_ok() {}

@@ -258,7 +258,8 @@ impl Scanner {
                         break;
                     }
                     let Some(pair) = guess.pair(bytes, at) else { break };
-                    if bytes.get(at + 4..at + 8) != Some(&wanted.name) {
+                    let name = bytes.get(at + 4..).and_then(|rest| rest.first_chunk::<4>());
+                    if name != wanted.short_name.as_ref() {
                         break;
                     }
                     kept.places.push(CellPlace::new(kept.bytes.len(), pair.length).ok_or(Malformed)?);

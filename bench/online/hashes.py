@@ -47,7 +47,7 @@ def main() -> None:
 
             def measure(name: bytes, rest: list[bytes], shape: str, places: int, width: int = width) -> None:
                 file = Path(scratch) / "commands"
-                write_pipelines(file, keys, PER_PIPELINE, [(name, rest)])
+                write_pipelines(file, keys, PER_PIPELINE, name, [rest])
                 send_pipelines(program, port, file, 1, 0.1)
                 before = cpu_seconds(process)
                 told = send_pipelines(program, port, file, 1, arguments.seconds)

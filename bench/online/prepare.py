@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VIEWS, KEYS = 25, 5000
+# The views that have a push source: the first one, and the one in the middle.
+PUSHED = (0, VIEWS // 2)
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 
 DEFINITIONS = """
@@ -27,8 +29,8 @@ for number in range({views}):
     source = FileSource(
         name=f"source_{{number:02}}", path=f"data/view_{{number:02}}.parquet", timestamp_field="event_timestamp"
     )
-    if number == 0:  # the view that is pushed to
-        source = pushed = PushSource(name="pushed", batch_source=source)
+    if number in {pushed}:
+        source = globals()[f"pushed_{{number:02}}"] = PushSource(name=f"pushed_{{number:02}}", batch_source=source)
     globals()[f"view_{{number:02}}"] = FeatureView(
         name=f"view_{{number:02}}",
         entities=[driver],
@@ -67,7 +69,7 @@ def main() -> None:
     for number in range(VIEWS):
         table = pa.table({"driver_id": pa.array(range(KEYS)), "event_timestamp": times, **columns(number)})
         pq.write_table(table, folder / "data" / f"view_{number:02}.parquet")
-    (folder / "definitions.py").write_text(DEFINITIONS.format(views=VIEWS))
+    (folder / "definitions.py").write_text(DEFINITIONS.format(views=VIEWS, pushed=PUSHED))
     online = "{type: sqlite, path: data/online.db}"
     if len(sys.argv) > 2:
         online = f"{{type: redis, connection_string: '{sys.argv[2]}'}}"

@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from servers import run
@@ -80,14 +80,13 @@ def client(folder: Path) -> Path:
     return program
 
 
-def write_pipelines(file: Path, keys: list[bytes], n_keys: int, commands: Iterable[tuple[bytes, list[bytes]]]) -> None:
-    """Pipelines over random keys; a command is its name and what follows the key."""
+def write_pipelines(file: Path, keys: list[bytes], n_keys: int, name: bytes, rows: list[list[bytes]]) -> None:
+    """Pipelines of one command over random keys; behind each key comes one of the rows."""
     dice = random.Random(13)
     with file.open("wb") as out:
         for _ in range(100 if n_keys < 500 else 20):
-            parts = [command(name, key, *rest) for key in dice.sample(keys, n_keys) for name, rest in commands]
-            text = b"".join(parts)
-            out.write(struct.pack("<II", len(parts), len(text)) + text)
+            text = b"".join(command(name, key, *dice.choice(rows)) for key in dice.sample(keys, n_keys))
+            out.write(struct.pack("<II", n_keys, len(text)) + text)
 
 
 def send_pipelines(program: Path, port: int, file: Path, connections: int, seconds: float) -> dict[str, int]:

@@ -7,8 +7,8 @@ Feast itself applies and materializes the repository; both sides read what it wr
 bounds every server from above is measured too: this server with nothing behind its connections but a constant body of the
 same size, the HTTP library alone with that body, and, for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
 HGETALL; the same fields of copies of the hashes written by HSET. CPU time is what a busy machine distorts least. When
-wrk stops, requests are still on their way: the CPU time that Feast's server spends on them to their end is divided by all
-requests, those that nobody waited for included; this server's only by those that it answered.
+wrk stops, requests are still on their way: the CPU time of a server is divided by all requests that it answered, those that
+nobody waited for included. This server counts them itself; Feast's answers all.
 
 Parts: `requests` and `push` over HTTP, `sdk` in process, `soak` (only when asked for; --minutes) at 80 % of capacity
 with definitions applied and the registry read again meanwhile.
@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import math
 import os
 import platform
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,12 +39,31 @@ from servers import Server, cpu_seconds, free_port, memory_mib, redis, run, say,
 
 HERE = Path(__file__).parent
 KEYS, FEATURES, VIEWS = 5000, 10, 25
-#        entities, views
-CASES = {
-    "1 x 10, 1 view": (1, 1),
-    "1 x 50, 5 views": (1, 5),
-    "100 x 50, 5 views": (100, 5),
-    "500 x 250, 25 views": (500, 25),
+
+
+def spread(n_views: int) -> list[int]:
+    """So many views whose fields are spread over the hashes as far from each other as they can be."""
+    return [VIEWS * (2 * at + 1) // (2 * n_views) for at in range(n_views)]
+
+
+# Entities and views. How far in front the fields of a view lie in the hashes of Redis is most of what they cost Redis, since
+# it walks through them. Feast writes views in no order of its own, so that those of a request may lie anywhere: for five
+# views all over the hash, for one in the middle, or in front.
+MIDDLE = VIEWS // 2
+CASES: dict[str, tuple[int, list[int]]] = {
+    "1 x 10, 1 view": (1, [0]),
+    "1 x 10, 1 view in the middle": (1, [MIDDLE]),
+    "1 x 50, 5 views": (1, spread(5)),
+    "100 x 50, 5 views": (100, spread(5)),
+    "100 x 50, 5 views in front": (100, list(range(5))),
+    "500 x 250, 25 views": (500, spread(VIEWS)),
+}
+# Rows and the view that they are for.
+PUSHES = {
+    "push 1 x 10": (1, MIDDLE),
+    "push 1 x 10, view in front": (1, 0),
+    "push 100 x 10": (100, MIDDLE),
+    "push 100 x 10, view in front": (100, 0),
 }
 PARTS = ["requests", "push", "sdk", "soak"]
 # What the keys of hashes begin with that are written to for comparison.
@@ -73,9 +94,9 @@ class Bench:
 def bodies(case: str, folder: Path) -> Path:
     """Requests with random keys, one per line, the same for everybody."""
     entities, views = CASES[case]
-    features = [f"view_{view:02}:f{view:02}_{at}" for view in range(views) for at in range(FEATURES)]
+    features = [f"view_{view:02}:f{view:02}_{at}" for view in views for at in range(FEATURES)]
     dice = random.Random(7)
-    path = folder / f"{entities}x{views}.jsonl"
+    path = folder / f"{case}.jsonl"
     with path.open("w") as file:
         for _ in range(200 if entities < 500 else 40):
             keys = dice.sample(range(KEYS), entities)
@@ -83,10 +104,10 @@ def bodies(case: str, folder: Path) -> Path:
     return path
 
 
-def pushes(rows: int, folder: Path) -> Path:
-    """Bodies that push rows to the first view, one per line, each with keys of its own, all at one time."""
+def pushes(rows: int, view: int, folder: Path) -> Path:
+    """Bodies that push rows to a view, one per line, each with keys of its own, all at one time."""
     dice = random.Random(11)
-    path = folder / f"push{rows}.jsonl"
+    path = folder / f"push{rows}-{view}.jsonl"
     with path.open("w") as file:
         for _ in range(200):
             frame = {"driver_id": dice.sample(range(KEYS), rows), "event_timestamp": ["2026-02-10T00:00:00Z"] * rows}
@@ -103,8 +124,8 @@ def pushes(rows: int, folder: Path) -> Path:
                 lambda: dice.randrange(2**53),
             ]
             for at, make in enumerate(makers):
-                frame[f"f00_{at}"] = [make() for _ in range(rows)]
-            file.write(json.dumps({"push_source_name": "pushed", "df": frame, "to": "online"}) + "\n")
+                frame[f"f{view:02}_{at}"] = [make() for _ in range(rows)]
+            file.write(json.dumps({"push_source_name": f"pushed_{view:02}", "df": frame, "to": "online"}) + "\n")
     return path
 
 
@@ -150,11 +171,14 @@ def load(
     """Figures per request of requests as fast as they are answered."""
     for _ in range(3):
         server.post(file.open().readline(), path)
+    counts = server.name == "feast-rs"
+    finished = server.finished(path) if counts else 0
     before = settled(server.process.pid), cpu_seconds(store) if store else 0.0
     told = wrk(server, file, path, connections, seconds)
     # wrk does not wait for the last requests of its connections.
     after = settled(server.process.pid), cpu_seconds(store) if store else 0.0
-    done = max(1, told["requests"] + (connections if server.name == "Feast" else 0))
+    late = connections if server.name == "Feast" else 0
+    done = max(1, server.finished(path) - finished if counts else told["requests"] + late)
     return {
         "rps": told["requests"] / (told["microseconds"] / 1e6),
         "p50_ms": told["p50"] / 1000,
@@ -166,10 +190,10 @@ def load(
     }
 
 
-def fields_of(views: int) -> list[bytes]:
-    """The fields of the first views, as they are named in the hashes of the repository."""
+def fields_of(views: list[int]) -> list[bytes]:
+    """The fields of some views, as they are named in the hashes of the repository."""
     fields = []
-    for view in range(views):
+    for view in views:
         fields += [field(f"view_{view:02}", f"f{view:02}_{at}") for at in range(FEATURES)] + [b"_ts:view_%02d" % view]
     return fields
 
@@ -181,7 +205,8 @@ def read_floor(bench: Bench, case: str, connections: int, whole: bool) -> dict[s
     keys = [key for key in Redis(port).every_key() if not key.startswith(COPIES)]
     fields = fields_of(views)
     file = bench.scratch / "pipelines.bin"
-    write_pipelines(file, keys, entities, [(b"HGETALL", []) if whole else (b"HMGET", fields)])
+    name, words = (b"HGETALL", []) if whole else (b"HMGET", fields)
+    write_pipelines(file, keys, entities, name, [words])
     if not whole and None in (found := Redis(port).ask(b"HMGET", keys[0], *fields)):
         sys.exit(f"error: {found.count(None)} of the fields of the floor are not in the hashes of the repository")
     return pipelined(bench, file, connections)
@@ -205,17 +230,20 @@ def pipelined(bench: Bench, file: Path, connections: int) -> dict[str, float]:
     }
 
 
-def write_floor(bench: Bench, entities: int, views: int, connections: int) -> dict[str, float]:
-    """HSET of as many fields of as many keys, into copies of the hashes of the repository: where in a hash a field lies is
-    most of what it costs to write it."""
+def write_floor(bench: Bench, entities: int, view: int, connections: int) -> dict[str, float]:
+    """HSET of the fields of a view, of as many keys, into copies of the hashes of the repository, with values that others of
+    them have: where a value is of another length, Redis moves all that is behind it."""
     server = Redis(bench.redis[0])
     keys = [key for key in server.every_key() if not key.startswith(COPIES)]
     for key in keys:
         server.ask(b"COPY", key, COPIES + key, b"REPLACE")
-    fields = fields_of(views)
-    pairs = [word for pair in zip(fields, server.ask(b"HMGET", keys[0], *fields), strict=True) for word in pair]
+    fields = fields_of([view])
+    rows = [
+        [word for pair in zip(fields, server.ask(b"HMGET", key, *fields), strict=True) for word in pair]
+        for key in keys[:200]
+    ]
     file = bench.scratch / "writes.bin"
-    write_pipelines(file, [COPIES + key for key in keys], entities, [(b"HSET", pairs)])
+    write_pipelines(file, [COPIES + key for key in keys], entities, b"HSET", rows)
     return pipelined(bench, file, connections)
 
 
@@ -253,6 +281,16 @@ def constants(program: Path, length: int) -> Iterator[tuple[Server, Server]]:
         yield first, second
 
 
+def in_turns(rounds: int, measures: dict[str, Callable[[], dict]]) -> Iterator[tuple[str, dict]]:
+    """The medians of each side. They take turns, because how fast a machine is changes from minute to minute."""
+    found: dict[str, list[dict]] = {side: [] for side in measures}
+    for _ in range(rounds):
+        for side, measure in measures.items():
+            found[side].append(measure())
+    for side, samples in found.items():
+        yield side, {figure: statistics.median(sample[figure] for sample in samples) for figure in samples[0]}
+
+
 def measure_requests(bench: Bench) -> Iterator[dict]:
     """Reading over HTTP."""
     arguments = bench.arguments
@@ -262,30 +300,35 @@ def measure_requests(bench: Bench) -> Iterator[dict]:
             length = check_same([ours, peer], file.open().readline())
             with constants(arguments.constant, length) as floors:
                 for connections in arguments.connections:
-                    for server in (ours, peer, *floors):
-                        store = None if server in floors else bench.redis_process
-                        found = load(server, file, connections, arguments.seconds, store)
-                        yield bench.row(case, connections, server.name, found)
+                    measures = {
+                        server.name: functools.partial(load, server, file, connections, arguments.seconds, store)
+                        for server, store in [(ours, bench.redis_process), (peer, bench.redis_process)]
+                        + [(floor, None) for floor in floors]
+                    }
                     if bench.redis:
-                        for name in ("HMGET", "HGETALL"):
-                            found = read_floor(bench, case, connections, name == "HGETALL")
-                            yield bench.row(case, connections, f"floor: {name}", found)
+                        for whole, name in ((False, "floor: HMGET"), (True, "floor: HGETALL")):
+                            measures[name] = functools.partial(read_floor, bench, case, connections, whole)
+                    for side, found in in_turns(arguments.rounds, measures):
+                        yield bench.row(case, connections, side, found)
 
 
 def measure_push(bench: Bench) -> Iterator[dict]:
     """Writing over HTTP."""
     arguments = bench.arguments
     with both(bench) as servers:
-        for rows in (1, 100):
-            file = pushes(rows, bench.scratch)
-            case = f"push {rows} x 10"
+        for case, (rows, view) in PUSHES.items():
+            file = pushes(rows, view, bench.scratch)
             for connections in arguments.connections:
-                for server in servers:
-                    found = load(server, file, connections, arguments.seconds, bench.redis_process, "/push")
-                    yield bench.row(case, connections, server.name, found)
+                measures = {
+                    server.name: functools.partial(
+                        load, server, file, connections, arguments.seconds, bench.redis_process, "/push"
+                    )
+                    for server in servers
+                }
                 if bench.redis:
-                    found = write_floor(bench, rows, 1, connections)
-                    yield bench.row(case, connections, "floor: HSET", found)
+                    measures["floor: HSET"] = functools.partial(write_floor, bench, rows, view, connections)
+                for side, found in in_turns(arguments.rounds, measures):
+                    yield bench.row(case, connections, side, found)
 
 
 def measure_sdk(bench: Bench) -> Iterator[dict]:
@@ -293,7 +336,8 @@ def measure_sdk(bench: Bench) -> Iterator[dict]:
     arguments = bench.arguments
     for case in arguments.case or CASES:
         file = bodies(case, bench.scratch)
-        for side, environment in (("feast-rs", arguments.ours), ("Feast", arguments.peer)):
+
+        def measure(environment: Path, file: Path = file) -> dict:
             before = cpu_seconds(bench.redis_process) if bench.redis else 0.0
             told = run(
                 [environment / "bin" / "python", HERE / "sdk.py", bench.repository, file, arguments.seconds],
@@ -302,6 +346,11 @@ def measure_sdk(bench: Bench) -> Iterator[dict]:
             found = json.loads(told.strip().splitlines()[-1])
             after = cpu_seconds(bench.redis_process) if bench.redis else 0.0
             found["store_cpu_ms"] = (after - before) * 1000 / found.pop("calls")
+            return found
+
+        sides = {"feast-rs": arguments.ours, "Feast": arguments.peer}
+        measures = {side: functools.partial(measure, environment) for side, environment in sides.items()}
+        for side, found in in_turns(arguments.rounds, measures):
             yield bench.row(f"SDK {case}", 1, side, found)
 
 
@@ -374,8 +423,8 @@ def measure_store(store: str, arguments: argparse.Namespace, scratch: Path) -> I
         python = arguments.peer / "bin" / "python"
         run([python, HERE / "prepare.py", repository, *([f"127.0.0.1:{found[0]}"] if found else [])])
         feast = arguments.peer / "bin" / "feast"
-        # In one order: Redis walks through lists to the fields of a view, and Feast's own order is another in each run.
-        views = [word for view in range(25) for word in ("--views", f"view_{view:02}")]
+        # In one order, since Feast's own is another in each run.
+        views = [word for view in range(VIEWS) for word in ("--views", f"view_{view:02}")]
         for command in (["apply"], ["materialize", *views, "2026-01-01T00:00:00", "2026-03-01T00:00:00"]):
             say(f"{store}: Feast runs `{command[0]}`")
             run([feast, *command], cwd=repository)
@@ -385,21 +434,26 @@ def measure_store(store: str, arguments: argparse.Namespace, scratch: Path) -> I
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown; ratios are against Feast in the same case."""
+    """Markdown. What stands behind this side: Feast's CPU by its own, Feast's CPU of the store by its own, and its requests
+    by those of the floors, in their order."""
     lines = [
         "| store | case | connections | side | requests/s | p50 ms | p99 ms | server CPU ms | store CPU ms "
-        + "| memory MiB | failed | Feast's CPU / this |",
-        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        + "| memory MiB | failed | Feast's CPU / this | Feast's store CPU / this | of the floors |",
+        "|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
-    feast = {(row["store"], row["case"], row["connections"]): row for row in rows if row["side"] == "Feast"}
     for row in rows:
-        reference = feast.get((row["store"], row["case"], row["connections"]))
-        is_other = row["side"] == "feast-rs" and reference is not None and row["cpu_ms"] > 0
-        ratio = f"{reference['cpu_ms'] / row['cpu_ms']:.0f}" if is_other else ""
+        beside = [other for other in rows if all(other[part] == row[part] for part in ("store", "case", "connections"))]
+        ratios, floors = ["", ""], ""
+        if row["side"] == "feast-rs":
+            for feast in (other for other in beside if other["side"] == "Feast"):
+                figures = [(feast["cpu_ms"], row["cpu_ms"], 0), (feast["store_cpu_ms"], row["store_cpu_ms"], 1)]
+                ratios = [f"{theirs / own:.{digits}f}" if own else "" for theirs, own, digits in figures]
+            of_floors = [row["rps"] / other["rps"] for other in beside if other["side"].startswith("floor")]
+            floors = ", ".join(f"{of:.0%}" for of in of_floors)
         lines.append(
             f"| {row['store']} | {row['case']} | {row['connections']} | {row['side']} | {row['rps']:,.0f} "
             f"| {row['p50_ms']:.2f} | {row['p99_ms']:.2f} | {row['cpu_ms']:.3f} | {row['store_cpu_ms']:.3f} "
-            f"| {row['memory_mib']:.0f} | {row['bad']} | {ratio} |"
+            f"| {row['memory_mib']:.0f} | {row['bad']:.0f} | {ratios[0]} | {ratios[1]} | {floors} |"
         )
     return "\n".join(lines)
 
@@ -417,6 +471,7 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=list(CASES), help="default: all")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=1, help="the sides take turns; medians are told")
     parser.add_argument("--results", type=Path, help="directory for a JSON file with the figures")
     arguments = parser.parse_args()
     for name in ("binary", "constant", "ours", "peer"):

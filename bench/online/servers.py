@@ -86,6 +86,13 @@ class Server:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read() or "null")
 
+    def finished(self, path: str) -> int:
+        """How many requests to a path this server has answered, by its own count: whoever asked may have left."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        named = f'feast_feature_server_request_total{{endpoint="{path}"'
+        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines if line.startswith(named))
+
 
 @contextlib.contextmanager
 def serving(name: str, command: list[object], port: int, path: str = "/health") -> Iterator[Server]:

@@ -115,7 +115,7 @@ bench-online: wheel dist/feast peer ## requests for online features: this server
 	@$(CARGO) build --release --locked -p feast-cli -p feast-python -p feast-server --bin feast --bin constant_body
 	$(say) "bench-online: installing the wheel into .build/demo"
 	@$(ENVIRONMENT) "$(DEMO)" scripts/requirements/demo.txt dist/feast_rs-*.whl
-	$(say) "bench-online: measuring (about five minutes per store)"
+	$(say) "bench-online: measuring (about a quarter of an hour per store)"
 	@$(PYTHON) bench/online/run.py --binary dist/feast --constant "$(CARGO_TARGET_DIR)/release/constant_body" \
 		--ours "$(DEMO)" --peer "$(PEER)" --results .build/bench $(BENCH_ARGUMENTS)
 

@@ -8,7 +8,9 @@ bounds every server from above is measured too: this server with nothing behind 
 same size, the HTTP library alone with that body, and, for Redis, the same fields of the same hashes read by a program in C that pipelines HMGET, and whole hashes read by
 HGETALL; the same fields of copies of the hashes written by HSET. CPU time is what a busy machine distorts least. When
 wrk stops, requests are still on their way: the CPU time of a server is divided by all requests that it answered, those that
-nobody waited for included. This server counts them itself; Feast's answers all.
+nobody waited for included. This server counts them itself; Feast's answers all. What this one spent on requests that it gave
+up because nobody waited counts against it: where a request takes tens of milliseconds, few connections and more --seconds
+tell more.
 
 Parts: `requests` and `push` over HTTP, `sdk` in process, `soak` (only when asked for; --minutes) at 80 % of capacity
 with definitions applied and the registry read again meanwhile.

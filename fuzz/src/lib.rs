@@ -1,5 +1,5 @@
 //! What is fuzzed: each program here takes one input and fails when it is not met as it should be. `make fuzz` calls them with
-//! what libFuzzer makes up, `crates/feast-server/tests/fuzz_programs.rs` with what they start from.
+//! what libFuzzer makes up, `crates/feast-server/tests/server/fuzz_programs.rs` with what they start from.
 
 use std::future::Future;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ pub mod registry_message;
 pub mod seeds;
 
 /// The feature store that tests of the server use.
-#[path = "../../crates/feast-server/tests/fixture/mod.rs"]
+#[path = "../../crates/feast-server/tests/server/fixture.rs"]
 #[allow(missing_docs, dead_code, clippy::unwrap_used, reason = "shared with tests")]
 pub mod fixture;
 

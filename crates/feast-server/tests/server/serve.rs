@@ -1,7 +1,4 @@
 //! The server on a socket: it says when it is ready, answers, and stops without cutting anybody off.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,6 +10,8 @@ use feast_server::{ServeOptions, TraceOptions, serve};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+
+use crate::fixture;
 
 fn options() -> ServeOptions {
     ServeOptions { port: 0, ..ServeOptions::default() }

@@ -1,8 +1,6 @@
 //! Training data of computed views is what a materialization up to the time of each entity row would have served:
 //! random rows, every function, windows and ttl.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

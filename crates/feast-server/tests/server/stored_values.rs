@@ -1,8 +1,5 @@
 //! Values that a store keeps serialized go into answers as they are. The answers are those that columns give, byte for
 //! byte, or the same errors.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +19,8 @@ use feast_proto::value_codec::encode_column;
 use feast_server::{ServeOptions, router};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+use crate::fixture;
 
 /// The store of the repository, which gives away what it keeps, some of it damaged.
 #[derive(Debug)]

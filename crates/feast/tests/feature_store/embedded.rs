@@ -1,7 +1,5 @@
 //! The verbs on the embedded default: file registry, SQLite online store, Parquet files.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! PostgreSQL as offline store, on a real server.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::Path;

@@ -12,8 +12,6 @@
 //! with and without an index, which it joins in different ways. With
 //! `FEAST_COMPLETE=1` the answers in the files are rewritten.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

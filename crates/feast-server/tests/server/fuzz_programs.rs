@@ -1,12 +1,10 @@
 //! What `make fuzz` runs for hours, run once with what it starts from and with some damage to that: the programs keep
 //! compiling, and say of good input that it is good.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
-
 use std::fs;
 use std::path::Path;
 
-#[path = "../../../fuzz/src/lib.rs"]
+#[path = "../../../../fuzz/src/lib.rs"]
 #[allow(dead_code, unreachable_pub, reason = "a package of its own")]
 mod feast_fuzz;
 

@@ -1,7 +1,4 @@
 //! Runs `tests/scenarios/*.yaml` against the router: each file on a repository of its own.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +12,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
+
+use crate::fixture;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,4 @@
 //! Online features over HTTP beyond what Feast does: columns as Arrow, ages, deadlines, stores that fail.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +18,8 @@ use feast_server::{ServeOptions, router, serve};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
+
+use crate::fixture;
 
 struct Answer {
     status: u16,

@@ -1,8 +1,4 @@
 //! The server while the store below it fails, or the registry: no wrong value, bounded time, recovery by itself.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-#[allow(dead_code, reason = "others use the rest")]
-mod fixture;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +12,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+
+use crate::fixture;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 

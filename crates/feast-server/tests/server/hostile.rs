@@ -1,7 +1,4 @@
 //! Whatever a client sends, it gets an answer that blames the client, and the server goes on.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::sync::{LazyLock, OnceLock};
 
@@ -14,6 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
+
+use crate::fixture;
 
 const ROUTES: [&str; 5] =
     ["/get-online-features", "/push", "/write-to-online-store", "/materialize", "/materialize-incremental"];

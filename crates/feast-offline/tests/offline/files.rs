@@ -1,7 +1,5 @@
 //! Sources, added rows, kept datasets, queries and ranges, on real files.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! Materialization by processes that are killed, that work at the same time, and that share the work: what is served in
 //! the end is what one run without trouble would serve.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "tests")]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -216,7 +214,7 @@ impl Worker {
         let task = json!({"folder": folder, "view": view, "start": start, "end": end, "shard": shard.to_string()});
         std::fs::write(own.path().join(TASK), task.to_string()).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "work_on_a_task", "--nocapture"])
+            .args(["--exact", "materialize::work_on_a_task", "--nocapture"])
             .current_dir(own.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

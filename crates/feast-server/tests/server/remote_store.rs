@@ -1,8 +1,5 @@
 //! The online store `remote` against this server: what it reads is what the server's own store holds, in one request,
 //! and what it writes arrives there.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
-
-mod fixture;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +16,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+
+use crate::fixture;
 
 /// The server, a proxy before it that counts requests, and a store behind the proxy.
 struct Started {

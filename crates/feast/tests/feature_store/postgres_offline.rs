@@ -1,7 +1,5 @@
 //! The verbs with tables of PostgreSQL as history: apply, materialize, push, training data and saved datasets.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};

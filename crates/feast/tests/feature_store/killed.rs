@@ -1,7 +1,5 @@
 //! What a process that is killed in the middle of its work leaves to others: whole rows, whole files, a whole registry.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
-
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -133,7 +131,7 @@ async fn a_killed_process_leaves_everything_whole() {
     let (mut pushed, mut applied) = (1, 1);
     for n_told in [0, 1, 2, 3, 4, 5, 9] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "work_until_killed", "--nocapture"])
+            .args(["--exact", "killed::work_until_killed", "--nocapture"])
             .current_dir(folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,5 +1,4 @@
 //! The registry `remote` against this server: the promises of every registry, and what is special to a server.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, ListArray, StringArray,
-    StringBuilder, TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, Float64Array, Int64Array, ListArray,
+    StringArray, StringBuilder, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field as ArrowField;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use feast_core::{Error, Result, ValueType, list_names};
 use feast_proto::value_codec::json_to_value;
@@ -135,6 +137,8 @@ impl EntityColumn {
 pub struct EntityRows {
     columns: Vec<(String, EntityColumn)>,
     len: usize,
+    /// Whether texts stand for bytes where bytes are declared.
+    is_json: bool,
 }
 
 impl EntityRows {
@@ -159,7 +163,15 @@ impl EntityRows {
                     .with_hint("give each column once"));
             }
         }
-        Ok(Self { columns, len })
+        Ok(Self { columns, len, is_json: false })
+    }
+
+    /// Rows from columns that came as JSON, where bytes are texts in base64.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_json(columns: Vec<(String, EntityColumn)>) -> Result<Self> {
+        Ok(Self { is_json: true, ..Self::new(columns)? })
     }
 
     /// Adds a column of loosely typed values.
@@ -169,7 +181,7 @@ impl EntityRows {
     pub fn push(&mut self, name: impl Into<String>, values: Vec<EntityValue>) -> Result<()> {
         let mut columns = std::mem::take(&mut self.columns);
         columns.push((name.into(), EntityColumn::Values(values)));
-        *self = Self::new(columns)?;
+        *self = Self { is_json: self.is_json, ..Self::new(columns)? };
         Ok(())
     }
 
@@ -226,11 +238,48 @@ impl EntityRows {
         let (name, column) =
             self.columns.get(position).ok_or_else(|| Error::internal(format!("there is no column {position}")))?;
         let coercion = Coercion { value_type, column: name, first_row: 0 };
+        if self.is_json && value_type.item().unwrap_or(value_type) == ValueType::Bytes {
+            return match column {
+                EntityColumn::Array(array) => coercion.apply(&decoded_array(name, array)?),
+                EntityColumn::Values(values) => {
+                    let values = values.iter().enumerate().map(|(row, value)| decoded(name, row, value));
+                    let values = values.collect::<Result<Vec<_>>>()?;
+                    loose_column(&values.iter().collect::<Vec<_>>(), coercion)
+                }
+            };
+        }
         match column {
             EntityColumn::Array(array) => coercion.apply(array),
             EntityColumn::Values(values) => loose_column(&values.iter().collect::<Vec<_>>(), coercion),
         }
     }
+}
+
+/// The bytes that a text stands for.
+fn bytes_of(column: &str, row: usize, text: &str) -> Result<Vec<u8>> {
+    STANDARD.decode(text.as_bytes()).map_err(|error| {
+        Error::invalid_request(format!("column `{column}` has a text in row {row} that is not base64: {error}"))
+            .with_hint(format!("`{column}` holds bytes; encode them as base64"))
+    })
+}
+
+/// A value, or the values of a list, with bytes where it has texts.
+fn decoded(column: &str, row: usize, value: &EntityValue) -> Result<EntityValue> {
+    Ok(match value {
+        EntityValue::String(text) => EntityValue::Bytes(bytes_of(column, row, text)?),
+        EntityValue::List(items) => {
+            EntityValue::List(items.iter().map(|item| decoded(column, row, item)).collect::<Result<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// A column with bytes where it has texts.
+fn decoded_array(column: &str, array: &ArrayRef) -> Result<ArrayRef> {
+    let Some(texts) = array.as_string_opt::<i32>() else { return Ok(Arc::clone(array)) };
+    let bytes = texts.iter().enumerate().map(|(row, text)| text.map(|text| bytes_of(column, row, text)).transpose());
+    let bytes = bytes.collect::<Result<Vec<Option<Vec<u8>>>>>()?;
+    Ok(Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()))
 }
 
 fn uneven(number: usize, given: &[String], columns: &[(String, Vec<EntityValue>)]) -> Error {
@@ -257,7 +306,7 @@ impl<'de> Deserialize<'de> for EntityRows {
                 while let Some((name, values)) = entries.next_entry::<String, Vec<EntityValue>>()? {
                     columns.push((name, EntityColumn::Values(values)));
                 }
-                EntityRows::new(columns).map_err(serde::de::Error::custom)
+                EntityRows::from_json(columns).map_err(serde::de::Error::custom)
             }
         }
         deserializer.deserialize_map(Columns)

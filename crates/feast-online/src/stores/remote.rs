@@ -13,8 +13,9 @@
 //!
 //! Tables are made by `feast apply` where the server's store is; changing them from here changes nothing.
 //!
-//! Limits: `SCALAR_MAP` values do not exist in the protocol, reading gives null and writing is refused. Feast's server
-//! takes bytes for text. It answers times of whole rows, and of rows that are null a time of 1970.
+//! Limits: `SCALAR_MAP` values do not exist in the protocol, reading gives null and writing is refused. Of a
+//! `ZONED_TIMESTAMP` the moment and its offset arrive, not the name of the zone. Feast's server takes bytes for text. It
+//! answers times of whole rows, and of rows that are null a time of 1970.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,6 @@ use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, BinaryBuilder, TimestampMicrosecondArray};
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::DateTime;
 use feast_core::{
@@ -567,12 +566,12 @@ impl AnswerColumn<'_> {
         for value in &mut values {
             from_transport(value, field.value_type.item().unwrap_or(field.value_type));
         }
-        let rows = EntityRows::new(vec![(field.name.clone(), EntityColumn::Values(values))])?;
+        let rows = EntityRows::from_json(vec![(field.name.clone(), EntityColumn::Values(values))])?;
         rows.column(0, field.value_type).map(Some)
     }
 }
 
-/// Undoes what JSON cannot say: bytes are base64, and numbers that are none are texts.
+/// Undoes what JSON cannot say: numbers that are none are texts.
 fn from_transport(value: &mut EntityValue, value_type: ValueType) {
     if let EntityValue::List(items) = value {
         for item in items {
@@ -585,10 +584,6 @@ fn from_transport(value: &mut EntityValue, value_type: ValueType) {
         (ValueType::Float | ValueType::Double, "NaN") => EntityValue::Float(f64::NAN),
         (ValueType::Float | ValueType::Double, "Infinity") => EntityValue::Float(f64::INFINITY),
         (ValueType::Float | ValueType::Double, "-Infinity") => EntityValue::Float(f64::NEG_INFINITY),
-        (ValueType::Bytes, text) => match STANDARD.decode(text) {
-            Ok(bytes) => EntityValue::Bytes(bytes),
-            Err(_) => return,
-        },
         _ => return,
     };
     *value = changed;

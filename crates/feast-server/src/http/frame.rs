@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
-use arrow::datatypes::{DataType, Schema};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
 use feast_core::{Error, FeatureView, Result, ValueType};
 use feast_online::{EntityColumn, EntityRows, EntityValue};
 
@@ -36,12 +34,8 @@ pub(super) fn record_batch(frame: Frame, views: &[Arc<FeatureView>]) -> Result<O
     }
     let mut types = Vec::with_capacity(frame.len());
     let mut columns = Vec::with_capacity(frame.len());
-    for (name, mut column) in frame {
+    for (name, column) in frame {
         let value_type = match declared_type(&name, views) {
-            Some(ValueType::Bytes) => {
-                column = decoded_bytes(&name, column)?;
-                ValueType::Bytes
-            }
             Some(declared) => declared,
             None => match &column {
                 EntityColumn::Array(array) => ValueType::from_arrow(array.data_type()).unwrap_or_default(),
@@ -51,7 +45,7 @@ pub(super) fn record_batch(frame: Frame, views: &[Arc<FeatureView>]) -> Result<O
         types.push((name.clone(), value_type));
         columns.push((name, column));
     }
-    let rows = EntityRows::new(columns)?;
+    let rows = EntityRows::from_json(columns)?;
     let arrays: Result<Vec<ArrayRef>> =
         types.iter().enumerate().map(|(position, (_, value_type))| rows.column(position, *value_type)).collect();
     let fields: Vec<_> = types.iter().map(|(name, value_type)| value_type.arrow_field(name)).collect();
@@ -113,36 +107,11 @@ fn type_of(value: &EntityValue) -> Option<ValueType> {
     })
 }
 
-/// Bytes travel as base64 in both directions.
-fn decoded_bytes(column: &str, values: EntityColumn) -> Result<EntityColumn> {
-    let decoded = |row: usize, text: &str| {
-        STANDARD.decode(text.as_bytes()).map_err(|error| {
-            Error::invalid_request(format!("column `{column}` has a text in row {row} that is not base64: {error}"))
-                .with_hint(format!("`{column}` holds bytes; encode them as base64"))
-        })
-    };
-    Ok(match values {
-        EntityColumn::Array(array) if array.data_type() == &DataType::Utf8 => {
-            let texts = array.as_string::<i32>().iter().enumerate();
-            let bytes = texts.map(|(row, text)| text.map(|text| decoded(row, text)).transpose());
-            let bytes = bytes.collect::<Result<Vec<Option<Vec<u8>>>>>()?;
-            EntityColumn::Array(Arc::new(bytes.iter().map(Option::as_deref).collect::<BinaryArray>()))
-        }
-        EntityColumn::Array(array) => EntityColumn::Array(array),
-        EntityColumn::Values(values) => {
-            let values = values.into_iter().enumerate().map(|(row, value)| match value {
-                EntityValue::String(text) => decoded(row, &text).map(EntityValue::Bytes),
-                other => Ok(other),
-            });
-            EntityColumn::Values(values.collect::<Result<_>>()?)
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use arrow::datatypes::{Float32Type, Int64Type};
+    use arrow::array::AsArray as _;
+    use arrow::datatypes::{DataType, Float32Type, Int64Type};
     use feast_core::{BatchFeatures, DataSource, FeatureViewKind, Field};
     use serde_json::{Value, json};
 

@@ -186,8 +186,9 @@ impl<'a> Asked<'a> {
 
 fn entity_rows(columns: Columns) -> Result<EntityRows> {
     let given = !columns.is_empty();
-    let rows =
-        EntityRows::new(columns.into_iter().map(|(name, values)| (name, EntityColumn::Values(values))).collect())?;
+    let rows = EntityRows::from_json(
+        columns.into_iter().map(|(name, values)| (name, EntityColumn::Values(values))).collect(),
+    )?;
     if given && rows.is_empty() {
         let names = feast_core::list_names(rows.names());
         return Err(Error::new(ErrorCode::MissingJoinKey, format!("the entity columns {names} have no values"))

@@ -54,7 +54,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
                     if columns.is_empty() {
                         return Err(A::Error::custom("no entities"));
                     }
-                    body.entity_rows = EntityRows::new(columns).map_err(A::Error::custom)?;
+                    body.entity_rows = EntityRows::from_json(columns).map_err(A::Error::custom)?;
                     0
                 }
                 "features" => {

@@ -7,6 +7,7 @@ mod faults;
 mod fuzz_programs;
 mod hostile;
 mod online;
+mod remote_conformance;
 mod remote_registry;
 mod remote_store;
 mod scenarios;

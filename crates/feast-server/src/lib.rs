@@ -26,6 +26,7 @@ mod histogram;
 mod http;
 mod json;
 mod metrics;
+mod offline_batches;
 mod online_response;
 mod state;
 mod threads;

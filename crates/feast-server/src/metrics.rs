@@ -18,6 +18,7 @@ const IN_FLIGHT: &str = "feast_feature_server_requests_in_flight";
 const ONLINE_REQUESTS: &str = "feast_online_features_request_total";
 const FALLBACKS: &str = "feast_online_view_fallback_total";
 const PUSHES: &str = "feast_push_request_total";
+const OFFLINE_WRITES: &str = "feast_offline_push_write_total";
 const MATERIALIZATIONS: &str = "feast_materialization_result_total";
 const MATERIALIZATION_SECONDS: &str = "feast_materialization_duration_seconds";
 const FRESHNESS: &str = "feast_feature_freshness_seconds";
@@ -166,6 +167,7 @@ impl Metrics {
             (REQUESTS, "Requests by route and outcome."),
             (ONLINE_REQUESTS, "Requests for online features."),
             (PUSHES, "Pushes by push source and target."),
+            (OFFLINE_WRITES, "Writes of pushes that were gathered for the offline store, by push source and outcome."),
             (FALLBACKS, "Answers with nulls in place of a view that the online store could not give."),
             (MATERIALIZATIONS, "Materialization runs by view and outcome."),
             (PANICS, "Background tasks that panicked and were started anew."),
@@ -254,6 +256,12 @@ impl Metrics {
         let of_source = remembered(&self.pushes, push_source, |_| Pushes::default());
         let counter = || self.counter(PUSHES, &[("push_source", push_source), ("mode", mode)]);
         remembered(&of_source.0, mode, |_| counter()).increment(1);
+    }
+
+    /// Pushes that were gathered for the offline store are written, or wait for the next time.
+    pub(crate) fn offline_written(&self, push_source: &str, is_written: bool) {
+        let status = if is_written { "success" } else { "failure" };
+        self.counter(OFFLINE_WRITES, &[("push_source", push_source), ("status", status)]).increment(1);
     }
 
     pub(crate) fn materialized(&self, views: &[MaterializedView]) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use feast::RepoConfig;
+use feast::{OfflinePushBatching, RepoConfig};
 use feast_core::{Error, Result};
 
 use crate::TraceOptions;
@@ -55,6 +55,8 @@ pub struct ServeOptions {
     pub max_queued_requests: usize,
     /// Where traces go; `None`: nowhere.
     pub traces: Option<TraceOptions>,
+    /// How pushes to the offline store wait for each other; `None`: each is written at once.
+    pub offline_push_batching: Option<OfflinePushBatching>,
     /// Whether answers are compressed for clients that say they take it.
     pub gzip: bool,
     /// How long requests and materializations may go on after the server was asked to stop.
@@ -84,6 +86,7 @@ impl Default for ServeOptions {
             max_concurrent_requests: 512,
             max_queued_requests: 1024,
             traces: None,
+            offline_push_batching: None,
             gzip: false,
             drain_timeout: Duration::from_secs(30),
         }
@@ -101,6 +104,7 @@ impl ServeOptions {
             max_concurrent_requests: serving.max_concurrent_requests,
             max_queued_requests: serving.max_queued_requests,
             max_connections: serving.max_connections,
+            offline_push_batching: config.offline_push_batching,
             ..Self::default()
         }
     }

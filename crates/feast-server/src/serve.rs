@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::connections::{Connections, Limits};
 use crate::http;
+use crate::offline_batches::write_offline_batches;
 use crate::options::ServeOptions;
 use crate::state::Server;
 use crate::threads::Threads;
@@ -63,6 +64,7 @@ pub async fn serve(
     let (listener, address) = listen(&options.host, options.port).await?;
     let (traces, sending) = options.traces.as_ref().map(Traces::start).transpose()?.unzip();
     let server = Server::new(&store, &options, traces);
+    let offline_batches = tend(&server, "write_offline_batches", write_offline_batches);
     let background = [
         tend(&server, "refresh_registry", refresh_registry),
         tend(&server, "fold_metrics", fold_metrics),
@@ -106,6 +108,13 @@ pub async fn serve(
     };
     if tokio::time::timeout(options.drain_timeout, drained).await.is_err() {
         tracing::warn!(seconds = options.drain_timeout.as_secs(), "stopped with requests still open");
+    }
+    // Nobody pushes any more.
+    if let Some(batches) = &server.offline_batches {
+        batches.stop();
+        if tokio::time::timeout(options.drain_timeout, offline_batches).await.is_err() {
+            tracing::error!("stopped while rows of accepted pushes were being written to the offline store");
+        }
     }
     for task in background {
         task.abort();

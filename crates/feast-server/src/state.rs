@@ -11,6 +11,7 @@ use tokio::time::timeout_at;
 
 use crate::error::{Answer, Rejection};
 use crate::metrics::Metrics;
+use crate::offline_batches::OfflineBatches;
 use crate::options::ServeOptions;
 use crate::traces::Traces;
 
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) readiness: tokio::sync::Mutex<Option<Readiness>>,
     pub(crate) started: Instant,
     pub(crate) traces: Option<Traces>,
+    /// Where pushes leave rows for the offline store; `None`: they are written at once.
+    pub(crate) offline_batches: Option<OfflineBatches>,
 }
 
 impl Server {
@@ -49,6 +52,7 @@ impl Server {
             readiness: tokio::sync::Mutex::default(),
             started: Instant::now(),
             traces,
+            offline_batches: options.offline_push_batching.map(OfflineBatches::new),
         })
     }
 }

@@ -12,8 +12,8 @@ use feast_core::{ENTITY_KEY_VERSION, Error, ErrorCode, Result, did_you_mean};
 use serde_json::{Map, Value};
 
 use crate::OnlineServing;
-pub use sections::TransformationsConfig;
-use sections::{check_sections, is_class, online_write_batch_size, section, transformations};
+pub use sections::{OfflinePushBatching, TransformationsConfig};
+use sections::{check_sections, is_class, offline_push_batching, online_write_batch_size, section, transformations};
 use variables::interpolate;
 use yaml::read_yaml;
 
@@ -81,6 +81,8 @@ pub struct RepoConfig {
     pub online_write_batch_size: Option<usize>,
     /// How users' Python runs beside servers.
     pub transformations: TransformationsConfig,
+    /// How a server gathers pushes to the offline store; `None`: each is written at once.
+    pub offline_push_batching: Option<OfflinePushBatching>,
     /// Version of the entity key serialization.
     pub entity_key_serialization_version: u8,
     /// Where relative paths start; absolute.
@@ -226,6 +228,7 @@ impl RepoConfig {
             online_serving,
             online_write_batch_size,
             transformations: transformations(&map)?,
+            offline_push_batching: offline_push_batching(&map, &mut warnings)?,
             entity_key_serialization_version: version,
             // Whoever changes the working directory later still means this folder.
             repo_path: std::path::absolute(repo_path).unwrap_or_else(|_| repo_path.to_path_buf()),
@@ -504,6 +507,23 @@ mod tests {
     }
 
     #[test]
+    fn pushes_are_gathered_when_both_bounds_are_given() {
+        let parse = |more: &str| {
+            let text = format!(
+                "project: p\nregistry: r\nfeature_server:\n  offline_push_batching_enabled: true\n  \
+                 offline_push_batching_batch_size: 100\n{more}"
+            );
+            RepoConfig::parse(&text, Path::new("/")).unwrap()
+        };
+        let both = parse("  offline_push_batching_batch_interval_seconds: 0\n");
+        let expected = OfflinePushBatching { rows: 100, interval: std::time::Duration::from_secs(1) };
+        assert_eq!((both.offline_push_batching, both.warnings), (Some(expected), Vec::new()));
+        let half = parse("");
+        assert_eq!(half.offline_push_batching, None);
+        assert!(half.warnings[0].contains("batch_interval_seconds`: pushes to the offline store are written at once"));
+    }
+
+    #[test]
     fn wrong_configurations_say_what_is_wrong() {
         let cases = [
             ("", "the configuration is empty, expected a mapping"),
@@ -520,6 +540,11 @@ mod tests {
             (
                 "project: p\nregistry: r\ntransformations: {workers: 0}",
                 "`transformations.workers` is 0, expected a positive",
+            ),
+            (
+                "project: p\nregistry: r\nfeature_server: {offline_push_batching_enabled: true, \
+                 offline_push_batching_batch_size: many}",
+                "`feature_server.offline_push_batching_batch_size` is text, expected a whole number",
             ),
             ("project: p", "`registry` is missing"),
             ("registry: r", "`project` is missing"),

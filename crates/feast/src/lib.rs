@@ -44,7 +44,7 @@ mod view_state;
 
 pub use apply::{ApplyOptions, ApplyPlan, TableAction, TablePlan};
 pub use check_online_store::{OnlineStoreReport, OnlineTableProblem, OnlineTableReport};
-pub use config::{CONFIG_FILE, RegistryConfig, RepoConfig, TransformationsConfig};
+pub use config::{CONFIG_FILE, OfflinePushBatching, RegistryConfig, RepoConfig, TransformationsConfig};
 pub use definitions::{Definitions, LoadProblem, problems_error};
 pub use doctor::{Finding, Severity, secrets_in};
 pub use explain_online::{Cause, ExplainedValues, ExplainedView, OnlineExplanation, Phase, parse_selection};

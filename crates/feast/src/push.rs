@@ -14,6 +14,7 @@ use feast_core::{
     DataSource, EntityKeyEncoder, Error, ErrorCode, FeatureView, Memo, OnlineTable, ProjectContents, PushPlan,
     PushedTable, PushedView, Result, SerializedWrite, Timestamp, ValueType,
 };
+use feast_offline::Append;
 use feast_online::{OwnedWrite, PlainRows, online_rows};
 
 use crate::on_demand::is_fed_by;
@@ -66,6 +67,42 @@ impl FeatureStore {
         target: PushTarget,
         transform_on_write: bool,
     ) -> Result<()> {
+        let checked = self.checked_push(push_source, rows, target, transform_on_write).await?;
+        if target == PushTarget::Offline {
+            for source in &checked.history {
+                self.offline.append(source, rows.clone()).await?;
+            }
+            return Ok(());
+        }
+        for append in self.write_before_history(&checked, rows).await? {
+            append.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// [`push_rows`](Self::push_rows) without the history: it was asked whether it takes the rows, and the online store
+    /// has them when this ends. Whoever calls this owes the history the rows, by a push to `Offline`.
+    ///
+    /// # Errors
+    /// As [`push_rows`](Self::push_rows).
+    pub async fn push_before_history(
+        &self,
+        push_source: &str,
+        rows: &RecordBatch,
+        target: PushTarget,
+        transform_on_write: bool,
+    ) -> Result<()> {
+        let checked = self.checked_push(push_source, rows, target, transform_on_write).await?;
+        self.write_before_history(&checked, rows).await.map(drop)
+    }
+
+    async fn checked_push(
+        &self,
+        push_source: &str,
+        rows: &RecordBatch,
+        target: PushTarget,
+        transform_on_write: bool,
+    ) -> Result<CheckedPush> {
         let snapshot = self.registry.snapshot_checked().await?;
         let contents = self.project_of(&snapshot)?;
         let plan = self.plan_of_push(contents, push_source)?;
@@ -92,35 +129,30 @@ impl FeatureStore {
         if online && transform_on_write && plan.computes {
             writes.extend(self.computed_rows(contents, &plan, rows).await?);
         }
-        let mut appended: Vec<&DataSource> = Vec::new();
+        let mut history: Vec<DataSource> = Vec::new();
         if target != PushTarget::Online {
             for PushedView { view, .. } in &plan.views {
                 let source = batch_source(view)?;
                 check_history(view, source, rows)?;
                 // Views of one push source share its batch source: the rows belong there once.
-                if !appended.iter().any(|known| known.name == source.name) {
-                    appended.push(source);
+                if !history.iter().any(|known| known.name == source.name) {
+                    history.push(source.clone());
                 }
             }
         }
-        if !online {
-            for source in appended {
-                self.offline.append(source, rows.clone()).await?;
-            }
-            return Ok(());
-        }
-        // What the history refuses is not served either.
-        let mut prepared = Vec::with_capacity(appended.len());
-        for source in appended {
+        Ok(CheckedPush { writes, history })
+    }
+
+    /// Asks the history, and writes to the online store. What the history refuses is not served either.
+    async fn write_before_history(&self, checked: &CheckedPush, rows: &RecordBatch) -> Result<Vec<Append>> {
+        let mut prepared = Vec::with_capacity(checked.history.len());
+        for source in &checked.history {
             prepared.push(self.offline.prepare_append(source, rows.clone()).await?);
         }
-        for (table, write) in &writes {
+        for (table, write) in &checked.writes {
             self.write_rows(table, write).await?;
         }
-        for append in prepared {
-            append.commit().await?;
-        }
-        Ok(())
+        Ok(prepared)
     }
 
     /// What a push to a source writes.
@@ -269,6 +301,14 @@ impl FeatureStore {
             memo: Memo::default(),
         })
     }
+}
+
+/// What a push writes, when nothing is wrong with it.
+struct CheckedPush {
+    /// The rows of each table of the online store.
+    writes: Vec<(OnlineTable, OwnedWrite)>,
+    /// The sources that get the rows as they are.
+    history: Vec<DataSource>,
 }
 
 /// Plans by push source. The lock is held for a map access only, and there are no more than push sources.

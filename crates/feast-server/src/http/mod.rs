@@ -58,9 +58,11 @@ const PUSH: &str = "/push";
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The routes of the feature server, for use without a socket. Limits apply as in [`serve`](crate::serve); the
-/// registry is not refreshed in the background beyond what its cache does, and no traces are sent.
+/// registry is not refreshed in the background beyond what its cache does, no traces are sent, and every push is written at
+/// once.
 pub fn router(store: FeatureStore, options: &ServeOptions) -> Router {
-    routes(&Server::new(&store, options, None))
+    let options = ServeOptions { offline_push_batching: None, ..options.clone() };
+    routes(&Server::new(&store, &options, None))
 }
 
 pub(crate) fn routes(server: &Arc<Server>) -> Router {

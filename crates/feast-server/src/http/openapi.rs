@@ -90,6 +90,8 @@ fn describe() -> Value {
         operation["responses"]["202"] = response("Accepted", Some("MaterializeAccepted"));
         operation["responses"]["409"] = response("A view is being materialized already", Some("MaterializeConflict"));
     }
+    paths["/push"]["post"]["responses"]["202"] =
+        response("Accepted: rows for the offline store wait for others, as configured; no body", None);
     paths["/get-online-features"]["post"]["responses"]["200"]["content"][ARROW_STREAM] =
         json!({"schema": {"type": "string", "format": "binary"}});
     for path in not_yet::PATHS.iter().filter(|path| **path != "/ws/chat") {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::Response;
+use axum::http::{Response, StatusCode};
 use axum::response::IntoResponse as _;
 use feast::PushTarget;
 use feast_core::{FeatureView, PushPlan};
@@ -55,7 +55,8 @@ pub(super) async fn answer(
         _ => Box::pin(write).await?,
     }
     server.metrics.pushed(&push_source, &to);
-    Ok(().into_response())
+    let is_left = target != PushTarget::Online && server.offline_batches.is_some();
+    Ok(if is_left { StatusCode::ACCEPTED.into_response() } else { ().into_response() })
 }
 
 async fn write(
@@ -67,8 +68,13 @@ async fn write(
     transform_on_write: bool,
 ) -> Answer<()> {
     let views: Vec<Arc<FeatureView>> = plan.views.iter().map(|pushed| Arc::clone(&pushed.view)).collect();
-    if let Some(rows) = record_batch(frame, &views)? {
-        server.store.push_rows(push_source, &rows, target, transform_on_write).await?;
+    let Some(rows) = record_batch(frame, &views)? else { return Ok(()) };
+    match &server.offline_batches {
+        Some(batches) if target != PushTarget::Online => {
+            server.store.push_before_history(push_source, &rows, target, transform_on_write).await?;
+            batches.add(push_source, rows).await?;
+        }
+        _ => server.store.push_rows(push_source, &rows, target, transform_on_write).await?,
     }
     Ok(())
 }

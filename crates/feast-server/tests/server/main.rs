@@ -6,6 +6,7 @@ mod fixture;
 mod faults;
 mod fuzz_programs;
 mod hostile;
+mod offline_batches;
 mod online;
 mod remote_conformance;
 mod remote_registry;

@@ -18,10 +18,22 @@ pub struct TransformationsConfig {
     pub memory_limit: Option<u64>,
 }
 
+/// How a server gathers the rows of pushes to the offline store (`feature_server.offline_push_batching_…`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfflinePushBatching {
+    /// So many rows are written together.
+    pub rows: usize,
+    /// The longest time that rows wait.
+    pub interval: Duration,
+}
+
 /// More Python processes than that are a slip of the pen.
 const MOST_WORKERS: f64 = 1024.0;
 /// Longest time that can be configured for one call.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest time that pushed rows wait for others.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 const MATERIALIZATION_KEYS: &[&str] = &["pull_latest_features", "online_write_batch_size"];
 
@@ -127,6 +139,39 @@ pub(super) fn transformations(map: &Map<String, Value>) -> Result<Transformation
         timeout: number("timeout_seconds")?.map(timeout),
         memory_limit: number("memory_limit_mb")?.map(|megabytes| (megabytes * f64::from(1 << 20)) as u64),
     })
+}
+
+pub(super) fn offline_push_batching(
+    map: &Map<String, Value>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<OfflinePushBatching>> {
+    let section = section(map, "feature_server", "local")?;
+    let Some(options) = section.as_ref().and_then(|(_, options)| options.as_object()) else { return Ok(None) };
+    let path = |key: &str| format!("feature_server.offline_push_batching_{key}");
+    if flag(options, "offline_push_batching_enabled", &path("enabled"))? != Some(true) {
+        return Ok(None);
+    }
+    let number = |key: &str| match options.get(&format!("offline_push_batching_{key}")) {
+        None | Some(Value::Null) => Ok(None),
+        // Less than one is at once, as for Feast.
+        Some(given) => given.as_i64().map(|number| Some(number.max(1) as u64)).ok_or_else(|| {
+            let message = format!("`{}` is {}, expected a whole number", path(key), amount(given));
+            Error::invalid_configuration(message).with_hint("give a number such as 100")
+        }),
+    };
+    let (Some(rows), Some(seconds)) = (number("batch_size")?, number("batch_interval_seconds")?) else {
+        warnings.push(format!(
+            "`{}` needs `{}` and `{}`: pushes to the offline store are written at once",
+            path("enabled"),
+            path("batch_size"),
+            path("batch_interval_seconds")
+        ));
+        return Ok(None);
+    };
+    Ok(Some(OfflinePushBatching {
+        rows: usize::try_from(rows).unwrap_or(usize::MAX),
+        interval: Duration::from_secs(seconds).min(LONGEST_INTERVAL),
+    }))
 }
 
 pub(super) fn online_write_batch_size(map: &Map<String, Value>) -> Result<Option<usize>> {

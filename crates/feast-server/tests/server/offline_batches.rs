@@ -143,7 +143,7 @@ async fn what_the_history_refuses_is_refused_with_the_push() {
     for to in ["offline", "online_and_offline"] {
         let push = json!({"push_source_name": "driver_push_source", "to": to, "df": frame("creatd")});
         let answer = server.ask("POST", "/push", &push).await;
-        assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("creatd"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("unexpected `creatd`"), "{answer}");
     }
     let read = json!({"features": ["driver_push:trips"], "entities": {"driver_id": [3000]}});
     assert!(server.ask("POST", "/get-online-features", &read).await.contains(r#""values":[null]"#));

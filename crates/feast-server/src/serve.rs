@@ -31,6 +31,9 @@ const FRESHNESS: Duration = Duration::from_secs(60);
 /// Connections of those who scrape metrics.
 const MOST_SCRAPERS: usize = 64;
 
+/// How long the last rows for the offline store may take where requests took all of the time.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// How long the last traces may take.
 const LAST_TRACES: Duration = Duration::from_secs(5);
 
@@ -64,7 +67,7 @@ pub async fn serve(
     let (listener, address) = listen(&options.host, options.port).await?;
     let (traces, sending) = options.traces.as_ref().map(Traces::start).transpose()?.unzip();
     let server = Server::new(&store, &options, traces);
-    let offline_batches = tend(&server, "write_offline_batches", write_offline_batches);
+    let mut offline_batches = tend(&server, "write_offline_batches", write_offline_batches);
     let background = [
         tend(&server, "refresh_registry", refresh_registry),
         tend(&server, "fold_metrics", fold_metrics),
@@ -102,6 +105,10 @@ pub async fn serve(
         () = scraping => {}
     }
     tracing::info!("stopping: waiting for open requests");
+    if let Some(batches) = &server.offline_batches {
+        batches.hurry();
+    }
+    let stops = tokio::time::Instant::now();
     let drained = async {
         graceful.shutdown().await;
         server.materializing.idle().await;
@@ -109,11 +116,12 @@ pub async fn serve(
     if tokio::time::timeout(options.drain_timeout, drained).await.is_err() {
         tracing::warn!(seconds = options.drain_timeout.as_secs(), "stopped with requests still open");
     }
-    // Nobody pushes any more.
     if let Some(batches) = &server.offline_batches {
-        batches.stop();
-        if tokio::time::timeout(options.drain_timeout, offline_batches).await.is_err() {
+        batches.end();
+        let until = (stops + options.drain_timeout).max(tokio::time::Instant::now() + LAST_ROWS);
+        if tokio::time::timeout_at(until, &mut offline_batches).await.is_err() {
             tracing::error!("stopped while rows of accepted pushes were being written to the offline store");
+            offline_batches.abort();
         }
     }
     for task in background {

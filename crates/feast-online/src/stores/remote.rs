@@ -542,10 +542,10 @@ impl Answer<'_> {
 impl AnswerColumn<'_> {
     /// Some of the values as a column of the declared type; `None` when there are too few.
     fn array(&self, field: &Field, start: usize, length: usize) -> Result<Option<ArrayRef>> {
-        let malformed = |error: serde_json::Error| {
+        let others = || {
             Error::unavailable(format!("the feature server answered something else than values of `{}`", field.name))
-                .with_source(error)
         };
+        let malformed = |error: serde_json::Error| others().with_source(error);
         if field.value_type.is_opaque() {
             let values: Vec<Value> = serde_json::from_str(self.values.get()).map_err(malformed)?;
             let Some(values) = values.get(start..start + length) else { return Ok(None) };
@@ -567,7 +567,7 @@ impl AnswerColumn<'_> {
             from_transport(value, field.value_type.item().unwrap_or(field.value_type));
         }
         let rows = EntityRows::from_json(vec![(field.name.clone(), EntityColumn::Values(values))])?;
-        rows.column(0, field.value_type).map(Some)
+        rows.column(0, field.value_type).map(Some).map_err(|error| others().with_source(error))
     }
 }
 

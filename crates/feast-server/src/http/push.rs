@@ -71,8 +71,9 @@ async fn write(
     let Some(rows) = record_batch(frame, &views)? else { return Ok(()) };
     match &server.offline_batches {
         Some(batches) if target != PushTarget::Online => {
+            let room = batches.room_for(&rows).await?;
             server.store.push_before_history(push_source, &rows, target, transform_on_write).await?;
-            batches.add(push_source, rows).await?;
+            batches.add(push_source, rows, room)?;
         }
         _ => server.store.push_rows(push_source, &rows, target, transform_on_write).await?,
     }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, oneshot};
 
 /// What the protocol between feature servers cannot say.
-const LIMITS: &[Limit] = &[Limit::NoScalarMaps];
+const LIMITS: &[Limit] = &[Limit::JsonValues];
 
 /// The servers of the projects that were asked for, and stores before them.
 #[derive(Default)]
